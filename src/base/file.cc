@@ -1,0 +1,147 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+namespace venturi {
+
+Result<File> File::open(const std::string& path) {
+  File file;
+  file.fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file.fd_ < 0)
+    return error(errno == ENOENT ? Code::kNotFound : Code::kIo, "cannot open {}: {}", path, std::strerror(errno));
+  struct stat info;
+  if (fstat(file.fd_, &info) != 0)
+    return error(Code::kIo, "cannot stat {}: {}", path, std::strerror(errno));
+  if (S_ISDIR(info.st_mode)) return error(Code::kInvalidArgument, "{} is a directory, not a file", path);
+  file.size_ = static_cast<uint64_t>(info.st_size);
+  file.path_ = path;
+  return file;
+}
+
+File::File(File&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), size_(other.size_), path_(std::move(other.path_)) {}
+
+File& File::operator=(File&& other) noexcept {
+  if (this != &other) {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = std::exchange(other.fd_, -1);
+    size_ = other.size_;
+    path_ = std::move(other.path_);
+  }
+  return *this;
+}
+
+File::~File() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Status File::read_exact(uint64_t offset, std::span<uint8_t> out) const {
+  size_t done = 0;
+  while (done < out.size()) {
+    // One system call moves at most 0x7ffff000 bytes; ask for less than that.
+    const size_t want = std::min<size_t>(out.size() - done, 1u << 30);
+    const ssize_t got = ::pread(fd_, out.data() + done, want, static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0)
+      return error(Code::kIo, "{}: reading {} bytes at offset {} failed: {}", path_, want, offset + done,
+                   std::strerror(errno));
+    if (got == 0)
+      return error(Code::kIo, "{}: the file ends at {}, but {} more bytes are needed there; was it truncated?",
+                   path_, offset + done, out.size() - done);
+    done += static_cast<size_t>(got);
+  }
+  return {};
+}
+
+Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes) {
+  std::string text;
+  const int fd = path == "-" ? ::dup(0) : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return error(errno == ENOENT ? Code::kNotFound : Code::kIo, "cannot open {}: {}", path, std::strerror(errno));
+  // Read to the end rather than to the size, so that pipes work.
+  char chunk[1 << 16];
+  for (;;) {
+    const ssize_t got = ::read(fd, chunk, sizeof chunk);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      const int saved = errno;
+      ::close(fd);
+      return error(Code::kIo, "cannot read {}: {}", path, std::strerror(saved));
+    }
+    if (got == 0) break;
+    text.append(chunk, static_cast<size_t>(got));
+    if (text.size() > max_bytes) {
+      ::close(fd);
+      return error(Code::kInvalidArgument, "{} is larger than {} bytes", path, max_bytes);
+    }
+  }
+  ::close(fd);
+  return text;
+}
+
+Result<AtomicFile> AtomicFile::create(const std::string& path) {
+  AtomicFile file;
+  file.path_ = path;
+  file.temporary_ = fmt::format("{}.tmp-{}", path, ::getpid());
+  file.fd_ = ::open(file.temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (file.fd_ < 0)
+    return error(Code::kIo, "cannot write {}: {}", file.temporary_, std::strerror(errno));
+  return file;
+}
+
+AtomicFile::AtomicFile(AtomicFile&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)),
+      size_(other.size_),
+      path_(std::move(other.path_)),
+      temporary_(std::move(other.temporary_)) {}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  ::unlink(temporary_.c_str());
+}
+
+Status AtomicFile::write_at(uint64_t offset, std::span<const uint8_t> bytes) {
+  size_t done = 0;
+  while (done < bytes.size()) {
+    const size_t want = std::min<size_t>(bytes.size() - done, 1u << 30);
+    const ssize_t put = ::pwrite(fd_, bytes.data() + done, want, static_cast<off_t>(offset + done));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0)
+      return error(Code::kIo, "writing {} at offset {} failed: {}", temporary_, offset + done, std::strerror(errno));
+    done += static_cast<size_t>(put);
+  }
+  size_ = std::max(size_, offset + bytes.size());
+  return {};
+}
+
+Status AtomicFile::append(std::span<const uint8_t> bytes) { return write_at(size_, bytes); }
+
+Status AtomicFile::append(std::string_view text) {
+  return append(std::span(reinterpret_cast<const uint8_t*>(text.data()), text.size()));
+}
+
+Status AtomicFile::commit() {
+  if (::fsync(fd_) != 0) return error(Code::kIo, "syncing {} failed: {}", temporary_, std::strerror(errno));
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0)
+    return error(Code::kIo, "renaming {} to {} failed: {}", temporary_, path_, std::strerror(errno));
+  ::close(std::exchange(fd_, -1));
+  // The new name is durable only once its directory is.
+  const size_t slash = path_.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
+  const int directory = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (directory >= 0) {
+    ::fsync(directory);
+    ::close(directory);
+  }
+  return {};
+}
+
+}  // namespace venturi
