@@ -28,6 +28,10 @@ inline F32 fma(F32 a, F32 b, F32 c) { return vfmaq_f32(c, a, b); }
 inline F32 max(F32 a, F32 b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 inline F32 min(F32 a, F32 b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 inline F32 abs(F32 a) { return vabsq_f32(a); }
+inline float reduce_max(F32 a) { return vmaxvq_f32(a); }
+// a < b ? yes : no, lane by lane.
+inline F32 select_less(F32 a, F32 b, F32 yes, F32 no) { return vbslq_f32(vcltq_f32(a, b), yes, no); }
+inline F32 sqrt(F32 a) { return vsqrtq_f32(a); }
 inline F32 round(F32 a) { return vrndnq_f32(a); }
 
 inline F32 load_f16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }

@@ -40,6 +40,14 @@ inline F32 fma(F32 a, F32 b, F32 c) { return map([&](int i) { return std::fma(a.
 inline F32 max(F32 a, F32 b) { return map([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
 inline F32 min(F32 a, F32 b) { return map([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
 inline F32 abs(F32 a) { return map([&](int i) { return std::fabs(a.v[i]); }); }
+inline float reduce_max(F32 a) {
+  float top = a.v[0];
+  for (const float v : a.v) top = v > top ? v : top;
+  return top;
+}
+// a < b ? yes : no, lane by lane.
+inline F32 select_less(F32 a, F32 b, F32 yes, F32 no) { return map([&](int i) { return a.v[i] < b.v[i] ? yes.v[i] : no.v[i]; }); }
+inline F32 sqrt(F32 a) { return map([&](int i) { return std::sqrt(a.v[i]); }); }
 inline F32 round(F32 a) { return map([&](int i) { return std::nearbyint(a.v[i]); }); }
 
 inline float half_to_float(uint16_t h) {

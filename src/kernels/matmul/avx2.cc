@@ -4,8 +4,12 @@
 
 namespace venturi::avx2 {
 namespace venturi_isa = venturi::avx2;
+namespace {
 
+#include "kernels/matmul/float_tile.h"
 #include "kernels/matmul/generic.h"
+
+}  // namespace
 
 extern const MatmulTable matmul;
 const MatmulTable matmul = make_table();

@@ -1,9 +1,7 @@
 // The matmul kernels over the vector wrapper. Included once per instruction set, inside its
 // namespace, after its wrapper. No other include: nothing inline may leak between sets.
 //
-// A lane is a row of W. kParts vectors hold the 16 rows of a group.
-
-constexpr int kParts = kGroupRows / kLanes;
+// A lane is a row of W.
 
 // ---- integer formats --------------------------------------------------------------------------
 //
@@ -211,16 +209,6 @@ struct FormatTile16 {
   }
 };
 
-inline void store_group(const F32* acc, float* y, int64_t n_left) {
-  if (n_left >= kGroupRows) {
-    for (int part = 0; part < kParts; ++part) store(y + part * kLanes, acc[part]);
-    return;
-  }
-  float rows[kGroupRows];
-  for (int part = 0; part < kParts; ++part) store(rows + part * kLanes, acc[part]);
-  for (int64_t i = 0; i < n_left; ++i) y[i] = rows[i];
-}
-
 // Columns of a tile. The sums of a tile are 64 * 16 * 4 = 4 kB and its slice of x is 64 * 32 bytes
 // a block: both stay in the L1 cache while the codes of one block are in registers.
 constexpr int kTileColumns = 64;
@@ -281,47 +269,17 @@ void run_int(const MatmulArgs& a) {
   }
 }
 
-// ---- float formats ----------------------------------------------------------------------------
-
-struct FormatF32 {
-  using Value = float;
-  static F32 value(const float* p) { return venturi_isa::load(p); }
-};
-struct FormatF16 {
-  using Value = uint16_t;
-  static F32 value(const uint16_t* p) { return load_f16(p); }
-};
-struct FormatBF16 {
-  using Value = uint16_t;
-  static F32 value(const uint16_t* p) { return load_bf16(p); }
-};
-
-// Register tiles: kTileGroups groups x kPanel columns, chosen so that the sums leave room for the
-// weights and one broadcast: 2 x 12 of 32 registers with 16 lanes, 1 x 6 (12 of 16) with 8,
-// 1 x 6 (24 of 32) with 4.
-constexpr int kPanel = kLanes == 16 ? 12 : 6;
-constexpr int kTileGroups = kLanes == 16 ? 2 : 1;
-// One column alone: enough independent chains to cover the latency of an fma.
-constexpr int kFlatGroups = kLanes == 16 ? 8 : 4;
+// ---- float formats: float_tile.h has the register tile -----------------------------------------
 
 template <typename Format, int kGroups, int kColumns>
-inline void float_tile(const MatmulArgs& a, int64_t group, const float* x, int64_t x_step, int64_t m0) {
+inline void run_tile(const MatmulArgs& a, int64_t group, const float* x, int64_t x_step, int64_t m0) {
   using Value = typename Format::Value;
   const int64_t group_values = a.k * kGroupRows;
   const Value* w = reinterpret_cast<const Value*>(a.weights) + group * group_values;
   F32 acc[kColumns][kGroups * kParts];
   for (auto& column : acc)
     for (F32& sum : column) sum = zero();
-  for (int64_t k = 0; k < a.k; ++k) {
-    F32 v[kGroups * kParts];
-    for (int g = 0; g < kGroups; ++g)
-      for (int part = 0; part < kParts; ++part)
-        v[g * kParts + part] = Format::value(w + g * group_values + k * kGroupRows + part * kLanes);
-    for (int c = 0; c < kColumns; ++c) {
-      const F32 xc = set1(x[k * x_step + c]);
-      for (int i = 0; i < kGroups * kParts; ++i) acc[c][i] = fma(v[i], xc, acc[c][i]);
-    }
-  }
+  float_tile<Format, kGroups, kColumns>(w, group_values, a.k, x, x_step, 1, acc);
   for (int c = 0; c < kColumns; ++c)
     for (int g = 0; g < kGroups; ++g)
       store_group(acc[c] + g * kParts, a.y + (m0 + c) * a.y_stride + (group + g) * kGroupRows,
@@ -332,8 +290,8 @@ template <typename Format, int kColumns>
 inline void float_columns(const MatmulArgs& a, const float* x, int64_t x_step, int64_t m0) {
   constexpr int kWide = kColumns <= 2 ? kFlatGroups : kTileGroups;
   int64_t group = a.group_begin;
-  for (; group + kWide <= a.group_end; group += kWide) float_tile<Format, kWide, kColumns>(a, group, x, x_step, m0);
-  for (; group < a.group_end; ++group) float_tile<Format, 1, kColumns>(a, group, x, x_step, m0);
+  for (; group + kWide <= a.group_end; group += kWide) run_tile<Format, kWide, kColumns>(a, group, x, x_step, m0);
+  for (; group < a.group_end; ++group) run_tile<Format, 1, kColumns>(a, group, x, x_step, m0);
 }
 
 template <typename Format>

@@ -4,8 +4,12 @@
 
 namespace venturi::neon {
 namespace venturi_isa = venturi::neon;
+namespace {
 
+#include "kernels/matmul/float_tile.h"
 #include "kernels/matmul/generic.h"
+
+}  // namespace
 
 extern const MatmulTable matmul;
 const MatmulTable matmul = make_table();
