@@ -34,21 +34,22 @@ class ThreadPool {
                const_cast<void*>(static_cast<const void*>(&task)));
   }
 
-  // Calls body(begin, end) on disjoint chunks that cover [0, n). Chunks are handed out in order as
-  // workers come free, `grain` items each: what a chunk computes may not depend on who runs it.
+  // Calls body(begin, end, worker) on disjoint chunks that cover [0, n). Chunks are handed out in
+  // order as workers come free, `grain` items each: what a chunk computes may not depend on who runs
+  // it; `worker` is for scratch memory.
   template <typename Body>
   void parallel_for(int64_t n, int64_t grain, Body&& body) {
     if (n <= 0) return;
     if (n <= grain || n_threads_ == 1) {
-      body(int64_t{0}, n);
+      body(int64_t{0}, n, 0);
       return;
     }
     std::atomic<int64_t> next{0};
-    run([&](int) {
+    run([&](int worker) {
       for (;;) {
         const int64_t begin = next.fetch_add(grain, std::memory_order_relaxed);
         if (begin >= n) return;
-        body(begin, begin + grain < n ? begin + grain : n);
+        body(begin, begin + grain < n ? begin + grain : n, worker);
       }
     });
   }

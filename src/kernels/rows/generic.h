@@ -82,7 +82,8 @@ void add_scaled(const float* x, float factor, int64_t n, float* y) {
   map_rows(x, y, n, y, [&](F32 v, F32 w) { return fma(v, set1(factor), w); });
 }
 void silu_mul(const float* gate, const float* up, int64_t n, float* y) {
-  map_rows(gate, up, n, y, [](F32 g, F32 u) { return mul(mul(g, sigmoid(g)), u); });
+  if (up) return map_rows(gate, up, n, y, [](F32 g, F32 u) { return mul(mul(g, sigmoid(g)), u); });
+  map_rows(gate, gate, n, y, [](F32 g, F32) { return mul(g, sigmoid(g)); });
 }
 
 // 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))

@@ -20,9 +20,9 @@ struct RowKernels {
   void (*scale)(float* x, float factor, int64_t n);
   // y += factor * x
   void (*add_scaled)(const float* x, float factor, int64_t n, float* y);
-  // y = silu(gate) * up, silu(x) = x / (1 + e^-x)
+  // y = silu(gate) * up, silu(x) = x / (1 + e^-x); up may be null (1)
   void (*silu_mul)(const float* gate, const float* up, int64_t n, float* y);
-  // y = gelu(gate) * up with the tanh form of gelu; up may be null (1)
+  // y = gelu(gate) * up with the tanh form of gelu; likewise
   void (*gelu_mul)(const float* gate, const float* up, int64_t n, float* y);
   // x = cap * tanh(x / cap)
   void (*soft_cap)(float* x, float cap, int64_t n);

@@ -1,0 +1,195 @@
+#include "memory/weights.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <mutex>
+
+#include "base/checked.h"
+#include "kernels/matmul/layout.h"
+
+namespace venturi {
+
+namespace {
+
+// Bytes read from the file at a time and per thread: small enough that what was read is still in
+// the L2 cache when it is interleaved, large enough that a disk is read at its speed.
+constexpr uint64_t kStagingBytes = 1u << 20;
+constexpr uint64_t kAlign = 64;
+
+std::string shape_text(const std::vector<int64_t>& dims) {
+  std::string text;
+  for (const int64_t d : dims) text += fmt::format("{}{}", text.empty() ? "" : " x ", d);
+  return text;
+}
+
+bool same_shape(const std::vector<int64_t>& a, std::vector<int64_t> b) {
+  // Trailing ones carry no information; some writers drop them.
+  std::vector<int64_t> c = a;
+  while (c.size() > 1 && c.back() == 1) c.pop_back();
+  while (b.size() > 1 && b.back() == 1) b.pop_back();
+  return c == b;
+}
+
+uint64_t held_plane_bytes(const Weight& w, bool repack) {
+  const bool packed = repack && w.codec->layout;
+  return w.row_bytes * static_cast<uint64_t>(packed ? round_up(w.n_out, kGroupRows) : w.n_out);
+}
+
+}  // namespace
+
+void Weight::decode_row(int64_t row, float* out) const {
+  if (!packed) return codec->decode(data + row * row_bytes, out, n_in);
+  std::vector<uint8_t> blocks(row_bytes);
+  unpack_row(*codec->layout, data + row / kGroupRows * (row_bytes * kGroupRows), static_cast<int>(row % kGroupRows),
+             n_in, blocks.data());
+  codec->decode(blocks.data(), out, n_in);
+}
+
+Result<Weight*> WeightCatalog::optional_matrix(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_planes) {
+  const TensorInfo* info = file_.find(name);
+  if (!info) return static_cast<Weight*>(nullptr);
+  return matrix(name, n_in, n_out, n_planes);
+}
+
+Result<VectorWeight*> WeightCatalog::optional_vector(const std::string& name, int64_t n) {
+  if (!file_.find(name)) return static_cast<VectorWeight*>(nullptr);
+  return vector(name, n);
+}
+
+Result<Weight*> WeightCatalog::matrix(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_planes) {
+  for (const auto& weight : matrices_)
+    if (weight->name == name) return weight.get();
+  const TensorInfo* info = file_.find(name);
+  if (!info) return error(Code::kNotFound, "{}: the tensor {} is missing", file_.path, name);
+  if (!same_shape(info->dims, {n_in, n_out, n_planes}))
+    return error(Code::kCorrupt, "{}: the tensor {} is {}, expected {}", file_.path, name, shape_text(info->dims),
+                 shape_text({n_in, n_out, n_planes}));
+  auto weight = std::make_unique<Weight>();
+  weight->name = name;
+  weight->info = info;
+  weight->codec = info->codec;
+  weight->n_in = n_in;
+  weight->n_out = n_out;
+  weight->n_planes = n_planes;
+  weight->row_bytes = info->codec->bytes(static_cast<uint64_t>(n_in));
+  // Integer formats meet inputs rounded in blocks of 32.
+  if (info->codec->group > 0 && n_in % 32 != 0)
+    return error(Code::kUnsupported, "{}: the tensor {} has rows of {} values in {}; 32 must divide them", file_.path,
+                 name, n_in, info->codec->name);
+  weight->plane_bytes = held_plane_bytes(*weight, true);
+  matrices_.push_back(std::move(weight));
+  return matrices_.back().get();
+}
+
+Result<VectorWeight*> WeightCatalog::vector(const std::string& name, int64_t n) {
+  for (const auto& weight : vectors_)
+    if (weight->name == name) return weight.get();
+  const TensorInfo* info = file_.find(name);
+  if (!info) return error(Code::kNotFound, "{}: the tensor {} is missing", file_.path, name);
+  if (info->n_values() != n)
+    return error(Code::kCorrupt, "{}: the tensor {} has {} values, expected {}", file_.path, name, info->n_values(), n);
+  auto weight = std::make_unique<VectorWeight>();
+  weight->name = name;
+  weight->info = info;
+  weight->n = n;
+  vectors_.push_back(std::move(weight));
+  return vectors_.back().get();
+}
+
+uint64_t WeightCatalog::bytes(bool repack) const {
+  uint64_t total = 0;
+  for (const auto& w : matrices_)
+    total += round_up(held_plane_bytes(*w, repack) * w->n_planes, kAlign);
+  for (const auto& v : vectors_) total += v->n * sizeof(float);
+  return total;
+}
+
+Status WeightCatalog::load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool, std::vector<Buffer>& staging,
+                                  const std::function<void(uint64_t)>& advance) const {
+  // Work items are runs of whole groups that fit a staging buffer.
+  const int64_t groups = ceil_div(weight.n_out, kGroupRows);
+  const int64_t group_bytes = static_cast<int64_t>(weight.row_bytes) * kGroupRows;
+  const int64_t run = std::max<int64_t>(1, static_cast<int64_t>(staging[0].size()) / group_bytes);
+  const int64_t runs = ceil_div(groups, run);
+  const bool transformed = weight.info->rope_heads > 0 || weight.info->add != 0;
+  std::mutex mutex;
+  Status status;
+  std::atomic<bool> failed{false};
+  pool.parallel_for(runs * weight.n_planes, 1, [&](int64_t begin, int64_t end, int worker) {
+    for (int64_t item = begin; item < end && !failed.load(std::memory_order_relaxed); ++item) {
+      const int64_t plane = item / runs;
+      const int64_t row0 = item % runs * run * kGroupRows;
+      const int64_t rows = std::min(run * kGroupRows, weight.n_out - row0);
+      const uint64_t offset = static_cast<uint64_t>(plane * weight.n_out + row0) * weight.row_bytes;
+      const uint64_t bytes = static_cast<uint64_t>(rows) * weight.row_bytes;
+      uint8_t* plane_out = out + plane * weight.plane_bytes;
+      uint8_t* target = weight.packed ? staging[worker].data() : plane_out + row0 * weight.row_bytes;
+      Status read;
+      if (transformed) {
+        read = file_.read_rows(*weight.info, plane * weight.n_out + row0, rows, {target, bytes});
+      } else {
+        read = file_.read(*weight.info, offset, {target, bytes});
+      }
+      if (!read) {
+        failed = true;
+        std::lock_guard lock(mutex);
+        status = std::move(read);
+        return;
+      }
+      if (weight.packed)
+        for (int64_t r = 0; r < rows; r += kGroupRows)
+          pack_group(*weight.codec->layout, target + r * weight.row_bytes, static_cast<int64_t>(weight.row_bytes),
+                     static_cast<int>(std::min<int64_t>(kGroupRows, rows - r)), weight.n_in,
+                     plane_out + (row0 + r) * weight.row_bytes);
+      advance(bytes);
+    }
+  });
+  return status;
+}
+
+Status WeightCatalog::load(Ledger& ledger, ThreadPool& pool, const LoadOptions& options) {
+  uint64_t total = 0, largest_group = 0;
+  for (auto& w : matrices_) {
+    w->packed = options.repack && w->codec->layout;
+    w->plane_bytes = held_plane_bytes(*w, options.repack);
+    total += round_up(w->plane_bytes * w->n_planes, kAlign);
+    largest_group = std::max(largest_group, w->row_bytes * kGroupRows);
+  }
+  memory_ = TRY(Buffer::allocate(ledger, total, "weights"));
+  uint64_t vector_bytes = 0;
+  for (const auto& v : vectors_) vector_bytes += v->n * sizeof(float);
+  vector_lease_ = TRY(ledger.acquire(vector_bytes, "weights"));
+  std::vector<Buffer> staging;
+  for (int i = 0; i < pool.size(); ++i)
+    staging.push_back(TRY(Buffer::allocate(ledger, std::max(largest_group, kStagingBytes), "load staging")));
+
+  std::atomic<uint64_t> done{0};
+  std::mutex progress_mutex;
+  const auto advance = [&](uint64_t bytes) {
+    const uint64_t now = done.fetch_add(bytes) + bytes;
+    if (!options.progress) return;
+    std::unique_lock lock(progress_mutex, std::try_to_lock);
+    if (lock) options.progress(now, total);
+  };
+  // In file order: a disk, and the page cache's read-ahead, like it so.
+  std::vector<Weight*> order;
+  for (auto& w : matrices_) order.push_back(w.get());
+  std::sort(order.begin(), order.end(), [](const Weight* a, const Weight* b) { return a->info < b->info; });
+  uint8_t* at = memory_.data();
+  for (Weight* w : order) {
+    if (auto status = load_matrix(*w, at, pool, staging, advance); !status) return status;
+    w->data = at;
+    at += round_up(w->plane_bytes * w->n_planes, kAlign);
+  }
+  for (auto& v : vectors_) {
+    v->values.resize(v->n);
+    const int64_t row = v->info->n_in();
+    for (int64_t r = 0; r < v->info->n_rows(); ++r)
+      if (auto status = file_.read_row_f32(*v->info, r, {v->values.data() + r * row, static_cast<size_t>(row)}); !status)
+        return status;
+  }
+  return {};
+}
+
+}  // namespace venturi

@@ -1,0 +1,83 @@
+// Weights: what an architecture asks for, and the bytes behind it.
+//
+// An architecture declares the tensors it needs from a WeightCatalog, with their exact shapes;
+// nothing is loaded then, so shape mode and the planner run on the declaration. load() fills them
+// from the file into memory drawn from the ledger, interleaved for the kernels (layout.h) where the
+// codec has a layout and repacking is on. Weights never execute from a file mapping.
+// Threads: declare and load from one thread; loaded weights are immutable.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/ledger.h"
+#include "base/thread_pool.h"
+#include "formats/model_file.h"
+
+namespace venturi {
+
+// A matrix (or a stack of them, for experts): n_out rows of n_in values each, per plane.
+struct Weight {
+  std::string name;
+  const TensorInfo* info = nullptr;
+  const Codec* codec = nullptr;
+  int64_t n_in = 0, n_out = 0, n_planes = 1;
+  bool packed = false;              // in groups of 16 rows, codec->layout
+  const uint8_t* data = nullptr;    // plane 0; null until loaded
+  uint64_t row_bytes = 0, plane_bytes = 0;  // plane_bytes as held: rows padded to 16 when packed
+
+  uint64_t file_bytes() const { return row_bytes * static_cast<uint64_t>(n_out * n_planes); }
+  // Row `row` of plane 0 in f32.
+  void decode_row(int64_t row, float* out) const;
+};
+
+// Norm gains, biases, frequencies: f32 whatever the file has.
+struct VectorWeight {
+  std::string name;
+  const TensorInfo* info = nullptr;
+  std::vector<float> values;  // empty until loaded
+  int64_t n = 0;
+  const float* data() const { return values.data(); }
+};
+
+struct LoadOptions {
+  bool repack = true;
+  std::function<void(uint64_t done, uint64_t total)> progress;
+};
+
+class WeightCatalog {
+ public:
+  explicit WeightCatalog(const ModelFile& file) : file_(file) {}
+
+  // Code::kNotFound or Code::kCorrupt, naming the tensor, expected and found shape.
+  Result<Weight*> matrix(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_planes = 1);
+  Result<VectorWeight*> vector(const std::string& name, int64_t n);
+  // Null when the file has no such tensor; an error when it has it in another shape.
+  Result<Weight*> optional_matrix(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_planes = 1);
+  Result<VectorWeight*> optional_vector(const std::string& name, int64_t n);
+  bool has(std::string_view name) const { return file_.find(name) != nullptr; }
+
+  // Bytes that load() will draw from the ledger.
+  uint64_t bytes(bool repack = true) const;
+  Status load(Ledger& ledger, ThreadPool& pool, const LoadOptions& options = {});
+
+  const std::vector<std::unique_ptr<Weight>>& matrices() const { return matrices_; }
+  const ModelFile& file() const { return file_; }
+
+ private:
+  Status load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool, std::vector<Buffer>& staging,
+                     const std::function<void(uint64_t)>& advance) const;
+
+  const ModelFile& file_;
+  std::vector<std::unique_ptr<Weight>> matrices_;
+  std::vector<std::unique_ptr<VectorWeight>> vectors_;
+  Buffer memory_;
+  Lease vector_lease_;
+};
+
+}  // namespace venturi

@@ -1,0 +1,108 @@
+#include "ops/context.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstdlib>
+
+#include "base/checked.h"
+#include "base/log.h"
+
+namespace venturi {
+
+uint64_t Arena::allocate(uint64_t bytes) {
+  const uint64_t size = static_cast<uint64_t>(round_up(static_cast<int64_t>(std::max<uint64_t>(bytes, 1)), 64));
+  uint64_t at = 0;
+  for (const auto& [offset, length] : live_) {
+    if (offset - at >= size) break;
+    at = offset + length;
+  }
+  live_[at] = size;
+  peak_ = std::max(peak_, at + size);
+  return at;
+}
+
+void Arena::free(uint64_t offset) { live_.erase(offset); }
+
+Act& Act::operator=(Act&& other) noexcept {
+  if (this != &other) {
+    reset();
+    context_ = std::exchange(other.context_, nullptr);
+    offset_ = other.offset_;
+    rows_ = std::exchange(other.rows_, 0);
+    cols_ = std::exchange(other.cols_, 0);
+    data_ = std::exchange(other.data_, nullptr);
+  }
+  return *this;
+}
+
+void Act::reset() {
+  if (context_) context_->free(offset_);
+  context_ = nullptr;
+  data_ = nullptr;
+  rows_ = cols_ = 0;
+}
+
+std::unique_ptr<Context> Context::shape(int threads) {
+  std::unique_ptr<Context> context(new Context);
+  context->threads_ = threads;
+  return context;
+}
+
+Result<std::unique_ptr<Context>> Context::run(std::shared_ptr<Ledger> ledger, std::shared_ptr<ThreadPool> pool,
+                                              uint64_t arena_bytes) {
+  std::unique_ptr<Context> context(new Context);
+  context->memory_ = TRY(Buffer::allocate(*ledger, arena_bytes, "activations"));
+  context->threads_ = pool->size();
+  context->ledger_ = std::move(ledger);
+  context->pool_ = std::move(pool);
+  return context;
+}
+
+Act Context::allocate(int64_t rows, int64_t cols) {
+  Act act;
+  const uint64_t bytes = static_cast<uint64_t>(rows) * static_cast<uint64_t>(cols) * sizeof(float);
+  act.context_ = this;
+  act.rows_ = rows;
+  act.cols_ = cols;
+  act.offset_ = arena_.allocate(bytes);
+  if (!computes()) return act;
+  if (act.offset_ + bytes <= memory_.size()) {
+    act.data_ = reinterpret_cast<float*>(memory_.data() + act.offset_);
+    return act;
+  }
+  // A step of another shape than the largest fragments the arena; the ledger may still have room.
+  auto extra = Buffer::allocate(*ledger_, bytes, "activations");
+  if (!extra) {
+    spdlog::critical("activations outgrew their plan and the budget: {}", extra.error().message);
+    std::abort();
+  }
+  act.data_ = extra->as<float>();
+  overflow_[act.offset_] = std::move(extra).value();
+  return act;
+}
+
+void Context::free(uint64_t offset) {
+  arena_.free(offset);
+  if (!overflow_.empty()) overflow_.erase(offset);
+}
+
+Context::Scope::Scope(Context& context, const OpCost& cost) : context_(context), op_(cost.op) {
+  if (!context.computes()) {
+    context.costs_.push_back(cost);
+    return;
+  }
+  if (!context.profiling_) return;
+  OpTotals& totals = context.totals_[op_];
+  ++totals.calls;
+  totals.weight_bytes += cost.weight_bytes;
+  totals.state_bytes += cost.state_bytes;
+  totals.int8_macs += cost.int8_macs;
+  totals.f32_macs += cost.f32_macs;
+  begin_ = now_seconds();
+}
+
+Context::Scope::~Scope() {
+  if (context_.computes() && context_.profiling_) context_.totals_[op_].seconds += now_seconds() - begin_;
+}
+
+}  // namespace venturi

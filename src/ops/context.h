@@ -1,0 +1,143 @@
+// The execution context: an architecture's forward pass is written once, as calls of ops on a
+// context, and the context decides what they do.
+//
+//   shape: nothing is computed. Ops allocate from an arena without memory and report their cost, so
+//          one pass over the same code yields the peak of activations, the bytes and operations of
+//          every op, and the order in which weights are used, before anything is loaded.
+//   run:   the ops compute.
+//
+// Observers see each linear's input; a profile adds up time per op.
+// Threads: one context, one calling thread; ops spread over the pool.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "base/thread_pool.h"
+#include "memory/weights.h"
+
+namespace venturi {
+
+// What one op moves and computes.
+struct OpCost {
+  std::string_view op;       // "linear", "attend", "norm", …
+  uint64_t weight_bytes = 0;
+  uint64_t state_bytes = 0;  // of sequence state read
+  uint64_t int8_macs = 0, f32_macs = 0;
+};
+
+struct OpTotals {
+  uint64_t calls = 0, weight_bytes = 0, state_bytes = 0, int8_macs = 0, f32_macs = 0;
+  double seconds = 0;
+};
+
+// Receives what flows through a run: for calibration, Hessians, statistics.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  // x [rows, n_in] is what `weight` (plane `plane`) is about to be multiplied with.
+  virtual void linear_input(const Weight& weight, int64_t plane, const float* x, int64_t rows, int64_t n_in) = 0;
+};
+
+// First-fit memory for activations. With a buffer it hands out its bytes; without one it only counts.
+class Arena {
+ public:
+  uint64_t allocate(uint64_t bytes);  // offset, 64-byte aligned
+  void free(uint64_t offset);
+  uint64_t peak() const { return peak_; }
+
+ private:
+  std::map<uint64_t, uint64_t> live_;  // offset -> bytes
+  uint64_t peak_ = 0;
+};
+
+class Context;
+
+// A block of arena memory, freed on destruction: an activation [rows, cols] of f32, or scratch.
+class Act {
+ public:
+  Act() = default;
+  Act(Act&& other) noexcept { *this = std::move(other); }
+  Act& operator=(Act&& other) noexcept;
+  ~Act() { reset(); }
+  void reset();
+
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return cols_; }
+  float* data() { return data_; }
+  const float* data() const { return data_; }
+  float* row(int64_t r) { return data_ + r * cols_; }
+  const float* row(int64_t r) const { return data_ + r * cols_; }
+
+ private:
+  friend class Context;
+  Context* context_ = nullptr;
+  uint64_t offset_ = 0;
+  int64_t rows_ = 0, cols_ = 0;
+  float* data_ = nullptr;
+};
+
+class Context {
+ public:
+  // Shape mode. `threads` is what a run would have: scratch is per thread.
+  static std::unique_ptr<Context> shape(int threads);
+  // Run mode over an arena of `arena_bytes` (the peak that shape mode found), drawn from the ledger.
+  static Result<std::unique_ptr<Context>> run(std::shared_ptr<Ledger> ledger, std::shared_ptr<ThreadPool> pool,
+                                              uint64_t arena_bytes);
+
+  bool computes() const { return pool_ != nullptr; }
+  ThreadPool& pool() { return *pool_; }
+  int threads() const { return threads_; }
+
+  Act allocate(int64_t rows, int64_t cols);
+  Act scratch_bytes(int64_t bytes) { return allocate(1, (bytes + 3) / 4); }
+
+  // An op opens a scope with its cost; the scope times it in a run.
+  class Scope {
+   public:
+    Scope(Context& context, const OpCost& cost);
+    ~Scope();
+    bool computes() const { return context_.computes(); }
+
+   private:
+    Context& context_;
+    std::string_view op_;
+    double begin_ = 0;
+  };
+
+  void set_observer(Observer* observer) { observer_ = observer; }
+  Observer* observer() const { return observer_; }
+
+  void reset_profile() { totals_.clear(); }
+  void set_profiling(bool on) { profiling_ = on; }
+  const std::map<std::string_view, OpTotals>& totals() const { return totals_; }
+  // Shape mode: every op in order.
+  const std::vector<OpCost>& costs() const { return costs_; }
+  uint64_t arena_peak() const { return arena_.peak(); }
+
+ private:
+  friend class Act;
+  Context() = default;
+  void free(uint64_t offset);
+
+  std::shared_ptr<Ledger> ledger_;
+  std::shared_ptr<ThreadPool> pool_;
+  int threads_ = 1;
+  Buffer memory_;
+  Arena arena_;
+  // Blocks the planned arena had no hole for; should stay empty.
+  std::map<uint64_t, Buffer> overflow_;
+  Observer* observer_ = nullptr;
+  bool profiling_ = false;
+  std::map<std::string_view, OpTotals> totals_;
+  std::vector<OpCost> costs_;
+};
+
+}  // namespace venturi

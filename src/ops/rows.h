@@ -1,0 +1,24 @@
+// Ops that work row by row: norms, activations, sums.
+#pragma once
+
+#include "ops/context.h"
+
+namespace venturi {
+
+Act rms_norm(Context& context, const Act& x, const VectorWeight& weight, float epsilon);
+// Each of `heads` consecutive parts of a row normed on its own, in place.
+void rms_norm_heads(Context& context, Act& x, int64_t heads, const VectorWeight& weight, float epsilon);
+Act layer_norm(Context& context, const Act& x, const VectorWeight& weight, const VectorWeight* bias, float epsilon);
+void add_in_place(Context& context, Act& x, const Act& y);           // x += y
+void add_bias(Context& context, Act& x, const VectorWeight* bias);   // null: nothing
+void scale_in_place(Context& context, Act& x, float factor);
+void soft_cap_in_place(Context& context, Act& x, float cap);
+
+enum class Activation { kSilu, kGelu, kGeluErf, kRelu };
+// act(gate) * up, into gate; up may be null.
+void gated_in_place(Context& context, Activation activation, Act& gate, const Act* up);
+
+// Rows `rows` of x, gathered.
+Act take_rows(Context& context, const Act& x, std::span<const int64_t> rows);
+
+}  // namespace venturi
