@@ -16,10 +16,7 @@ constexpr search::Grid kGrid{0.80f, 0.0125f, 57};
 
 void unpack(const uint8_t* block, int8_t* q, float* scale, float*) {
   scale[0] = block::load_half(block);
-  for (int i = 0; i < kBlock / 2; ++i) {
-    q[i] = static_cast<int8_t>((block[2 + i] & 15) - 8);
-    q[i + 16] = static_cast<int8_t>((block[2 + i] >> 4) - 8);
-  }
+  block::unpack_nibbles(block + 2, kBlock, q, 8);
 }
 
 void encode(const float* values, const float* importance, uint8_t* blocks, int64_t n) {
@@ -30,8 +27,7 @@ void encode(const float* values, const float* importance, uint8_t* blocks, int64
     int8_t q[kBlock];
     search::quantize(s.x, kBlock, kLevels, f16_to_f32(scale), q);
     block::store_u16(blocks, scale);
-    for (int i = 0; i < kBlock / 2; ++i)
-      blocks[2 + i] = static_cast<uint8_t>((q[i] + 8) | (q[i + 16] + 8) << 4);
+    block::pack_nibbles(q, kBlock, 8, blocks + 2);
   }
 }
 

@@ -61,7 +61,8 @@ struct UniformLevels {
 
 struct Fit {
   float scale;
-  float error;  // sum w (x - scale * q)^2
+  float error;      // sum w (x - scale * q)^2
+  float curvature;  // sum w q^2: another scale with these codes costs curvature * difference^2 more
 };
 
 // Codes from `scale`, then the best scale for these codes. n is a multiple of 4.
@@ -82,7 +83,7 @@ Fit refit(const float* x, const float* w, int n, Levels levels, float scale) {
   // Fitting the residual instead of x itself avoids the difference of two large sums.
   const float q2 = sum(qq);
   const float shift = q2 > 0 ? sum(rq) / q2 : 0.0f;
-  return {scale + shift, sum(rr) - shift * sum(rq)};
+  return {scale + shift, sum(rr) - shift * sum(rq), q2};
 }
 
 // sum w (x - scale * q)^2 with the nearest levels, at exactly this scale.
@@ -119,11 +120,11 @@ struct Grid {
 template <class Levels>
 Fit fit_scale(const float* x, const float* w, int n, Levels levels, Grid grid) {
   const float far = extreme(x, n);
-  Fit best{0.0f, squared_error(x, w, n, levels, 0.0f)};
+  Fit best{0.0f, squared_error(x, w, n, levels, 0.0f), 0.0f};
   if (std::abs(far) < kVanishing) return best;
-  const float ends[2] = {levels.hi, levels.lo};
-  for (int side = 0; side < (levels.lo == -levels.hi ? 1 : 2); ++side) {
-    const float base = far / ends[side];
+  for (const float end : {levels.hi, levels.lo}) {
+    if (end == 0 || end == -levels.hi) continue;  // no such side, or the mirror image of the first
+    const float base = far / end;
     for (int k = 0; k < grid.count; ++k) {
       const Fit fit =
           refit(x, w, n, levels, base / (grid.first + static_cast<float>(k) * grid.step));
@@ -156,6 +157,103 @@ uint16_t fit_half_scale(const float* x, const float* w, int n, Levels levels, Gr
     if (error < best_error) {
       best_error = error;
       best = static_cast<uint16_t>(h);
+    }
+  }
+  return best;
+}
+
+// A super-block of groups, each x = (d * scale[g]) * q, with d a half and scale[g] a small integer.
+constexpr int kMaxGroups = 16;
+struct GroupScales {
+  uint16_t d = 0;
+  int8_t scale[kMaxGroups] = {};
+};
+
+// What a super-block format allows, and how far to look.
+struct GroupLimits {
+  int groups, group_size;  // multiples of 4
+  int lo, hi;              // of scale[g]
+  int reach;               // integer scales tried on each side of the nearest
+};
+
+// The best integer scale of each group under d, each tried with the codes it would get; returns the
+// error of the super-block. `ideal` are the scales that the groups would like.
+template <class Levels>
+float choose_scales(const Samples& s, Levels levels, const GroupLimits& limits, const float* ideal,
+                    GroupScales& out) {
+  const float d = f16_to_f32(out.d);
+  float total = 0;
+  for (int g = 0; g < limits.groups; ++g) {
+    const float* x = s.x + g * limits.group_size;
+    const float* w = s.w + g * limits.group_size;
+    float best = squared_error(x, w, limits.group_size, levels, 0.0f);
+    out.scale[g] = 0;
+    if (d != 0 && ideal[g] != 0) {
+      const float wanted = std::nearbyint(ideal[g] / d);
+      const int centre = static_cast<int>(std::fmin(
+          std::fmax(wanted, static_cast<float>(limits.lo)), static_cast<float>(limits.hi)));
+      const int first = centre - limits.reach < limits.lo ? limits.lo : centre - limits.reach;
+      const int last = centre + limits.reach > limits.hi ? limits.hi : centre + limits.reach;
+      for (int k = first; k <= last; ++k) {
+        const float error =
+            squared_error(x, w, limits.group_size, levels, d * static_cast<float>(k));
+        if (error < best) {
+          best = error;
+          out.scale[g] = static_cast<int8_t>(k);
+        }
+      }
+    }
+    total += best;
+  }
+  return total;
+}
+
+// The d that fits best with the integer scales and codes that `in` leads to.
+template <class Levels>
+float refit_d(const Samples& s, Levels levels, const GroupLimits& limits, const GroupScales& in) {
+  const float d = f16_to_f32(in.d);
+  float numerator = 0;
+  float denominator = 0;
+  for (int g = 0; g < limits.groups; ++g) {
+    if (in.scale[g] == 0 || d == 0) continue;
+    const float k = in.scale[g];
+    const Fit fit = refit(s.x + g * limits.group_size, s.w + g * limits.group_size,
+                          limits.group_size, levels, d * k);
+    // The group wants fit.scale = d * k, with weight fit.curvature.
+    numerator += fit.curvature * k * fit.scale;
+    denominator += fit.curvature * k * k;
+  }
+  return denominator > 0 ? numerator / denominator : d;
+}
+
+template <class Levels>
+GroupScales fit_group_scales(const Samples& s, Levels levels, const GroupLimits& limits,
+                             Grid group_grid, Grid d_grid) {
+  alignas(16) float ideal[kMaxGroups];
+  alignas(16) float weight[kMaxGroups];
+  for (int g = 0; g < limits.groups; ++g) {
+    const Fit fit = fit_scale(s.x + g * limits.group_size, s.w + g * limits.group_size,
+                              limits.group_size, levels, group_grid);
+    ideal[g] = fit.scale;
+    weight[g] = fit.curvature;
+  }
+  const float far = extreme(ideal, limits.groups);
+  const UniformLevels integers{static_cast<float>(limits.lo), static_cast<float>(limits.hi)};
+  const float starts[3] = {fit_scale(ideal, weight, limits.groups, integers, d_grid).scale,
+                           far / integers.lo, far / integers.hi};
+  GroupScales best;
+  float best_error = std::numeric_limits<float>::infinity();
+  for (const float start : starts) {
+    GroupScales trial;
+    trial.d = f32_to_f16(start);
+    for (int pass = 0; pass < 4; ++pass) {
+      const float error = choose_scales(s, levels, limits, ideal, trial);
+      if (!(error < best_error)) break;
+      best_error = error;
+      best = trial;
+      const uint16_t d = f32_to_f16(refit_d(s, levels, limits, trial));
+      if (d == trial.d) break;
+      trial.d = d;
     }
   }
   return best;
