@@ -77,21 +77,51 @@ void affine_codes(const float* x, int n, int max_code, float scale, float offset
   }
 }
 
-AffineFit fit_affine(const float* x, const float* w, int n, int max_code, AffineGrid grid,
-                     bool from_zero) {
-  float lo = *std::min_element(x, x + n);
-  const float hi = *std::max_element(x, x + n);
-  if (from_zero) lo = std::min(lo, 0.0f);
-  AffineFit best = refit_affine(x, w, n, max_code, 0.0f, lo, from_zero);
-  if (hi - lo < kVanishing) return best;
+namespace {
+
+struct Range {
+  float lo, hi;
+};
+
+// Of the values with at least this weight.
+Range range_of(const float* x, const float* w, int n, float least, bool from_zero) {
+  Range range{std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()};
+  for (int i = 0; i < n; ++i) {
+    if (w[i] < least) continue;
+    range.lo = std::min(range.lo, x[i]);
+    range.hi = std::max(range.hi, x[i]);
+  }
+  if (from_zero) range.lo = std::min(range.lo, 0.0f);
+  return range;
+}
+
+void search_grid(const float* x, const float* w, int n, int max_code, AffineGrid grid,
+                 bool from_zero, Range range, AffineFit& best) {
   for (int i = 0; i < grid.count; ++i)
     for (int j = 0; j < grid.count; ++j) {
       const float a = grid.first + static_cast<float>(i) * grid.step;
       const float b = grid.first + static_cast<float>(j) * grid.step;
-      const float scale = (hi - lo) / (static_cast<float>(max_code) + a + b);
-      const AffineFit fit = refit_affine(x, w, n, max_code, scale, lo + a * scale, from_zero);
+      const float scale = (range.hi - range.lo) / (static_cast<float>(max_code) + a + b);
+      const AffineFit fit = refit_affine(x, w, n, max_code, scale, range.lo + a * scale, from_zero);
       if (fit.error < best.error) best = fit;
     }
+}
+
+}  // namespace
+
+AffineFit fit_affine(const float* x, const float* w, int n, int max_code, AffineGrid grid,
+                     bool from_zero) {
+  float total = 0;
+  for (int i = 0; i < n; ++i) total += w[i];
+  // Weights are 0 or at least the smallest positive float.
+  const Range all = range_of(x, w, n, std::numeric_limits<float>::denorm_min(), from_zero);
+  if (!(all.lo <= all.hi)) return {0, 0, 0, 0};  // nothing has a weight
+  AffineFit best = refit_affine(x, w, n, max_code, 0.0f, all.lo, from_zero);
+  if (all.hi - all.lo < kVanishing) return best;
+  search_grid(x, w, n, max_code, grid, from_zero, all, best);
+  const Range heavy = range_of(x, w, n, kHeavy * total / static_cast<float>(n), from_zero);
+  if (heavy.hi - heavy.lo < 0.9f * (all.hi - all.lo) && heavy.hi - heavy.lo > kVanishing)
+    search_grid(x, w, n, max_code, grid, from_zero, heavy, best);
   for (int pass = 0; pass < 4 && best.scale > 0; ++pass) {
     const AffineFit next = refit_affine(x, w, n, max_code, best.scale, best.offset, from_zero);
     if (!(next.error < best.error)) break;
@@ -192,6 +222,32 @@ void refit_pair(const Samples& s, const PairLimits& limits, const GroupPairs& in
 
 }  // namespace
 
+namespace {
+
+// Integers and codes for (d, dmin), then the best (d, dmin) for these, while it helps.
+void descend(const Samples& s, const PairLimits& limits, const Wishes& wish, uint16_t d_start,
+             uint16_t dmin_start, GroupPairs& best, float& best_error) {
+  GroupPairs trial;
+  trial.d = d_start;
+  trial.dmin = dmin_start;
+  for (int pass = 0; pass < 4; ++pass) {
+    const float error = choose_pairs(s, limits, wish, trial);
+    if (!(error < best_error)) return;
+    best_error = error;
+    best = trial;
+    float d = f16_to_f32(trial.d);
+    float dmin = f16_to_f32(trial.dmin);
+    refit_pair(s, limits, trial, d, dmin);
+    const uint16_t d_bits = f32_to_f16(std::clamp(d, 0.0f, kLargestHalf));
+    const uint16_t dmin_bits = f32_to_f16(std::clamp(dmin, 0.0f, kLargestHalf));
+    if (d_bits == trial.d && dmin_bits == trial.dmin) return;
+    trial.d = d_bits;
+    trial.dmin = dmin_bits;
+  }
+}
+
+}  // namespace
+
 GroupPairs fit_group_pairs(const Samples& s, const PairLimits& limits, AffineGrid grid) {
   Wishes wish;
   for (int g = 0; g < limits.groups; ++g) {
@@ -206,34 +262,20 @@ GroupPairs fit_group_pairs(const Samples& s, const PairLimits& limits, AffineGri
   }
   const UniformLevels integers{0, static_cast<float>(limits.max_scale)};
   const Grid d_grid{0.85f, 0.0125f, 25};
-  const float best_d =
-      fit_scale(wish.scale, wish.scale_weight, limits.groups, integers, d_grid).scale;
-  const float best_dmin =
-      fit_scale(wish.min, wish.min_weight, limits.groups, integers, d_grid).scale;
+  Starts d_starts;
+  Starts dmin_starts;
+  d_starts.add(fit_scale(wish.scale, wish.scale_weight, limits.groups, integers, d_grid).scale);
+  dmin_starts.add(fit_scale(wish.min, wish.min_weight, limits.groups, integers, d_grid).scale);
+  d_starts.add(extreme(wish.scale, limits.groups) / integers.hi);
+  dmin_starts.add(extreme(wish.min, limits.groups) / integers.hi);
   GroupPairs best;
   float best_error = choose_pairs(s, limits, wish, best);
-  const float starts[2][2] = {{best_d, best_dmin},
-                              {extreme(wish.scale, limits.groups) / integers.hi,
-                               extreme(wish.min, limits.groups) / integers.hi}};
-  for (const auto& start : starts) {
-    GroupPairs trial;
-    float d = start[0];
-    float dmin = start[1];
-    for (int pass = 0; pass < 4; ++pass) {
-      const uint16_t d_bits = f32_to_f16(std::clamp(d, 0.0f, kLargestHalf));
-      const uint16_t dmin_bits = f32_to_f16(std::clamp(dmin, 0.0f, kLargestHalf));
-      if (pass > 0 && d_bits == trial.d && dmin_bits == trial.dmin) break;
-      trial.d = d_bits;
-      trial.dmin = dmin_bits;
-      const float error = choose_pairs(s, limits, wish, trial);
-      if (!(error < best_error)) break;
-      best_error = error;
-      best = trial;
-      d = f16_to_f32(trial.d);
-      dmin = f16_to_f32(trial.dmin);
-      refit_pair(s, limits, trial, d, dmin);
+  for (int i = 0; i < d_starts.count; ++i)
+    for (int j = 0; j < dmin_starts.count; ++j) {
+      // Of the ordinary starts, only the two that belong together.
+      if (d_starts.count == 2 && dmin_starts.count == 2 && i != j) continue;
+      descend(s, limits, wish, d_starts.half[i], dmin_starts.half[j], best, best_error);
     }
-  }
   return best;
 }
 

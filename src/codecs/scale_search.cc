@@ -1,7 +1,5 @@
 #include "codecs/scale_search.h"
 
-#include <algorithm>
-
 namespace venturi::search {
 
 void load_samples(const float* values, const float* importance, int n, Samples& samples) {
@@ -24,6 +22,18 @@ float extreme(const float* x, int n) {
   float far = 0;
   for (int i = 0; i < n; ++i)
     if (std::abs(x[i]) > std::abs(far)) far = x[i];
+  return far;
+}
+
+Extremes extremes(const float* x, const float* w, int n) {
+  float total = 0;
+  for (int i = 0; i < n; ++i) total += w[i];
+  const float heavy = kHeavy * total / static_cast<float>(n);
+  Extremes far{0, 0};
+  for (int i = 0; i < n; ++i) {
+    if (w[i] > 0 && std::abs(x[i]) > std::abs(far.all)) far.all = x[i];
+    if (w[i] >= heavy && std::abs(x[i]) > std::abs(far.heavy)) far.heavy = x[i];
+  }
   return far;
 }
 

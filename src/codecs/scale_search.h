@@ -12,6 +12,7 @@
 //   importances are all 0 is encoded as if they were all equal.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -38,6 +39,15 @@ void load_samples(const float* values, const float* importance, int n, Samples& 
 
 // The value farthest from 0, sign kept.
 float extreme(const float* x, int n);
+
+// The extremes that a search starts from: that of all values with a weight, and that of the values
+// whose weight is not small beside the mean: an unimportant outlier must not decide where the
+// search looks.
+struct Extremes {
+  float all, heavy;
+};
+Extremes extremes(const float* x, const float* w, int n);
+constexpr float kHeavy = 0.25f;  // of the mean weight
 
 inline F4 load4(const float* p) {
   F4 v;
@@ -119,16 +129,19 @@ struct Grid {
 // The best scale of either sign (one, if the levels are symmetric), unrounded; 0 if x vanishes.
 template <class Levels>
 Fit fit_scale(const float* x, const float* w, int n, Levels levels, Grid grid) {
-  const float far = extreme(x, n);
+  const Extremes far = extremes(x, w, n);
   Fit best{0.0f, squared_error(x, w, n, levels, 0.0f), 0.0f};
-  if (std::abs(far) < kVanishing) return best;
-  for (const float end : {levels.hi, levels.lo}) {
-    if (end == 0 || end == -levels.hi) continue;  // no such side, or the mirror image of the first
-    const float base = far / end;
-    for (int k = 0; k < grid.count; ++k) {
-      const Fit fit =
-          refit(x, w, n, levels, base / (grid.first + static_cast<float>(k) * grid.step));
-      if (fit.error < best.error) best = fit;
+  const bool differ = std::abs(far.heavy) < 0.9f * std::abs(far.all);
+  for (const float anchor : {far.all, differ ? far.heavy : 0.0f}) {
+    if (std::abs(anchor) < kVanishing) continue;
+    for (const float end : {levels.hi, levels.lo}) {
+      if (end == 0 || end == -levels.hi)
+        continue;  // no such side, or the mirror image of the first
+      for (int k = 0; k < grid.count; ++k) {
+        const float clip = grid.first + static_cast<float>(k) * grid.step;
+        const Fit fit = refit(x, w, n, levels, anchor / end / clip);
+        if (fit.error < best.error) best = fit;
+      }
     }
   }
   for (int pass = 0; pass < 4 && best.scale != 0; ++pass) {
@@ -176,25 +189,32 @@ struct GroupLimits {
   int reach;               // integer scales tried on each side of the nearest
 };
 
+// The scales that the groups of a super-block would like: by the search, and by plain rounding.
+struct Wish {
+  alignas(16) float best[kMaxGroups];
+  alignas(16) float curvature[kMaxGroups];
+  alignas(16) float plain[kMaxGroups];
+};
+
 // The best integer scale of each group under d, each tried with the codes it would get; returns the
-// error of the super-block. `ideal` are the scales that the groups would like.
+// error of the super-block.
 template <class Levels>
-float choose_scales(const Samples& s, Levels levels, const GroupLimits& limits, const float* ideal,
+float choose_scales(const Samples& s, Levels levels, const GroupLimits& limits, const Wish& wish,
                     GroupScales& out) {
   const float d = f16_to_f32(out.d);
+  const auto bound = [&](float k) {
+    return static_cast<int>(std::clamp(std::nearbyint(k), static_cast<float>(limits.lo),
+                                       static_cast<float>(limits.hi)));
+  };
   float total = 0;
   for (int g = 0; g < limits.groups; ++g) {
     const float* x = s.x + g * limits.group_size;
     const float* w = s.w + g * limits.group_size;
     float best = squared_error(x, w, limits.group_size, levels, 0.0f);
     out.scale[g] = 0;
-    if (d != 0 && ideal[g] != 0) {
-      const float wanted = std::nearbyint(ideal[g] / d);
-      const int centre = static_cast<int>(std::fmin(
-          std::fmax(wanted, static_cast<float>(limits.lo)), static_cast<float>(limits.hi)));
-      const int first = centre - limits.reach < limits.lo ? limits.lo : centre - limits.reach;
-      const int last = centre + limits.reach > limits.hi ? limits.hi : centre + limits.reach;
-      for (int k = first; k <= last; ++k) {
+    const auto scan = [&](float wanted, int reach) {
+      const int last = bound(wanted + static_cast<float>(reach));
+      for (int k = bound(wanted - static_cast<float>(reach)); k <= last; ++k) {
         const float error =
             squared_error(x, w, limits.group_size, levels, d * static_cast<float>(k));
         if (error < best) {
@@ -202,6 +222,12 @@ float choose_scales(const Samples& s, Levels levels, const GroupLimits& limits, 
           out.scale[g] = static_cast<int8_t>(k);
         }
       }
+    };
+    if (d != 0) {
+      scan(wish.best[g] / d, limits.reach);
+      // Rounded to an integer, the other sign may be the better one: the levels are not symmetric.
+      scan(-wish.best[g] / d, limits.reach);
+      scan(wish.plain[g] / d, 0);
     }
     total += best;
   }
@@ -226,28 +252,44 @@ float refit_d(const Samples& s, Levels levels, const GroupLimits& limits, const 
   return denominator > 0 ? numerator / denominator : d;
 }
 
+// Halves to start from. One of few bits is also tried rounded away from 0, or it might clip.
+struct Starts {
+  uint16_t half[8];
+  int count = 0;
+  void add(float value) {
+    const uint16_t h = f32_to_f16(value);
+    if ((h & 0x7fff) >= 0x7c00) return;
+    half[count++] = h;
+    if ((h & 0x7fff) < 0x40) half[count++] = h + 1;
+  }
+};
+
 template <class Levels>
 GroupScales fit_group_scales(const Samples& s, Levels levels, const GroupLimits& limits,
                              Grid group_grid, Grid d_grid) {
-  alignas(16) float ideal[kMaxGroups];
-  alignas(16) float weight[kMaxGroups];
+  Wish wish;
   for (int g = 0; g < limits.groups; ++g) {
-    const Fit fit = fit_scale(s.x + g * limits.group_size, s.w + g * limits.group_size,
-                              limits.group_size, levels, group_grid);
-    ideal[g] = fit.scale;
-    weight[g] = fit.curvature;
+    const float* x = s.x + g * limits.group_size;
+    const Fit fit =
+        fit_scale(x, s.w + g * limits.group_size, limits.group_size, levels, group_grid);
+    wish.best[g] = fit.scale;
+    wish.curvature[g] = fit.curvature;
+    wish.plain[g] = extreme(x, limits.group_size) / levels.lo;
   }
-  const float far = extreme(ideal, limits.groups);
+  const float far = extreme(wish.best, limits.groups);
   const UniformLevels integers{static_cast<float>(limits.lo), static_cast<float>(limits.hi)};
-  const float starts[3] = {fit_scale(ideal, weight, limits.groups, integers, d_grid).scale,
-                           far / integers.lo, far / integers.hi};
+  Starts starts;
+  starts.add(fit_scale(wish.best, wish.curvature, limits.groups, integers, d_grid).scale);
+  starts.add(far / integers.lo);
+  starts.add(far / integers.hi);
+  starts.add(extreme(wish.plain, limits.groups) / integers.lo);
   GroupScales best;
   float best_error = std::numeric_limits<float>::infinity();
-  for (const float start : starts) {
+  for (int start = 0; start < starts.count; ++start) {
     GroupScales trial;
-    trial.d = f32_to_f16(start);
+    trial.d = starts.half[start];
     for (int pass = 0; pass < 4; ++pass) {
-      const float error = choose_scales(s, levels, limits, ideal, trial);
+      const float error = choose_scales(s, levels, limits, wish, trial);
       if (!(error < best_error)) break;
       best_error = error;
       best = trial;
