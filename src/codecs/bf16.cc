@@ -28,6 +28,6 @@ const Codec codec_bf16{.name = "BF16",
                        .group = 0,
                        .has_min = false,
                        .unpack = nullptr,
-                       .layout = nullptr};
+                       .layout = &kLayoutBF16};
 
 }  // namespace venturi

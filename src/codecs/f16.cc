@@ -31,6 +31,6 @@ const Codec codec_f16{.name = "F16",
                       .group = 0,
                       .has_min = false,
                       .unpack = nullptr,
-                      .layout = nullptr};
+                      .layout = &kLayoutF16};
 
 }  // namespace venturi

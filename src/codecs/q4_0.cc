@@ -43,6 +43,6 @@ const Codec codec_q4_0{.name = "Q4_0",
                        .group = 32,
                        .has_min = false,
                        .unpack = unpack,
-                       .layout = nullptr};
+                       .layout = &kLayoutQ4_0};
 
 }  // namespace venturi

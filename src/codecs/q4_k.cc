@@ -62,6 +62,6 @@ const Codec codec_q4_k{.name = "Q4_K",
                        .group = 32,
                        .has_min = true,
                        .unpack = unpack,
-                       .layout = nullptr};
+                       .layout = &kLayoutQ4_K};
 
 }  // namespace venturi

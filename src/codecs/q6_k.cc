@@ -73,6 +73,6 @@ const Codec codec_q6_k{.name = "Q6_K",
                        .group = 16,
                        .has_min = false,
                        .unpack = unpack,
-                       .layout = nullptr};
+                       .layout = &kLayoutQ6_K};
 
 }  // namespace venturi

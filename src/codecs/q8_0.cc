@@ -44,6 +44,6 @@ const Codec codec_q8_0{.name = "Q8_0",
                        .group = 32,
                        .has_min = false,
                        .unpack = unpack,
-                       .layout = nullptr};
+                       .layout = &kLayoutQ8_0};
 
 }  // namespace venturi

@@ -65,9 +65,6 @@ struct ModelFile {
   const TensorInfo* find(std::string_view name) const;  // null if absent
   // Bytes [begin, begin + out.size()) of the tensor, across segments, as stored.
   Status read(const TensorInfo& tensor, uint64_t begin, std::span<uint8_t> out) const;
-  // Rows [row, row + n) in the tensor's own codec, transforms applied; `out` holds n rows. Where the
-  // transform changes values (`add`), the codec is a float one.
-  Status read_rows(const TensorInfo& tensor, int64_t row, int64_t n, std::span<uint8_t> out) const;
   // Row `row` in f32, transforms applied.
   Status read_row_f32(const TensorInfo& tensor, int64_t row, std::span<float> out) const;
   // Rows [begin, begin + out.size() / n_in) likewise. Far cheaper than row by row for transposed

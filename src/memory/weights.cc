@@ -105,6 +105,12 @@ uint64_t WeightCatalog::bytes(bool repack) const {
   return total;
 }
 
+uint64_t WeightCatalog::staging_bytes() const {
+  uint64_t largest = kStagingBytes;
+  for (const auto& w : matrices_) largest = std::max(largest, w->row_bytes * kGroupRows);
+  return largest;
+}
+
 Status WeightCatalog::load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool, std::vector<Buffer>& staging,
                                   const std::function<void(uint64_t)>& advance) const {
   // Work items are runs of whole groups that fit a staging buffer.
@@ -112,7 +118,8 @@ Status WeightCatalog::load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool
   const int64_t group_bytes = static_cast<int64_t>(weight.row_bytes) * kGroupRows;
   const int64_t run = std::max<int64_t>(1, static_cast<int64_t>(staging[0].size()) / group_bytes);
   const int64_t runs = ceil_div(groups, run);
-  const bool transformed = weight.info->rope_heads > 0 || weight.info->add != 0;
+  const TensorInfo& info = *weight.info;
+  const bool transformed = !info.as_stored();
   std::mutex mutex;
   Status status;
   std::atomic<bool> failed{false};
@@ -127,9 +134,12 @@ Status WeightCatalog::load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool
       uint8_t* target = weight.packed ? staging[worker].data() : plane_out + row0 * weight.row_bytes;
       Status read;
       if (transformed) {
-        read = file_.read_rows(*weight.info, plane * weight.n_out + row0, rows, {target, bytes});
+        // Through f32 and back; these are float codecs, and only positions change.
+        std::vector<float> values(static_cast<size_t>(rows * weight.n_in));
+        read = file_.read_rows_f32(info, plane * weight.n_out + row0, values);
+        if (read) weight.codec->encode(values.data(), nullptr, target, rows * weight.n_in);
       } else {
-        read = file_.read(*weight.info, offset, {target, bytes});
+        read = file_.read(info, offset, {target, bytes});
       }
       if (!read) {
         failed = true;
@@ -149,12 +159,11 @@ Status WeightCatalog::load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool
 }
 
 Status WeightCatalog::load(Ledger& ledger, ThreadPool& pool, const LoadOptions& options) {
-  uint64_t total = 0, largest_group = 0;
+  uint64_t total = 0;
   for (auto& w : matrices_) {
     w->packed = options.repack && w->codec->layout;
     w->plane_bytes = held_plane_bytes(*w, options.repack);
     total += round_up(w->plane_bytes * w->n_planes, kAlign);
-    largest_group = std::max(largest_group, w->row_bytes * kGroupRows);
   }
   memory_ = TRY(Buffer::allocate(ledger, total, "weights"));
   uint64_t vector_bytes = 0;
@@ -162,7 +171,7 @@ Status WeightCatalog::load(Ledger& ledger, ThreadPool& pool, const LoadOptions& 
   vector_lease_ = TRY(ledger.acquire(vector_bytes, "weights"));
   std::vector<Buffer> staging;
   for (int i = 0; i < pool.size(); ++i)
-    staging.push_back(TRY(Buffer::allocate(ledger, std::max(largest_group, kStagingBytes), "load staging")));
+    staging.push_back(TRY(Buffer::allocate(ledger, staging_bytes(), "load staging")));
 
   std::atomic<uint64_t> done{0};
   std::mutex progress_mutex;
@@ -184,10 +193,7 @@ Status WeightCatalog::load(Ledger& ledger, ThreadPool& pool, const LoadOptions& 
   }
   for (auto& v : vectors_) {
     v->values.resize(v->n);
-    const int64_t row = v->info->n_in();
-    for (int64_t r = 0; r < v->info->n_rows(); ++r)
-      if (auto status = file_.read_row_f32(*v->info, r, {v->values.data() + r * row, static_cast<size_t>(row)}); !status)
-        return status;
+    if (auto status = file_.read_rows_f32(*v->info, 0, v->values); !status) return status;
   }
   return {};
 }

@@ -64,6 +64,7 @@ class WeightCatalog {
 
   // Bytes that load() will draw from the ledger.
   uint64_t bytes(bool repack = true) const;
+  uint64_t staging_bytes() const;  // per thread, while loading
   Status load(Ledger& ledger, ThreadPool& pool, const LoadOptions& options = {});
 
   const std::vector<std::unique_ptr<Weight>>& matrices() const { return matrices_; }

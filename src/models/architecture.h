@@ -1,0 +1,50 @@
+// An architecture: one file in this folder that defines `const Architecture architecture_x`. It reads
+// its hyper-parameters, declares its weights and slots, and writes its forward pass once, as ops on a
+// context. The build lists the folder and writes the registry.
+//
+// The model knows nothing of requests: a Step goes in, logits (or embeddings) of the rows asked for
+// come out. Threads: const after creation.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cache/state.h"
+#include "memory/weights.h"
+#include "ops/context.h"
+#include "ops/step.h"
+
+namespace venturi {
+
+struct ModelInfo {
+  std::string architecture, name;
+  int64_t n_layers = 0, d_model = 0, vocab_size = 0;
+  int64_t trained_context = 0;   // tokens
+  bool embeds = false;           // outputs are embeddings [d_model], not logits
+  std::vector<SlotSpec> slots;   // of the sequence state
+};
+
+class Model {
+ public:
+  virtual ~Model() = default;
+  // [step.output_rows.size(), vocab_size] logits (d_model if embeds).
+  virtual Act forward(Context& context, const Step& step) const = 0;
+
+  const ModelInfo& info() const { return info_; }
+
+ protected:
+  ModelInfo info_;
+};
+
+struct Architecture {
+  std::string_view name;  // as in general.architecture
+  Result<std::unique_ptr<Model>> (*create)(const Metadata& metadata, WeightCatalog& catalog);
+};
+
+std::span<const Architecture* const> all_architectures();
+// By the file's general.architecture; Code::kUnsupported naming it and what is known.
+Result<std::unique_ptr<Model>> create_model(const ModelFile& file, WeightCatalog& catalog);
+
+}  // namespace venturi

@@ -1,0 +1,116 @@
+#include "models/hyper.h"
+
+#include <cmath>
+
+namespace venturi {
+
+namespace {
+
+// No model known is near these; they keep products of hyper-parameters within 64 bits.
+constexpr int64_t kMaxLayers = 4096, kMaxWidth = 1 << 20, kMaxHeads = 1 << 14, kMaxVocab = 1 << 24;
+
+Error out_of_range(const std::string& key, auto value, auto min, auto max) {
+  return error(Code::kCorrupt, "{} is {}, expected {} to {}", key, value, min, max);
+}
+
+}  // namespace
+
+Result<int64_t> Hyper::count(const char* suffix, int64_t min, int64_t max) const {
+  const int64_t value = TRY(metadata_.get_int(key(suffix)));
+  if (value < min || value > max) return out_of_range(key(suffix), value, min, max);
+  return value;
+}
+
+Result<int64_t> Hyper::count_or(const char* suffix, int64_t otherwise, int64_t min, int64_t max) const {
+  if (!metadata_.contains(key(suffix))) return otherwise;
+  return count(suffix, min, max);
+}
+
+Result<double> Hyper::real(const char* suffix, double min, double max) const {
+  const double value = TRY(metadata_.get_float(key(suffix)));
+  if (!std::isfinite(value) || value < min || value > max) return out_of_range(key(suffix), value, min, max);
+  return value;
+}
+
+Result<double> Hyper::real_or(const char* suffix, double otherwise, double min, double max) const {
+  if (!metadata_.contains(key(suffix))) return otherwise;
+  return real(suffix, min, max);
+}
+
+Result<std::vector<int64_t>> Hyper::per_layer(const char* suffix, int64_t n_layers, int64_t min, int64_t max) const {
+  const MetaValue* value = metadata_.find(key(suffix));
+  if (!value || value->type != MetaType::kArray) return std::vector<int64_t>(n_layers, TRY(count(suffix, min, max)));
+  std::vector<int64_t> values = TRY(metadata_.get_ints(key(suffix)));
+  if (static_cast<int64_t>(values.size()) != n_layers)
+    return error(Code::kCorrupt, "{} has {} values for {} layers", key(suffix), values.size(), n_layers);
+  for (const int64_t v : values)
+    if (v < min || v > max) return out_of_range(key(suffix), v, min, max);
+  return values;
+}
+
+Result<TransformerHyper> read_transformer(const Hyper& hyper, const WeightCatalog& catalog, NormKind norm) {
+  TransformerHyper h{};
+  h.n_layers = TRY(hyper.count("block_count", 1, kMaxLayers));
+  h.d_model = TRY(hyper.count("embedding_length", 1, kMaxWidth));
+  h.n_heads = TRY(hyper.count("attention.head_count", 1, kMaxHeads));
+  h.n_kv_heads = TRY(hyper.count_or("attention.head_count_kv", h.n_heads, 1, kMaxHeads));
+  if (h.n_heads % h.n_kv_heads != 0)
+    return error(Code::kCorrupt, "{} is {}, which {} KV heads do not divide", hyper.key("attention.head_count"),
+                 h.n_heads, h.n_kv_heads);
+  if (!hyper.metadata().contains(hyper.key("attention.key_length")) && h.d_model % h.n_heads != 0)
+    return error(Code::kCorrupt, "{} is {}, which {} heads do not divide", hyper.key("embedding_length"), h.d_model,
+                 h.n_heads);
+  h.head_dim = TRY(hyper.count_or("attention.key_length", h.d_model / h.n_heads, 1, 4096));
+  h.v_head_dim = TRY(hyper.count_or("attention.value_length", h.head_dim, 1, 4096));
+  h.d_ff = TRY(hyper.count_or("feed_forward_length", 0, 0, kMaxWidth));
+  h.context = TRY(hyper.count("context_length", 1, int64_t{1} << 32));
+  h.norm_epsilon = static_cast<float>(TRY(hyper.real(
+      norm == NormKind::kRms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", 1e-30, 1.0)));
+  const TensorInfo* embedding = catalog.file().find("token_embd.weight");
+  if (!embedding) return error(Code::kNotFound, "the tensor token_embd.weight is missing");
+  if (embedding->dims.size() != 2 || embedding->dims[1] > kMaxVocab)
+    return error(Code::kCorrupt, "the tensor token_embd.weight is not a matrix of at most {} rows", kMaxVocab);
+  h.vocab_size = embedding->dims[1];
+  return h;
+}
+
+Result<Rope> read_rope(const Hyper& hyper, const WeightCatalog& catalog, int64_t head_dim, bool interleaved,
+                       int64_t trained_context) {
+  Rope rope;
+  rope.interleaved = interleaved;
+  const int64_t dims = TRY(hyper.count_or("rope.dimension_count", head_dim, 2, head_dim));
+  if (dims % 2) return error(Code::kCorrupt, "{} is {}, an odd number", hyper.key("rope.dimension_count"), dims);
+  const double base = TRY(hyper.real_or("rope.freq_base", 10000.0, 1.0, 1e12));
+  // The older key of linear scaling.
+  double factor = TRY(hyper.real_or("rope.scale_linear", 1.0, 1e-6, 1e6));
+  factor = TRY(hyper.real_or("rope.scaling.factor", factor, 1e-6, 1e6));
+  const std::string type = TRY(hyper.metadata().string_or(hyper.key("rope.scaling.type"), factor != 1 ? "linear" : "none"));
+  if (type == "yarn") {
+    const int64_t original =
+        TRY(hyper.count_or("rope.scaling.original_context_length", trained_context, 1, int64_t{1} << 32));
+    const double attention_factor = TRY(hyper.real_or("rope.scaling.attn_factor", 1.0, 1e-6, 1e6));
+    rope.frequencies = Rope::yarn(dims, base, factor, static_cast<double>(original), 32, 1);
+    rope.magnitude = static_cast<float>(attention_factor * (1 + 0.1 * std::log(factor)));
+  } else if (type == "linear") {
+    rope.frequencies = Rope::plain(dims, base, factor);
+  } else if (type == "none" || type == "longrope" || type == "llama3") {
+    rope.frequencies = Rope::plain(dims, base);
+  } else {
+    return error(Code::kUnsupported, "{} is '{}'; known are none, linear, yarn", hyper.key("rope.scaling.type"), type);
+  }
+  // Per-pair divisors: how llama3 scaling and the like are written down.
+  if (const TensorInfo* info = catalog.file().find("rope_freqs.weight")) {
+    if (info->n_values() != dims / 2)
+      return error(Code::kCorrupt, "the tensor rope_freqs.weight has {} values, expected {}", info->n_values(), dims / 2);
+    std::vector<float> divisors(dims / 2);
+    if (auto read = catalog.file().read_rows_f32(*info, 0, divisors); !read) return std::move(read).error();
+    for (size_t i = 0; i < divisors.size(); ++i) {
+      if (!(divisors[i] > 0) || !std::isfinite(divisors[i]))
+        return error(Code::kCorrupt, "the tensor rope_freqs.weight has {} at {}, expected a positive number", divisors[i], i);
+      rope.frequencies[i] /= divisors[i];
+    }
+  }
+  return rope;
+}
+
+}  // namespace venturi

@@ -1,0 +1,46 @@
+// Hyper-parameters from metadata, each with the range it must lie in: what a file says is checked
+// here, so that the blocks need not.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "formats/metadata.h"
+#include "memory/weights.h"
+#include "ops/rope.h"
+
+namespace venturi {
+
+class Hyper {
+ public:
+  Hyper(const Metadata& metadata, std::string architecture) : metadata_(metadata), architecture_(std::move(architecture)) {}
+
+  // The key is "<architecture>.<suffix>". Out of [min, max]: Code::kCorrupt naming key and value.
+  Result<int64_t> count(const char* suffix, int64_t min, int64_t max) const;
+  Result<int64_t> count_or(const char* suffix, int64_t otherwise, int64_t min, int64_t max) const;
+  Result<double> real(const char* suffix, double min, double max) const;
+  Result<double> real_or(const char* suffix, double otherwise, double min, double max) const;
+  // A number for all layers or an array with one for each.
+  Result<std::vector<int64_t>> per_layer(const char* suffix, int64_t n_layers, int64_t min, int64_t max) const;
+  std::string key(const char* suffix) const { return architecture_ + "." + suffix; }
+  const Metadata& metadata() const { return metadata_; }
+  const std::string& architecture() const { return architecture_; }
+
+ private:
+  const Metadata& metadata_;
+  std::string architecture_;
+};
+
+// What nearly every transformer has.
+struct TransformerHyper {
+  int64_t n_layers, d_model, n_heads, n_kv_heads, head_dim, v_head_dim, d_ff, vocab_size, context;
+  float norm_epsilon;
+};
+enum class NormKind { kRms, kLayer };
+Result<TransformerHyper> read_transformer(const Hyper& hyper, const WeightCatalog& catalog, NormKind norm);
+
+// The rotary embedding that the rope.* keys and the tensor rope_freqs.weight describe.
+Result<Rope> read_rope(const Hyper& hyper, const WeightCatalog& catalog, int64_t head_dim, bool interleaved,
+                       int64_t trained_context);
+
+}  // namespace venturi
