@@ -19,9 +19,23 @@ namespace venturi {
 
 // The type ids of the GGUF specification.
 enum class MetaType : uint32_t {
-  kU8 = 0, kI8 = 1, kU16 = 2, kI16 = 3, kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7,
-  kString = 8, kArray = 9, kU64 = 10, kI64 = 11, kF64 = 12,
+  kU8 = 0,
+  kI8 = 1,
+  kU16 = 2,
+  kI16 = 3,
+  kU32 = 4,
+  kI32 = 5,
+  kF32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kU64 = 10,
+  kI64 = 11,
+  kF64 = 12,
 };
+
+std::string_view meta_type_name(MetaType type);  // "u8", "string", …
+uint64_t meta_type_bytes(MetaType type);         // of one element; 0 for strings and arrays
 
 // An array's elements stay in their serialised little-endian form, checked once when read: a
 // vocabulary of 256,000 strings costs its bytes, not 256,000 allocations.
@@ -58,7 +72,7 @@ class Metadata {
   Result<bool> bool_or(std::string_view key, bool otherwise) const;
   Result<std::string> string_or(std::string_view key, std::string_view otherwise) const;
 
-  void set(std::string_view key, MetaValue value);  // replaces; keeps first position
+  void set(std::string_view key, MetaValue value);      // replaces; keeps first position
   void set_uint(std::string_view key, uint64_t value);  // as u32 if it fits, else u64
   void set_int(std::string_view key, int64_t value);    // as i32 if it fits, else i64
   void set_float(std::string_view key, float value);
