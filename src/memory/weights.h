@@ -69,6 +69,7 @@ class WeightCatalog {
 
   const std::vector<std::unique_ptr<Weight>>& matrices() const { return matrices_; }
   const ModelFile& file() const { return file_; }
+  const Buffer& memory() const { return memory_; }  // of all matrices
 
  private:
   Status load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool, std::vector<Buffer>& staging,

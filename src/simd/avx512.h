@@ -111,6 +111,13 @@ inline I32 dot_signed(const SignedBlock<kWords>& w, const int8_t* x, int32_t neg
   return sum;
 }
 
+// One step of the chain by which the int8 peak is defined (planner/probe.h): 64 products.
+inline I32 int8_step(I32 acc, Bytes w, Bytes x) {
+  return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(w, x), _mm512_set1_epi16(1)));
+}
+inline Bytes bytes1(int8_t v) { return _mm512_set1_epi8(v); }
+inline int32_t any_lane(I32 a) { return _mm512_cvtsi512_si32(a); }
+
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 }  // namespace venturi::avx512

@@ -108,6 +108,15 @@ inline I32 dot_signed(const SignedBlock<kWords>& w, const int8_t* x, int32_t) {
   return sum;
 }
 
+// One step of the chain by which the int8 peak is defined (planner/probe.h): 16 products.
+inline I32 int8_step(I32 acc, Bytes w, Bytes x) {
+  const int8x16_t a = vreinterpretq_s8_u8(w), b = vreinterpretq_s8_u8(x);
+  const int16x8_t sum = vmlal_high_s8(vmull_s8(vget_low_s8(a), vget_low_s8(b)), a, b);
+  return vpadalq_s16(acc, sum);
+}
+inline Bytes bytes1(int8_t v) { return vdupq_n_u8(static_cast<uint8_t>(v)); }
+inline int32_t any_lane(I32 a) { return vgetq_lane_s32(a, 0); }
+
 inline void prefetch(const void* p) { __builtin_prefetch(p); }
 
 }  // namespace venturi::neon

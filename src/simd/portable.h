@@ -163,6 +163,14 @@ inline I32 dot_signed(const SignedBlock<kWords>& w, const int8_t* x, int32_t neg
   return sum;
 }
 
+// One step of the chain by which the int8 peak is defined (planner/probe.h): 4 * kLanes products.
+inline I32 int8_step(I32 acc, Bytes w, Bytes x) {
+  for (int i = 0; i < 4 * kLanes; ++i) acc.v[i / 4] += w.v[i] * static_cast<int8_t>(x.v[i]);
+  return acc;
+}
+inline Bytes bytes1(int8_t v) { Bytes r; std::memset(r.v, v, sizeof r.v); return r; }
+inline int32_t any_lane(I32 a) { return a.v[0]; }
+
 inline void prefetch(const void*) {}
 
 }  // namespace venturi::portable

@@ -1,0 +1,242 @@
+// venturi bench: prefill (ppN) and decode (tgN) speed, each beside its bound on this machine,
+// measured around every repetition.
+#include "cli/command.h"
+#include "cli/flags.h"
+#include "cli/text.h"
+#include "base/clock.h"
+#include "planner/probe.h"
+
+#include <nlohmann/json.hpp>
+
+namespace venturi {
+
+namespace {
+
+struct Options {
+  ModelFlags model;
+  int64_t prompt = 512, generate = 64, streams = 1;
+  int repetitions = 7;
+  bool json = false, markdown = false, ops = false;
+};
+
+struct Machine {  // of one repetition: mean of the probes before and after it
+  double bytes, int8, f32;
+};
+
+// The time a step takes if every op reached the nearer of its bounds.
+double bound_seconds(const std::vector<OpCost>& costs, const Machine& m) {
+  double bytes = 0, compute = 0;
+  for (const OpCost& c : costs) {
+    bytes += static_cast<double>(c.weight_bytes + c.state_bytes);
+    compute += static_cast<double>(c.int8_macs) / m.int8 + static_cast<double>(c.f32_macs) / m.f32;
+  }
+  return std::max(bytes / m.bytes, compute);
+}
+
+double op_bound_seconds(const OpTotals& t, const Machine& m) {
+  return std::max(static_cast<double>(t.weight_bytes + t.state_bytes) / m.bytes,
+                  static_cast<double>(t.int8_macs) / m.int8 + static_cast<double>(t.f32_macs) / m.f32);
+}
+
+struct Outcome {
+  std::string test;
+  std::vector<double> rates, bounds, shares;
+  std::map<std::string_view, OpTotals> ops;
+  Machine machine{};
+  double op_seconds = 0;
+};
+
+class Bench {
+ public:
+  Bench(Engine& engine, const Options& options) : engine_(engine), o_(options) {}
+
+  Status prepare() {
+    // The weights themselves are the memory whose bandwidth counts; a small model needs other.
+    const auto& weights = engine_.catalog().memory();
+    memory_ = {weights.data(), weights.size()};
+    if (memory_.size() < (128u << 20)) {
+      spare_ = TRY(Buffer::allocate(engine_.ledger(), 128u << 20, "probe"));
+      std::memset(spare_.data(), 1, spare_.size());
+      memory_ = {spare_.data(), spare_.size()};
+    }
+    for (int64_t i = 0; i < std::max<int64_t>(1, o_.streams); ++i) sequences_.push_back(TRY(engine_.new_sequence()));
+    return {};
+  }
+
+  Result<Outcome> prefill() {
+    std::vector<TokenId> tokens(o_.prompt);
+    for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = token(i);
+    return repeat(fmt::format("pp{}", o_.prompt), static_cast<double>(o_.prompt),
+                  [&]() -> Status {
+                    sequences_[0]->truncate(0);
+                    TRY(engine_.feed(*sequences_[0], tokens));
+                    return {};
+                  },
+                  [&](const Machine& m) {
+                    double seconds = 0;
+                    for (int64_t at = 0; at < o_.prompt; at += engine_.options().batch) {
+                      const int64_t n = std::min(engine_.options().batch, o_.prompt - at);
+                      seconds += bound_seconds(engine_.costs(n, at + n - 1, at + n == o_.prompt ? 1 : 0), m);
+                    }
+                    return seconds;
+                  });
+  }
+
+  Result<Outcome> decode() {
+    const int64_t streams = std::max<int64_t>(1, o_.streams);
+    const std::string name = streams == 1 ? fmt::format("tg{}", o_.generate) : fmt::format("tg{}x{}", o_.generate, streams);
+    return repeat(name, static_cast<double>(o_.generate * streams),
+                  [&]() -> Status {
+                    for (auto& s : sequences_) s->truncate(0);
+                    for (int64_t i = 0; i < o_.generate; ++i) {
+                      Step step;
+                      for (int64_t s = 0; s < streams; ++s) {
+                        step.tokens.push_back(token(i + s));
+                        step.spans.push_back({.row_begin = s, .n_rows = 1, .position = i, .state = sequences_[s].get()});
+                        step.output_rows.push_back(s);
+                      }
+                      TRY(engine_.step(step));
+                    }
+                    return {};
+                  },
+                  [&](const Machine& m) {
+                    double seconds = 0;
+                    for (int64_t i = 0; i < o_.generate; ++i)
+                      seconds += bound_seconds(batch_costs(streams, i), m);
+                    return seconds;
+                  });
+  }
+
+ private:
+  TokenId token(int64_t i) const { return static_cast<TokenId>((i * 7919 + 3) % engine_.info().vocab_size); }
+
+  // Weights are read once for all streams; state and operations count for each.
+  std::vector<OpCost> batch_costs(int64_t streams, int64_t position) const {
+    auto costs = engine_.costs(1, position, 1);
+    for (OpCost& c : costs) {
+      c.state_bytes *= streams;
+      c.int8_macs *= streams;
+      c.f32_macs *= streams;
+    }
+    return costs;
+  }
+
+  Machine probe() {
+    ThreadPool& pool = engine_.context().pool();
+    return {read_bandwidth(pool, memory_), int8_peak(pool), f32_peak(pool)};
+  }
+
+  Result<Outcome> repeat(const std::string& name, double tokens, const std::function<Status()>& work,
+                         const std::function<double(const Machine&)>& bound) {
+    Outcome out{.test = name};
+    TRY(work());  // warm-up: pages touched, threads awake
+    Machine before = probe();
+    for (int r = 0; r < o_.repetitions; ++r) {
+      const double begin = now_seconds();
+      TRY(work());
+      const double seconds = now_seconds() - begin;
+      const Machine after = probe();
+      const Machine mean{(before.bytes + after.bytes) / 2, (before.int8 + after.int8) / 2, (before.f32 + after.f32) / 2};
+      out.rates.push_back(tokens / seconds);
+      out.bounds.push_back(tokens / bound(mean));
+      out.shares.push_back(out.rates.back() / out.bounds.back());
+      out.machine = mean;
+      before = after;
+    }
+    if (o_.ops) {
+      Context& context = engine_.context();
+      context.reset_profile();
+      context.set_profiling(true);
+      const double begin = now_seconds();
+      TRY(work());
+      out.op_seconds = now_seconds() - begin;
+      context.set_profiling(false);
+      out.ops = context.totals();
+    }
+    return out;
+  }
+
+  Engine& engine_;
+  const Options& o_;
+  std::span<const uint8_t> memory_;
+  Buffer spare_;
+  std::vector<std::unique_ptr<SequenceState>> sequences_;
+};
+
+nlohmann::ordered_json outcome_json(const Outcome& out) {
+  const Spread rate = spread_of(out.rates);
+  nlohmann::ordered_json j;
+  j["test"] = out.test;
+  j["tokens_per_second"] = rate.median;
+  j["tokens_per_second_low"] = rate.low;
+  j["tokens_per_second_high"] = rate.high;
+  j["repetitions"] = out.rates.size();
+  j["bound_tokens_per_second"] = spread_of(out.bounds).median;
+  j["share_of_bound"] = spread_of(out.shares).median;
+  j["machine"] = {{"read_bytes_per_second", out.machine.bytes}, {"int8_macs_per_second", out.machine.int8},
+                  {"f32_macs_per_second", out.machine.f32}, {"instruction_set", std::string(isa_name(chosen_isa()))}};
+  for (const auto& [op, t] : out.ops) {
+    const double bound = op_bound_seconds(t, out.machine);
+    j["ops"][std::string(op)] = {{"calls", t.calls}, {"seconds", t.seconds}, {"bound_seconds", bound},
+                                 {"weight_bytes", t.weight_bytes}, {"state_bytes", t.state_bytes},
+                                 {"int8_macs", t.int8_macs}, {"f32_macs", t.f32_macs}};
+  }
+  return j;
+}
+
+Status run(const Options& o) {
+  Options options = o;
+  if (options.model.context == 0) options.model.context = std::max<int64_t>({o.prompt, o.generate, 1});
+  auto engine = TRY(options.model.open(1, static_cast<int>(o.streams)));
+  Bench bench(*engine, options);
+  if (auto status = bench.prepare(); !status) return status;
+  std::vector<Outcome> outcomes;
+  if (o.prompt > 0) outcomes.push_back(TRY(bench.prefill()));
+  if (o.generate > 0) outcomes.push_back(TRY(bench.decode()));
+  if (o.json) {
+    nlohmann::ordered_json list = nlohmann::json::array();
+    for (const Outcome& out : outcomes) list.push_back(outcome_json(out));
+    print_out(list.dump(1) + "\n");
+    return {};
+  }
+  std::vector<std::vector<std::string>> rows = {{"test", "tok/s", "low", "high", "bound (idealised runtime)", "share of bound"}};
+  for (const Outcome& out : outcomes) {
+    const Spread rate = spread_of(out.rates);
+    rows.push_back({out.test, fmt::format("{:.2f}", rate.median), fmt::format("{:.2f}", rate.low),
+                    fmt::format("{:.2f}", rate.high), fmt::format("{:.2f}", spread_of(out.bounds).median),
+                    fmt::format("{:.1f} %", 100 * spread_of(out.shares).median)});
+  }
+  std::string text = markdown_table(rows);
+  for (const Outcome& out : outcomes) {
+    if (out.ops.empty()) continue;
+    rows = {{out.test + " op", "calls", "ms", "share of time", "share of bound"}};
+    for (const auto& [op, t] : out.ops) {
+      const double bound = op_bound_seconds(t, out.machine);
+      rows.push_back({std::string(op), std::to_string(t.calls), fmt::format("{:.2f}", t.seconds * 1e3),
+                      fmt::format("{:.1f} %", 100 * t.seconds / out.op_seconds),
+                      bound > 0 ? fmt::format("{:.0f} %", 100 * bound / t.seconds) : "-"});
+    }
+    text += "\n" + markdown_table(rows);
+  }
+  print_out(text);
+  return {};
+}
+
+}  // namespace
+
+extern const Command command_bench;
+const Command command_bench{"bench", "Measure prefill and decode speed beside this machine's bounds",
+                            [](CLI::App& app) -> std::function<Status()> {
+  auto o = std::make_shared<Options>();
+  o->model.add(app);
+  app.add_option("-p,--prompt", o->prompt, "tokens of the prefill test; 0: leave it out")->check(CLI::Range(0, 1 << 20))->capture_default_str();
+  app.add_option("-n,--generate", o->generate, "tokens of the decode test; 0: leave it out")->check(CLI::Range(0, 1 << 20))->capture_default_str();
+  app.add_option("-r,--repetitions", o->repetitions, "counted repetitions")->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_option("--streams", o->streams, "sequences decoded together")->check(CLI::Range(1, 4096))->capture_default_str();
+  app.add_flag("--json", o->json, "JSON");
+  app.add_flag("--md", o->markdown, "Markdown (the default)");
+  app.add_flag("--ops", o->ops, "time per operator, each with its share of its bound");
+  return [o] { return run(*o); };
+}};
+
+}  // namespace venturi

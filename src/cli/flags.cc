@@ -1,0 +1,75 @@
+#include "cli/flags.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+
+#include "base/clock.h"
+
+namespace venturi {
+
+void ModelFlags::add(CLI::App& app) {
+  app.add_option("-m,--model", model, "GGUF file, or Hugging Face directory with safetensors (default: the embedded model)");
+  app.add_option("--memory", memory, "budget for weights, state, activations and buffers, e.g. 2G or 1500M (default: none)");
+  app.add_option("-c,--ctx", context, "context: tokens a sequence may hold (default: the model's, at most 4096)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  app.add_option("-b,--batch", batch, "tokens of a prompt computed at once")->check(CLI::Range(1, 65536))->capture_default_str();
+  app.add_option("-t,--threads", threads, "threads (default: what affinity and cgroup quota allow)")->check(CLI::Range(1, 1024));
+  app.add_flag("--no-repack", no_repack, "keep weights in the file's layout (slower; the same results)");
+}
+
+Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences) const {
+  EngineOptions options;
+  if (!memory.empty()) options.memory = TRY(parse_bytes(memory));
+  options.context = context;
+  options.batch = batch;
+  options.outputs = outputs;
+  options.sequences = sequences;
+  options.threads = threads;
+  options.repack = !no_repack;
+  std::string path = model.empty() ? default_model() : model;
+  if (path.empty()) return error(Code::kInvalidArgument, "no model: give one with -m FILE");
+  bool shown = false;
+  if (isatty(2)) {
+    const double begin = now_seconds();
+    double last = begin;
+    options.progress = [&, begin, last](uint64_t done, uint64_t total) mutable {
+      const double now = now_seconds();
+      if (now - begin < 1 || now - last < 0.1) return;
+      last = now;
+      shown = true;
+      std::fprintf(stderr, "\rloading %3.0f %% of %s", 100.0 * done / total, format_bytes(total).c_str());
+    };
+  }
+  auto engine = Engine::open(path, options);
+  if (shown) std::fprintf(stderr, "\r\033[K");
+  return engine;
+}
+
+void TextFlags::add(CLI::App& app, const char* what) {
+  auto* p = app.add_option("-p,--prompt", prompt, what);
+  auto* f = app.add_option("-f,--file", file, "read it from a file ('-': standard input)");
+  p->excludes(f);
+}
+
+Result<std::string> TextFlags::text() const {
+  if (!file.empty()) return read_text_file(file);
+  return prompt;
+}
+
+std::string default_model() {
+  std::error_code ignored;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  for (auto folder = program.parent_path(); !folder.empty() && folder != folder.root_path(); folder = folder.parent_path()) {
+    const auto candidate = folder / "models" / "tiny-llama-q8_0.gguf";
+    if (std::filesystem::exists(candidate, ignored)) return candidate.string();
+  }
+  return "";
+}
+
+std::string format_rate(double per_second) {
+  return per_second >= 100 ? fmt::format("{:.0f} tok/s", per_second) : fmt::format("{:.3g} tok/s", per_second);
+}
+
+}  // namespace venturi

@@ -1,0 +1,16 @@
+#if defined(__x86_64__)
+#include "kernels/peak/peak.h"
+#include "simd/avx2.h"
+
+namespace venturi::avx2 {
+namespace {
+
+#include "kernels/peak/generic.h"
+
+}  // namespace
+
+extern const PeakKernels peak;
+const PeakKernels peak = make_peak();
+
+}  // namespace venturi::avx2
+#endif
