@@ -216,5 +216,6 @@ def _json(value, depth):
         if all(isinstance(v, (int, float)) for v in value):
             return "[" + ",".join(_json(v, depth) for v in value) + "]"
         pad = " " * (depth + 1)
-        return "[\n" + ",\n".join(pad + _json(v, depth + 1) for v in value) + "\n" + " " * depth + "]"
+        body = ",\n".join(pad + _json(v, depth + 1) for v in value)
+        return "[\n" + body + "\n" + " " * depth + "]"
     return json.dumps(value)
