@@ -161,10 +161,12 @@ int nearest_within(float wanted, int hi) {
   return static_cast<int>(std::nearbyint(std::clamp(wanted, 0.0f, static_cast<float>(hi))));
 }
 
-// What each group would like: scale and -offset, with the weights of a deviation from either.
+// What each group would like: scale and -offset by the search, with the weights of a deviation from
+// either, and by plain rounding.
 struct Wishes {
   alignas(16) float scale[kMaxGroups], scale_weight[kMaxGroups];
   alignas(16) float min[kMaxGroups], min_weight[kMaxGroups];
+  alignas(16) float plain_scale[kMaxGroups], plain_min[kMaxGroups];
 };
 
 float choose_pairs(const Samples& s, const PairLimits& limits, const Wishes& wish,
@@ -175,21 +177,26 @@ float choose_pairs(const Samples& s, const PairLimits& limits, const Wishes& wis
   for (int g = 0; g < limits.groups; ++g) {
     const float* x = s.x + g * limits.group_size;
     const float* w = s.w + g * limits.group_size;
-    const int scale = d > 0 ? nearest_within(wish.scale[g] / d, limits.max_scale) : 0;
-    const int min = dmin > 0 ? nearest_within(wish.min[g] / dmin, limits.max_scale) : 0;
+    const auto integer = [&](float wanted, float unit) {
+      return unit > 0 ? nearest_within(wanted / unit, limits.max_scale) : 0;
+    };
     float best = std::numeric_limits<float>::infinity();
+    const auto consider = [&](int k, int m) {
+      const float error = affine_error(x, w, limits.group_size, limits.max_code,
+                                       d * static_cast<float>(k), -dmin * static_cast<float>(m));
+      if (!(error < best)) return;
+      best = error;
+      out.scale[g] = static_cast<uint8_t>(k);
+      out.min[g] = static_cast<uint8_t>(m);
+    };
+    const int scale = integer(wish.scale[g], d);
+    const int min = integer(wish.min[g], dmin);
     for (int k = std::max(0, scale - limits.scale_reach);
          k <= std::min(limits.max_scale, scale + limits.scale_reach); ++k)
       for (int m = std::max(0, min - limits.min_reach);
-           m <= std::min(limits.max_scale, min + limits.min_reach); ++m) {
-        const float error = affine_error(x, w, limits.group_size, limits.max_code,
-                                         d * static_cast<float>(k), -dmin * static_cast<float>(m));
-        if (error < best) {
-          best = error;
-          out.scale[g] = static_cast<uint8_t>(k);
-          out.min[g] = static_cast<uint8_t>(m);
-        }
-      }
+           m <= std::min(limits.max_scale, min + limits.min_reach); ++m)
+        consider(k, m);
+    consider(integer(wish.plain_scale[g], d), integer(wish.plain_min[g], dmin));
     total += best;
   }
   return total;
@@ -219,10 +226,6 @@ void refit_pair(const Samples& s, const PairLimits& limits, const GroupPairs& in
     d += rk / kk;
   }
 }
-
-}  // namespace
-
-namespace {
 
 // Integers and codes for (d, dmin), then the best (d, dmin) for these, while it helps.
 void descend(const Samples& s, const PairLimits& limits, const Wishes& wish, uint16_t d_start,
@@ -259,23 +262,31 @@ GroupPairs fit_group_pairs(const Samples& s, const PairLimits& limits, AffineGri
     wish.scale_weight[g] = fit.curvature;
     wish.min_weight[g] = 0;
     for (int i = 0; i < limits.group_size; ++i) wish.min_weight[g] += w[i];
+    const float lo = std::min(0.0f, *std::min_element(x, x + limits.group_size));
+    const float hi = *std::max_element(x, x + limits.group_size);
+    wish.plain_min[g] = -lo;
+    wish.plain_scale[g] = std::max(0.0f, hi - lo) / static_cast<float>(limits.max_code);
   }
   const UniformLevels integers{0, static_cast<float>(limits.max_scale)};
   const Grid d_grid{0.85f, 0.0125f, 25};
-  Starts d_starts;
-  Starts dmin_starts;
-  d_starts.add(fit_scale(wish.scale, wish.scale_weight, limits.groups, integers, d_grid).scale);
-  dmin_starts.add(fit_scale(wish.min, wish.min_weight, limits.groups, integers, d_grid).scale);
-  d_starts.add(extreme(wish.scale, limits.groups) / integers.hi);
-  dmin_starts.add(extreme(wish.min, limits.groups) / integers.hi);
+  const float starts[3][2] = {
+      {fit_scale(wish.scale, wish.scale_weight, limits.groups, integers, d_grid).scale,
+       fit_scale(wish.min, wish.min_weight, limits.groups, integers, d_grid).scale},
+      {extreme(wish.scale, limits.groups) / integers.hi,
+       extreme(wish.min, limits.groups) / integers.hi},
+      {extreme(wish.plain_scale, limits.groups) / integers.hi,
+       extreme(wish.plain_min, limits.groups) / integers.hi}};
   GroupPairs best;
   float best_error = choose_pairs(s, limits, wish, best);
-  for (int i = 0; i < d_starts.count; ++i)
-    for (int j = 0; j < dmin_starts.count; ++j) {
-      // Of the ordinary starts, only the two that belong together.
-      if (d_starts.count == 2 && dmin_starts.count == 2 && i != j) continue;
-      descend(s, limits, wish, d_starts.half[i], dmin_starts.half[j], best, best_error);
-    }
+  for (const auto& start : starts) {
+    Starts d;
+    Starts dmin;
+    d.add(start[0]);
+    dmin.add(start[1]);
+    for (int i = 0; i < d.count; ++i)
+      for (int j = 0; j < dmin.count; ++j)
+        descend(s, limits, wish, d.half[i], dmin.half[j], best, best_error);
+  }
   return best;
 }
 
