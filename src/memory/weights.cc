@@ -32,8 +32,9 @@ bool same_shape(const std::vector<int64_t>& a, std::vector<int64_t> b) {
 }
 
 uint64_t held_plane_bytes(const Weight& w, bool repack) {
-  const bool packed = repack && w.codec->layout;
-  return w.row_bytes * static_cast<uint64_t>(packed ? round_up(w.n_out, kGroupRows) : w.n_out);
+  if (repack && w.codec->layout)
+    return static_cast<uint64_t>(group_bytes(*w.codec->layout, w.n_in) * ceil_div(w.n_out, kGroupRows));
+  return w.row_bytes * static_cast<uint64_t>(w.n_out);
 }
 
 }  // namespace
@@ -41,7 +42,7 @@ uint64_t held_plane_bytes(const Weight& w, bool repack) {
 void Weight::decode_row(int64_t row, float* out) const {
   if (!packed) return codec->decode(data + row * row_bytes, out, n_in);
   std::vector<uint8_t> blocks(row_bytes);
-  unpack_row(*codec->layout, data + row / kGroupRows * (row_bytes * kGroupRows), static_cast<int>(row % kGroupRows),
+  unpack_row(*codec->layout, data + row / kGroupRows * group_bytes(*codec->layout, n_in), static_cast<int>(row % kGroupRows),
              n_in, blocks.data());
   codec->decode(blocks.data(), out, n_in);
 }
@@ -115,8 +116,8 @@ Status WeightCatalog::load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool
                                   const std::function<void(uint64_t)>& advance) const {
   // Work items are runs of whole groups that fit a staging buffer.
   const int64_t groups = ceil_div(weight.n_out, kGroupRows);
-  const int64_t group_bytes = static_cast<int64_t>(weight.row_bytes) * kGroupRows;
-  const int64_t run = std::max<int64_t>(1, static_cast<int64_t>(staging[0].size()) / group_bytes);
+  const int64_t run =
+      std::max<int64_t>(1, static_cast<int64_t>(staging[0].size() / (weight.row_bytes * kGroupRows)));
   const int64_t runs = ceil_div(groups, run);
   const TensorInfo& info = *weight.info;
   const bool transformed = !info.as_stored();
@@ -151,7 +152,7 @@ Status WeightCatalog::load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool
         for (int64_t r = 0; r < rows; r += kGroupRows)
           pack_group(*weight.codec->layout, target + r * weight.row_bytes, static_cast<int64_t>(weight.row_bytes),
                      static_cast<int>(std::min<int64_t>(kGroupRows, rows - r)), weight.n_in,
-                     plane_out + (row0 + r) * weight.row_bytes);
+                     plane_out + (row0 + r) / kGroupRows * group_bytes(*weight.codec->layout, weight.n_in));
       advance(bytes);
     }
   });

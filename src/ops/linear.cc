@@ -22,7 +22,7 @@ bool int8_input(const Weight& w) { return w.codec->layout ? w.codec->layout->int
 // Bytes in which one group of 16 rows is staged when a weight is not packed.
 int64_t stage_bytes(const Weight& w) {
   if (w.packed) return 0;
-  if (w.codec->layout) return round_up(static_cast<int64_t>(w.row_bytes) * kGroupRows, 64);
+  if (w.codec->layout) return round_up(group_bytes(*w.codec->layout, w.n_in), 64);
   const int64_t blocks = w.n_in / 32;
   const int64_t halves = w.codec->group == 16 ? 2 : 1;
   return round_up(blocks * 512 + 2 * blocks * halves * 16 * 4, 64);
@@ -80,10 +80,10 @@ void run_groups(const MatmulTable& table, const Product& p, int64_t group_begin,
     args.group_end = group + 1;
     if (w.codec->layout) {
       const int rows = static_cast<int>(std::min<int64_t>(kGroupRows, w.n_out - group * kGroupRows));
-      const int64_t group_bytes = static_cast<int64_t>(w.row_bytes) * kGroupRows;
-      pack_group(*w.codec->layout, p.plane + group * group_bytes, static_cast<int64_t>(w.row_bytes), rows, w.n_in, stage);
+      const int64_t row_bytes = static_cast<int64_t>(w.row_bytes);
+      pack_group(*w.codec->layout, p.plane + group * kGroupRows * row_bytes, row_bytes, rows, w.n_in, stage);
       // Kernels address groups from group 0, which would lie this far before the staged one.
-      args.weights = stage - group * group_bytes;
+      args.weights = stage - group * group_bytes(*w.codec->layout, w.n_in);
       table.run[static_cast<int>(w.codec->layout->kernel)](args);
     } else {
       const TileGroup tile = expand_group(w, p.plane, group, stage);

@@ -26,11 +26,21 @@ constexpr int kTileGroups = kLanes == 16 ? 2 : 1;
 // One column alone: enough independent chains to cover the latency of an fma.
 constexpr int kFlatGroups = kLanes == 16 ? 8 : 4;
 
+// How far ahead of each group's stream lines are asked for, in bytes; by measurement, see
+// docs/performance.md. A few columns leave more time a line, and want it asked for earlier.
+template <int kColumns>
+constexpr int kFloatAheadBytes = kColumns == 1 ? 1536 : 4096;
+
 // acc[c][g, part] = fma(W[group g, k], x[k * x_step + c * x_column], acc), k = 0 … k_end - 1.
-template <typename Format, int kGroups, int kColumns>
+template <typename Format, int kGroups, int kColumns, bool kPrefetch = false>
 inline void float_tile(const typename Format::Value* w, int64_t group_stride, int64_t k_end, const float* x,
                        int64_t x_step, int64_t x_column, F32 (&acc)[kColumns][kGroups * kParts]) {
+  constexpr int kPerLine = 64 / (kGroupRows * static_cast<int>(sizeof(typename Format::Value)));  // steps of k
   for (int64_t k = 0; k < k_end; ++k) {
+    if constexpr (kPrefetch)
+      if (kPerLine <= 1 || k % (kPerLine > 0 ? kPerLine : 1) == 0)
+        for (int g = 0; g < kGroups; ++g)
+          prefetch(reinterpret_cast<const char*>(w + g * group_stride + k * kGroupRows) + kFloatAheadBytes<kColumns>);
     F32 v[kGroups * kParts];
     for (int g = 0; g < kGroups; ++g)
       for (int part = 0; part < kParts; ++part)

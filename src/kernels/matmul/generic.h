@@ -17,19 +17,30 @@ struct Column {  // what a block of x offers, at one column
   float half_dsum[2];
 };
 
+// A block of a layout whose scales go before each pair of blocks.
+template <int kPayload>
+struct PairedBlock {
+  const uint8_t* words;
+  const uint16_t* scales;
+  PairedBlock(const uint8_t* group, int64_t b) {
+    const uint8_t* pair = group + (b >> 1) * (2 * kPayload + 64);
+    words = pair + 64 + (b & 1) * kPayload;
+    scales = reinterpret_cast<const uint16_t*>(pair + (b & 1) * 32);
+  }
+};
+
 struct FormatQ8_0 {
+  static constexpr int kBlockBytes = 512 + 32;
   static constexpr bool kHalves = false;
   static constexpr bool kMin = false;
   const uint8_t* words;
-  const uint16_t* scales;
   struct Block { SignedBlock<8> w; F32 scale; };
 
   FormatQ8_0(const MatmulArgs& a, int64_t group)
-      : words(a.weights + group * (a.k / 32 * 34 * kGroupRows)),
-        scales(reinterpret_cast<const uint16_t*>(words + a.k / 32 * 512)) {}
+      : words(a.weights + group * group_bytes(kLayoutQ8_0, a.k)) {}
   Block load(int64_t b, int part) const {
-    const uint8_t* p = words + b * 512 + part * kLanes * 4;
-    return {load_signed<8>(p, 64), load_f16(scales + b * 16 + part * kLanes)};
+    const PairedBlock<512> at(words, b);
+    return {load_signed<8>(at.words + part * kLanes * 4, 64), load_f16(at.scales + part * kLanes)};
   }
   static F32 apply(const Block& block, const Column& x, F32 acc) {
     const I32 s = dot_signed<8>(block.w, x.q, x.negative_sum);
@@ -38,24 +49,24 @@ struct FormatQ8_0 {
 };
 
 struct FormatQ4_0 {
+  static constexpr int kBlockBytes = 256 + 32;
   static constexpr bool kHalves = false;
   static constexpr bool kMin = false;
   const uint8_t* words;
-  const uint16_t* scales;
   struct Block { Bytes w[8]; F32 scale; };
 
   FormatQ4_0(const MatmulArgs& a, int64_t group)
-      : words(a.weights + group * (a.k / 32 * 18 * kGroupRows)),
-        scales(reinterpret_cast<const uint16_t*>(words + a.k / 32 * 256)) {}
+      : words(a.weights + group * group_bytes(kLayoutQ4_0, a.k)) {}
   Block load(int64_t b, int part) const {
     Block block;
-    const uint8_t* p = words + b * 256 + part * kLanes * 4;
+    const PairedBlock<256> at(words, b);
+    const uint8_t* p = at.words + part * kLanes * 4;
     for (int j = 0; j < 4; ++j) {
       const Bytes v = load_bytes(p + j * 64);
       block.w[j] = low_nibbles(v);
       block.w[j + 4] = high_nibbles(v);
     }
-    block.scale = load_f16(scales + b * 16 + part * kLanes);
+    block.scale = load_f16(at.scales + part * kLanes);
     return block;
   }
   // Codes stand for code - 8.
@@ -70,6 +81,7 @@ struct FormatQ4_0 {
 // 0-3 in its low 6 bits, word 1 their minima, word 2 the low 4 bits of the scales (low nibble) and
 // minima (high nibble) of groups 4-7, whose top 2 bits are the top 2 bits of words 0 and 1.
 struct FormatQ4_K {
+  static constexpr int kBlockBytes = 36 * 64 / 8;
   static constexpr bool kHalves = false;
   static constexpr bool kMin = true;
   const uint8_t* words;
@@ -113,19 +125,18 @@ struct FormatQ4_K {
 };
 
 // A super-block of 256 values is 52 words: 32 of low nibbles, 16 of high bit pairs, 4 of int8
-// scales, one per 16 values; its f16 scale is in the plane. Values 128 h + 32 p + i (p < 4) have
+// scales, one per 16 values; its f16 scale is in the line before the pair. Values 128 h + 32 p + i (p < 4) have
 // their nibbles in words 16 h + 8 (p & 1) + i / 4, low for p < 2, and their bit pairs at 2 p of
 // words 8 h + i / 4. Codes stand for code - 32.
 struct FormatQ6_K {
+  static constexpr int kBlockBytes = 52 * 64 / 8;
   static constexpr bool kHalves = true;
   static constexpr bool kMin = false;
   const uint8_t* words;
-  const uint16_t* scales;
   struct Block { Bytes w[8]; F32 scale[2]; };
 
   FormatQ6_K(const MatmulArgs& a, int64_t group)
-      : words(a.weights + group * (a.k / 256 * 210 * kGroupRows)),
-        scales(reinterpret_cast<const uint16_t*>(words + a.k / 256 * (52 * 64))) {}
+      : words(a.weights + group * group_bytes(kLayoutQ6_K, a.k)) {}
   template <int p>
   static void codes(const uint8_t* low, const uint8_t* high, Bytes* w) {
     for (int j = 0; j < 8; ++j) {
@@ -136,7 +147,8 @@ struct FormatQ6_K {
   }
   Block load(int64_t b, int part) const {
     Block block;
-    const uint8_t* super = words + (b >> 3) * (52 * 64) + part * kLanes * 4;
+    const PairedBlock<52 * 64> at(words, b >> 3);
+    const uint8_t* super = at.words + part * kLanes * 4;
     const int h = static_cast<int>(b >> 2 & 1), p = static_cast<int>(b & 3);
     const uint8_t* low = super + h * 16 * 64;
     const uint8_t* high = super + (32 + h * 8) * 64;
@@ -147,7 +159,7 @@ struct FormatQ6_K {
     // Scales 2b and 2b + 1 of the super-block: two bytes of word b / 2, sign-extended.
     const int g = static_cast<int>(b & 7);
     const I32 pair = shr(iload(reinterpret_cast<const int32_t*>(super + (48 + g / 2) * 64)), 16 * (g & 1));
-    const F32 d = load_f16(scales + (b >> 3) * 16 + part * kLanes);
+    const F32 d = load_f16(at.scales + part * kLanes);
     block.scale[0] = mul(d, to_f32(sar<24>(shl<24>(pair))));
     block.scale[1] = mul(d, to_f32(sar<24>(shl<16>(pair))));
     return block;
@@ -163,6 +175,7 @@ struct FormatQ6_K {
 
 // Expanded groups of any other format.
 struct FormatTile32 {
+  static constexpr int kBlockBytes = 0;  // expanded just now: in the cache
   static constexpr bool kHalves = false;
   static constexpr bool kMin = true;
   const TileGroup& tile;
@@ -182,6 +195,7 @@ struct FormatTile32 {
 };
 
 struct FormatTile16 {
+  static constexpr int kBlockBytes = 0;
   static constexpr bool kHalves = true;
   static constexpr bool kMin = true;
   const TileGroup& tile;
@@ -213,6 +227,18 @@ struct FormatTile16 {
 // a block: both stay in the L1 cache while the codes of one block are in registers.
 constexpr int kTileColumns = 64;
 
+// Asks for the lines of the block kAheadBytes on. The hardware prefetcher alone leaves a third of
+// the memory bandwidth unused, since a core's window of instructions spans too few blocks. Groups lie
+// one after another, so running past the end of one asks for the next.
+constexpr int kAheadBytes = 8192;
+template <int kBlockBytes, typename Format>
+inline void prefetch_ahead(const Format& format, int64_t b) {
+  if constexpr (kBlockBytes > 0) {
+    const uint8_t* p = format.words + b * kBlockBytes + kAheadBytes;
+    for (int line = 0; line < kBlockBytes; line += 64) prefetch(p + line);
+  }
+}
+
 // kFixed columns with their sums in registers, or (0) up to kTileColumns with them in L1.
 template <typename Format, int kFixed>
 inline void int_tile(const Format& format, const MatmulArgs& a, int64_t group, int64_t m0, int columns_in) {
@@ -223,6 +249,7 @@ inline void int_tile(const Format& format, const MatmulArgs& a, int64_t group, i
   const int64_t blocks = a.k / 32;
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t at = b * x.rows + m0;
+    prefetch_ahead<Format::kBlockBytes>(format, b);
     for (int part = 0; part < kParts; ++part) {
       const typename Format::Block block = format.load(b, part);
 #pragma GCC unroll 2
@@ -279,7 +306,7 @@ inline void run_tile(const MatmulArgs& a, int64_t group, const float* x, int64_t
   F32 acc[kColumns][kGroups * kParts];
   for (auto& column : acc)
     for (F32& sum : column) sum = zero();
-  float_tile<Format, kGroups, kColumns>(w, group_values, a.k, x, x_step, 1, acc);
+  float_tile<Format, kGroups, kColumns, (kColumns <= 4)>(w, group_values, a.k, x, x_step, 1, acc);
   for (int c = 0; c < kColumns; ++c)
     for (int g = 0; g < kGroups; ++g)
       store_group(acc[c] + g * kParts, a.y + (m0 + c) * a.y_stride + (group + g) * kGroupRows,

@@ -20,27 +20,37 @@ std::span<const PackedLayout* const> all_layouts() {
 
 namespace {
 
+// Where a block's units and its row of scales begin in a group.
+struct BlockPlace {
+  int64_t units, half;
+};
+BlockPlace place(const PackedLayout& layout, int64_t block) {
+  const int64_t payload = int64_t{layout.units} * layout.unit_bytes * kGroupRows;
+  if (layout.half_offset < 0) return {block * payload, -1};
+  const int64_t pair = block / 2 * (2 * payload + 64);
+  return {pair + 64 + block % 2 * payload, pair + block % 2 * 32};
+}
+
+// The rows of one block at a time: its destination lines stay in the L1 cache until full.
 template <int kUnit>
-void pack_units(const PackedLayout& layout, const uint8_t* rows, int64_t row_stride, int n_rows, int64_t n_blocks,
-                uint8_t* out) {
-  constexpr int64_t kLine = kGroupRows * kUnit;
-  // A strip of units of all rows at a time: the destination lines stay in the L1 cache until full.
-  const int64_t total = n_blocks * layout.units;
+void pack_block(const PackedLayout& layout, const uint8_t* blocks, int64_t row_stride, int n_rows, uint8_t* out) {
+  const int units = layout.units;
+  for (int row = 0; row < n_rows; ++row) {
+    const uint8_t* src = blocks + row * row_stride + layout.unit_offset;
+    uint8_t* dst = out + row * kUnit;
+    for (int u = 0; u < units; ++u) std::memcpy(dst + u * kGroupRows * kUnit, src + u * kUnit, kUnit);
+  }
+}
+
+// Float rows are one run of units: many at a time.
+template <int kUnit>
+void pack_run(const uint8_t* rows, int64_t row_stride, int n_rows, int64_t n, uint8_t* out) {
   constexpr int64_t kStrip = 128;
-  for (int64_t begin = 0; begin < total; begin += kStrip) {
-    const int64_t end = begin + kStrip < total ? begin + kStrip : total;
-    for (int row = 0; row < n_rows; ++row) {
-      const uint8_t* src = rows + row * row_stride + layout.unit_offset;
-      uint8_t* dst = out + begin * kLine + row * kUnit;
-      int64_t block = begin / layout.units, unit = begin % layout.units;
-      for (int64_t u = begin; u < end; ++u, dst += kLine) {
-        std::memcpy(dst, src + block * layout.block_bytes + unit * kUnit, kUnit);
-        if (++unit == layout.units) {
-          unit = 0;
-          ++block;
-        }
-      }
-    }
+  for (int64_t begin = 0; begin < n; begin += kStrip) {
+    const int64_t end = begin + kStrip < n ? begin + kStrip : n;
+    for (int row = 0; row < n_rows; ++row)
+      for (int64_t u = begin; u < end; ++u)
+        std::memcpy(out + (u * kGroupRows + row) * kUnit, rows + row * row_stride + u * kUnit, kUnit);
   }
 }
 
@@ -49,31 +59,31 @@ void pack_units(const PackedLayout& layout, const uint8_t* rows, int64_t row_str
 void pack_group(const PackedLayout& layout, const uint8_t* rows, int64_t row_stride, int n_rows, int64_t n_in,
                 uint8_t* out) {
   const int64_t n_blocks = n_in / layout.block_elems;
-  if (n_rows < kGroupRows) std::memset(out, 0, static_cast<size_t>(n_blocks) * layout.block_bytes * kGroupRows);
-  if (layout.unit_bytes == 4) {
-    pack_units<4>(layout, rows, row_stride, n_rows, n_blocks, out);
-  } else {
-    pack_units<2>(layout, rows, row_stride, n_rows, n_blocks, out);
+  if (n_rows < kGroupRows || (layout.half_offset >= 0 && n_blocks % 2))
+    std::memset(out, 0, static_cast<size_t>(group_bytes(layout, n_in)));
+  if (layout.block_elems == 1) {
+    if (layout.unit_bytes == 4) return pack_run<4>(rows, row_stride, n_rows, n_blocks, out);
+    return pack_run<2>(rows, row_stride, n_rows, n_blocks, out);
   }
-  if (layout.half_offset < 0) return;
-  uint8_t* plane = out + n_blocks * layout.units * layout.unit_bytes * kGroupRows;
-  for (int64_t block = 0; block < n_blocks; ++block)
-    for (int row = 0; row < n_rows; ++row)
-      std::memcpy(plane + (block * kGroupRows + row) * 2,
-                  rows + row * row_stride + block * layout.block_bytes + layout.half_offset, 2);
+  for (int64_t block = 0; block < n_blocks; ++block) {
+    const BlockPlace at = place(layout, block);
+    const uint8_t* src = rows + block * layout.block_bytes;
+    pack_block<4>(layout, src, row_stride, n_rows, out + at.units);
+    if (layout.half_offset >= 0)
+      for (int row = 0; row < n_rows; ++row)
+        std::memcpy(out + at.half + row * 2, src + row * row_stride + layout.half_offset, 2);
+  }
 }
 
 void unpack_row(const PackedLayout& layout, const uint8_t* group, int row, int64_t n_in, uint8_t* out) {
   const int64_t n_blocks = n_in / layout.block_elems;
   const int unit = layout.unit_bytes;
-  const uint8_t* plane = group + n_blocks * layout.units * unit * kGroupRows;
   for (int64_t block = 0; block < n_blocks; ++block) {
+    const BlockPlace at = place(layout, block);
     uint8_t* dst = out + block * layout.block_bytes;
     for (int u = 0; u < layout.units; ++u)
-      std::memcpy(dst + layout.unit_offset + u * unit,
-                  group + ((block * layout.units + u) * kGroupRows + row) * unit, unit);
-    if (layout.half_offset >= 0)
-      std::memcpy(dst + layout.half_offset, plane + (block * kGroupRows + row) * 2, 2);
+      std::memcpy(dst + layout.unit_offset + u * unit, group + at.units + (u * kGroupRows + row) * unit, unit);
+    if (layout.half_offset >= 0) std::memcpy(dst + layout.half_offset, group + at.half + row * 2, 2);
   }
 }
 

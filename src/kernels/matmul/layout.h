@@ -37,8 +37,14 @@ extern const PackedLayout kLayoutF32, kLayoutF16, kLayoutBF16, kLayoutQ8_0, kLay
     kLayoutQ6_K;
 std::span<const PackedLayout* const> all_layouts();
 
+// Bytes of a group of rows of n_in values.
+inline int64_t group_bytes(const PackedLayout& layout, int64_t n_in) {
+  const int64_t n_blocks = n_in / layout.block_elems;
+  return n_blocks * layout.units * layout.unit_bytes * kGroupRows + (layout.half_offset >= 0 ? (n_blocks + 1) / 2 * 64 : 0);
+}
+
 // Packs up to 16 rows (n_rows, each `row_bytes` long, row_stride apart) into one group at `out`,
-// 16 * row_bytes long. Missing rows become zero bytes, which decode to zero in every layout.
+// group_bytes long. Missing rows become zero bytes, which decode to zero in every layout.
 void pack_group(const PackedLayout& layout, const uint8_t* rows, int64_t row_stride, int n_rows,
                 int64_t n_in, uint8_t* out);
 // The inverse, for one row of a group: `out` receives the row's blocks as the file has them.
