@@ -234,10 +234,16 @@ Result<Value> filter_sum(Meter& meter, const Value& value, const Args& args) {
   return total;
 }
 
+// map and select take none, false and 0 for nothing, as Jinja does.
+Result<std::vector<Value>> items_if_true(Meter& meter, const Value& value) {
+  if (!truth(value)) return std::vector<Value>();
+  return items_of(meter, value);
+}
+
 // map('filter', args…) or map(attribute=name, default=value)
 Result<Value> filter_map(Meter& meter, const Value& value, const Args& args) {
   std::vector<Value> out;
-  const auto items = TRY(items_of(meter, value));
+  const auto items = TRY(items_if_true(meter, value));
   if (args.positional.empty()) {
     const auto a = TRY(BoundArgs::bind(args, "map", {"attribute", "default"}));
     if (!a[0]) return error(Code::kInvalidArgument, "map needs a filter's name or 'attribute'");
@@ -276,7 +282,7 @@ Result<Value> filter_select(Meter& meter, const Value& value, const Args& args) 
     rest = rest_of(args, kFirst + 1);
   }
   std::vector<Value> out;
-  for (const Value& item : TRY(items_of(meter, value))) {
+  for (const Value& item : TRY(items_if_true(meter, value))) {
     if (!meter.spend(1)) return meter.error();
     Value x = item;
     if (by_attribute) x = TRY(attribute_of(meter, item, args.positional[0]));

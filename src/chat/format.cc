@@ -47,13 +47,13 @@ std::string magnitude(const Value& value, const Spec& spec, bool& negative) {
     const uint64_t m = negative ? uint64_t{0} - static_cast<uint64_t>(n) : static_cast<uint64_t>(n);
     switch (spec.type) {
       case 'x':
-        return (spec.alternate ? "0x" : "") + fmt::format("{:x}", m);
+        return fmt::format("{}{:x}", spec.alternate ? "0x" : "", m);
       case 'X':
-        return (spec.alternate ? "0X" : "") + fmt::format("{:X}", m);
+        return fmt::format("{}{:X}", spec.alternate ? "0X" : "", m);
       case 'o':
-        return (spec.alternate ? "0o" : "") + fmt::format("{:o}", m);
+        return fmt::format("{}{:o}", spec.alternate ? "0o" : "", m);
       case 'b':
-        return (spec.alternate ? "0b" : "") + fmt::format("{:b}", m);
+        return fmt::format("{}{:b}", spec.alternate ? "0b" : "", m);
       default:
         return spec.comma ? with_commas(fmt::format("{}", m)) : fmt::format("{}", m);
     }

@@ -157,7 +157,8 @@ class JsonWriter {
 
   void new_line(int level) {
     if (style_.indent < 0) return;
-    out.append("\n" + std::string(static_cast<size_t>(level * style_.indent), ' '), false);
+    out.append("\n", false);
+    out.append(std::string(static_cast<size_t>(level * style_.indent), ' '), false);
   }
 
   Status write_list(const List& list, int level) {

@@ -195,7 +195,7 @@ Result<std::string> key_of(Meter& meter, const Value& value) {
   if (!meter.spend(1)) return meter.error();
   if (const Text* t = value.text()) {
     meter.spend(t->size() / 16);
-    return "s" + t->bytes();
+    return std::string("s").append(t->bytes());
   }
   if (value.is_none()) return std::string("n");
   if (value.is_integral()) return fmt::format("i{}", value.integer_or(0));

@@ -153,7 +153,7 @@ struct Dict {
   Dict& operator=(const Dict&) = delete;
 
   const Value* find(const std::string& key) const;  // by key_of, or "s" + text
-  const Value* find_text(std::string_view key) const { return find("s" + std::string(key)); }
+  const Value* find_text(std::string_view key) const { return find(std::string("s").append(key)); }
 
   const std::vector<Item> items;
   const std::unordered_map<std::string, size_t> index;
