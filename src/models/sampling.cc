@@ -1,0 +1,317 @@
+#include "models/sampling.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/random.h"
+
+namespace venturi {
+namespace {
+
+// Keeps these numbers apart from any other use of the same seed.
+constexpr uint64_t kSamplingStream = 0x73616d706c65;  // "sample"
+
+// Decreasing logit, the lower id first among equals.
+bool comes_first(const Sampler::Candidate& a, const Sampler::Candidate& b) {
+  return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+}
+
+Error out_of_range(const char* name, double value, const char* range) {
+  return error(Code::kInvalidArgument, "{} is {}; it must be {}", name, value, range);
+}
+
+}  // namespace
+
+Status validate(const SamplingParams& p) {
+  const auto finite = [](float x) { return std::isfinite(x); };
+  // Written so that NaN fails.
+  if (!(p.temperature >= 0) || !finite(p.temperature))
+    return out_of_range("temperature", p.temperature, "0 or more");
+  if (p.top_k < 0) return out_of_range("top_k", p.top_k, "0 (off) or more");
+  if (!(p.top_p > 0 && p.top_p <= 1))
+    return out_of_range("top_p", p.top_p, "more than 0 and at most 1 (off)");
+  if (!(p.min_p >= 0 && p.min_p <= 1)) return out_of_range("min_p", p.min_p, "from 0 (off) to 1");
+  if (!(p.typical_p > 0 && p.typical_p <= 1))
+    return out_of_range("typical_p", p.typical_p, "more than 0 and at most 1 (off)");
+  if (!(p.repetition_penalty > 0) || !finite(p.repetition_penalty))
+    return out_of_range("repetition_penalty", p.repetition_penalty, "more than 0 (1 is off)");
+  if (!finite(p.presence_penalty))
+    return out_of_range("presence_penalty", p.presence_penalty, "finite (0 is off)");
+  if (!finite(p.frequency_penalty))
+    return out_of_range("frequency_penalty", p.frequency_penalty, "finite (0 is off)");
+  if (p.penalty_last_n < -1)
+    return out_of_range("penalty_last_n", p.penalty_last_n, "-1 (all), 0 (off) or more");
+  if (p.mirostat < 0 || p.mirostat > 2)
+    return out_of_range("mirostat", p.mirostat, "0 (off), 1 or 2");
+  if (!(p.mirostat_tau > 0) || !finite(p.mirostat_tau))
+    return out_of_range("mirostat_tau", p.mirostat_tau, "more than 0");
+  if (!(p.mirostat_eta > 0) || !finite(p.mirostat_eta))
+    return out_of_range("mirostat_eta", p.mirostat_eta, "more than 0");
+  for (const auto& [token, bias] : p.logit_bias) {
+    if (token < 0) return out_of_range("a token of logit_bias", token, "0 or more");
+    if (std::isnan(bias) || bias == std::numeric_limits<float>::infinity())
+      return out_of_range("a value of logit_bias", bias, "a number below infinity");
+  }
+  return {};
+}
+
+Result<Sampler> Sampler::create(SamplingParams params) {
+  if (auto status = validate(params); !status) return std::move(status).error();
+  return Sampler(std::move(params));
+}
+
+Sampler::Sampler(SamplingParams params)
+    : params_(std::move(params)), mu_(2.0 * static_cast<double>(params_.mirostat_tau)) {}
+
+Result<int32_t> Sampler::sample(std::span<const float> logits, uint64_t position) {
+  if (auto status = make_candidates(logits, position); !status) return std::move(status).error();
+  double total = 0;
+  for (const Candidate& c : candidates_) total += c.probability;
+  const double target = random_uniform(params_.seed, kSamplingStream, position) * total;
+  double sum = 0;
+  size_t at = 0;
+  size_t last_possible = 0;  // rounding may leave the target beyond the sum
+  for (; at < candidates_.size(); ++at) {
+    if (candidates_[at].probability > 0) last_possible = at;
+    sum += candidates_[at].probability;
+    if (sum > target) break;
+  }
+  if (at == candidates_.size()) at = last_possible;
+  drawn_ = candidates_[at].token;
+  drawn_surprise_ = at < surprises_.size() ? surprises_[at] : 0;
+  return drawn_;
+}
+
+Result<std::vector<Sampler::Candidate>> Sampler::distribution(std::span<const float> logits,
+                                                              uint64_t position) {
+  if (auto status = make_candidates(logits, position); !status) return std::move(status).error();
+  drawn_ = -1;
+  return candidates_;
+}
+
+void Sampler::accept(int32_t token) {
+  if (params_.mirostat != 0 && token == drawn_)
+    mu_ -= static_cast<double>(params_.mirostat_eta) *
+           (drawn_surprise_ - static_cast<double>(params_.mirostat_tau));
+  drawn_ = -1;
+  if (!penalises()) return;
+  recent_.push_back(token);
+  ++counts_[token];
+  if (params_.penalty_last_n < 0) return;
+  while (recent_.size() > static_cast<size_t>(params_.penalty_last_n)) {
+    const auto oldest = counts_.find(recent_.front());
+    if (--oldest->second == 0) counts_.erase(oldest);
+    recent_.pop_front();
+  }
+}
+
+bool Sampler::penalises() const {
+  return params_.penalty_last_n != 0 &&
+         (params_.repetition_penalty != 1 || params_.presence_penalty != 0 ||
+          params_.frequency_penalty != 0);
+}
+
+Status Sampler::load(std::span<const float> logits, uint64_t position) {
+  if (logits.empty())
+    return error(Code::kInvalidArgument, "position {}: there are no logits", position);
+  logits_.assign(logits.begin(), logits.end());
+  const auto size = static_cast<int64_t>(logits_.size());
+  for (const auto& [token, bias] : params_.logit_bias) {
+    if (token >= size)
+      return error(Code::kInvalidArgument, "logit_bias names token {}, but the vocabulary has {}",
+                   token, size);
+    logits_[static_cast<size_t>(token)] += bias;
+  }
+  for (const auto& [token, count] : counts_) {
+    if (token < 0 || token >= size) continue;
+    float& logit = logits_[static_cast<size_t>(token)];
+    logit = logit > 0 ? logit / params_.repetition_penalty : logit * params_.repetition_penalty;
+    logit -= params_.presence_penalty + params_.frequency_penalty * static_cast<float>(count);
+  }
+
+  // Three plain passes, each of which the compiler turns into vector instructions.
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  int bad = 0;
+  for (const float x : logits_) bad |= !(x < kInfinity);
+  if (bad) {
+    const auto at =
+        std::find_if(logits_.begin(), logits_.end(), [](float x) { return !(x < kInfinity); });
+    return error(Code::kInvalidArgument, "position {}: the logit of token {} is {}", position,
+                 at - logits_.begin(), *at);
+  }
+  float lanes[16];
+  std::fill(std::begin(lanes), std::end(lanes), -kInfinity);
+  size_t i = 0;
+  for (; i + 16 <= logits_.size(); i += 16)
+    for (size_t lane = 0; lane < 16; ++lane)
+      lanes[lane] = lanes[lane] < logits_[i + lane] ? logits_[i + lane] : lanes[lane];
+  for (; i < logits_.size(); ++i) lanes[0] = std::max(lanes[0], logits_[i]);
+  max_logit_ = *std::max_element(std::begin(lanes), std::end(lanes));
+  if (max_logit_ == -kInfinity)
+    return error(Code::kInvalidArgument, "position {}: every token is excluded", position);
+  argmax_ =
+      static_cast<int32_t>(std::find(logits_.begin(), logits_.end(), max_logit_) - logits_.begin());
+  return {};
+}
+
+Status Sampler::make_candidates(std::span<const float> logits, uint64_t position) {
+  surprises_.clear();
+  if (auto status = load(logits, position); !status) return status;
+  const SamplingParams& p = params_;
+  if (p.temperature == 0) {
+    candidates_.assign(1, {argmax_, max_logit_, 1.0});
+    return {};
+  }
+  if (p.mirostat != 0) {
+    keep_mirostat();
+    return {};
+  }
+  if (p.top_k > 0 && static_cast<size_t>(p.top_k) < logits_.size()) {
+    take_top(static_cast<size_t>(p.top_k));
+  } else {
+    take_all();
+  }
+  if (p.typical_p < 1) keep_typical();
+  if (p.top_p < 1) keep_top_p();
+  if (p.min_p > 0) keep_min_p();
+  weigh(p.temperature);
+  return {};
+}
+
+void Sampler::take_all() {
+  candidates_.resize(logits_.size());
+  for (size_t i = 0; i < logits_.size(); ++i)
+    candidates_[i] = {static_cast<int32_t>(i), logits_[i], 0.0};
+}
+
+// The k that come first, in order. One pass over the vocabulary with a bar that rises: candidates
+// that pass are buffered, and when 2k + 64 are there, all but the best k go and the k-th becomes
+// the bar.
+void Sampler::take_top(size_t k) {
+  const size_t capacity = 2 * k + 64;
+  candidates_.clear();
+  candidates_.reserve(capacity);
+  float bar = -std::numeric_limits<float>::infinity();
+  const auto cut = [&] {
+    const auto kth = candidates_.begin() + static_cast<std::ptrdiff_t>(k);
+    std::nth_element(candidates_.begin(), kth - 1, candidates_.end(), comes_first);
+    bar = (kth - 1)->logit;
+    candidates_.erase(kth, candidates_.end());
+  };
+  for (size_t i = 0; i < logits_.size(); ++i) {
+    // An equal logit has a higher id than those kept, so it would come after them.
+    if (!(logits_[i] > bar) && candidates_.size() >= k) continue;
+    candidates_.push_back({static_cast<int32_t>(i), logits_[i], 0.0});
+    if (candidates_.size() == capacity) cut();
+  }
+  if (candidates_.size() > k) cut();
+  std::sort(candidates_.begin(), candidates_.end(), comes_first);
+}
+
+// exp((logit - greatest) / T) over their sum; the typical filter may have dropped max_logit_.
+void Sampler::weigh(float temperature) {
+  float greatest = -std::numeric_limits<float>::infinity();
+  for (const Candidate& c : candidates_) greatest = std::max(greatest, c.logit);
+  const double scale = 1.0 / static_cast<double>(temperature);
+  double sum = 0;
+  for (Candidate& c : candidates_) {
+    c.probability =
+        std::exp((static_cast<double>(c.logit) - static_cast<double>(greatest)) * scale);
+    sum += c.probability;
+  }
+  for (Candidate& c : candidates_) c.probability /= sum;
+}
+
+// The tokens whose surprise is nearest to the entropy, until they hold typical_p of the mass.
+void Sampler::keep_typical() {
+  weigh(1);
+  double entropy = 0;
+  for (const Candidate& c : candidates_)
+    if (c.probability > 0) entropy -= c.probability * std::log(c.probability);
+  const auto distance = [&](const Candidate& c) {
+    return std::abs(-std::log(c.probability) - entropy);
+  };
+  std::stable_sort(candidates_.begin(), candidates_.end(),
+                   [&](const Candidate& a, const Candidate& b) {
+                     const double x = distance(a);
+                     const double y = distance(b);
+                     return x < y || (x == y && a.token < b.token);
+                   });
+  double sum = 0;
+  size_t kept = 0;
+  while (kept < candidates_.size() && sum < static_cast<double>(params_.typical_p))
+    sum += candidates_[kept++].probability;
+  candidates_.resize(kept);
+  std::sort(candidates_.begin(), candidates_.end(), comes_first);
+}
+
+// The smallest set of the most probable tokens that holds top_p of the mass.
+void Sampler::keep_top_p() {
+  weigh(1);
+  // Sorted a stretch at a time: the set is mostly a small part of a vocabulary.
+  double sum = 0;
+  size_t kept = 0;
+  size_t sorted = 0;
+  while (kept < candidates_.size() && sum < static_cast<double>(params_.top_p)) {
+    if (kept == sorted) {
+      sorted = std::min(candidates_.size(), sorted == 0 ? size_t{256} : 8 * sorted);
+      const auto begin = candidates_.begin() + static_cast<std::ptrdiff_t>(kept);
+      const auto end = candidates_.begin() + static_cast<std::ptrdiff_t>(sorted);
+      if (end != candidates_.end()) std::nth_element(begin, end, candidates_.end(), comes_first);
+      std::sort(begin, end, comes_first);
+    }
+    sum += candidates_[kept++].probability;
+  }
+  candidates_.resize(kept);
+}
+
+// The tokens at least min_p times as probable as the most probable one.
+void Sampler::keep_min_p() {
+  float greatest = -std::numeric_limits<float>::infinity();
+  for (const Candidate& c : candidates_) greatest = std::max(greatest, c.logit);
+  const double bar = static_cast<double>(greatest) + std::log(static_cast<double>(params_.min_p));
+  std::erase_if(candidates_,
+                [&](const Candidate& c) { return static_cast<double>(c.logit) < bar; });
+}
+
+// Version 1 estimates the exponent s of Zipf's law from the 100 most probable tokens and from it
+// the k whose truncation has surprise μ (equations 2 and 30); version 2 drops what is more
+// surprising than μ.
+void Sampler::keep_mirostat() {
+  take_all();
+  std::sort(candidates_.begin(), candidates_.end(), comes_first);
+  weigh(params_.temperature);
+  size_t kept = 1;
+  if (params_.mirostat == 1) {
+    constexpr size_t kTokens = 100;
+    double tb = 0;
+    double tt = 0;
+    for (size_t i = 0; i + 1 < std::min(kTokens, candidates_.size()); ++i) {
+      if (candidates_[i + 1].probability <= 0) break;
+      const double t = std::log(static_cast<double>(i + 2) / static_cast<double>(i + 1));
+      tb += t * std::log(candidates_[i].probability / candidates_[i + 1].probability);
+      tt += t * t;
+    }
+    const double n = static_cast<double>(candidates_.size());
+    const double s = tt > 0 ? tb / tt : 1.0;
+    const double epsilon = s - 1;
+    // At s = 1 the formula is 0 / 0 and its limit is 2^mu / log n; at s = 0 (flat) nothing is cut.
+    const double ratio =
+        std::abs(epsilon) < 1e-9 ? 1.0 / std::log(n) : epsilon / (1 - std::pow(n, -epsilon));
+    const double k = s > 1e-9 ? std::pow(ratio * std::exp2(mu_), 1 / s) : n;
+    kept = static_cast<size_t>(std::clamp(std::round(k), 1.0, n));
+    if (std::isnan(k)) kept = candidates_.size();
+  } else {
+    while (kept < candidates_.size() && -std::log2(candidates_[kept].probability) <= mu_) ++kept;
+  }
+  candidates_.resize(kept);
+  double sum = 0;
+  for (const Candidate& c : candidates_) {
+    surprises_.push_back(-std::log2(c.probability));
+    sum += c.probability;
+  }
+  for (Candidate& c : candidates_) c.probability /= sum;
+}
+
+}  // namespace venturi

@@ -1,0 +1,112 @@
+// From a row of logits to a token.
+//
+// The chain, in this order (that of llama.cpp):
+//   logit bias → repetition, presence and frequency penalties → top-k → locally typical → top-p →
+//   min-p → temperature → draw.
+// Each filter sees the probabilities of what the one before it left, renormalised, at
+// temperature 1. Mirostat, where chosen, stands in place of the filters: bias → penalties →
+// temperature → mirostat. Temperature 0 takes the greatest logit after bias and penalties, the
+// lowest id among equals; no filter and no seed matters then.
+//
+// The draw is by inverse transform over the candidates that are left, with one uniform number that
+// is a function of (seed, position): so a token is a function of the parameters, the seed, the
+// position, the logits and the tokens accepted before (through penalties and mirostat), and of
+// nothing else.
+//
+// Penalties look at the last `penalty_last_n` accepted tokens, c of them being the token at hand:
+//   logit ← logit / r if logit > 0, else logit · r       (Keskar et al. 2019, arXiv 1909.05858)
+//   logit ← logit − presence · [c > 0] − frequency · c   (as the OpenAI API defines them)
+// Typical: Meister et al. 2023, arXiv 2202.00666. Top-p: Holtzman et al. 2020, arXiv 1904.09751.
+// Min-p: Nguyen et al. 2024, arXiv 2407.01082. Mirostat: Basu et al. 2021, arXiv 2007.14966,
+// algorithm 1 (version 1), and its authors' version 2, which cuts at the surprise μ itself. The
+// surprise that steers μ is that under the model's distribution before the cut, as in the paper.
+//
+// A sampler belongs to one sequence and is used by one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "base/result.h"
+
+namespace venturi {
+
+struct SamplingParams {
+  float temperature = 0.8f;  // 0: greedy
+  int32_t top_k = 40;        // 0: off
+  float top_p = 0.95f;       // 1: off
+  float min_p = 0.05f;       // 0: off
+  float typical_p = 1.0f;    // 1: off
+  float repetition_penalty = 1.0f;
+  float presence_penalty = 0.0f;
+  float frequency_penalty = 0.0f;
+  int32_t penalty_last_n = 64;          // 0: no penalties, -1: the whole sequence
+  int32_t mirostat = 0;                 // 0: off, 1, 2
+  float mirostat_tau = 5.0f;            // the surprise to hold, in bits
+  float mirostat_eta = 0.1f;            // the learning rate
+  std::map<int32_t, float> logit_bias;  // -infinity bans a token
+  uint64_t seed = 0;
+};
+
+// Says which parameter is out of its range, and what that is.
+Status validate(const SamplingParams& params);
+
+class Sampler {
+ public:
+  struct Candidate {
+    int32_t token = 0;
+    float logit = 0;
+    double probability = 0;
+  };
+
+  static Result<Sampler> create(SamplingParams params);
+
+  // logits: [vocab_size]. -infinity excludes a token; NaN and +infinity are errors that name the
+  // position and the token.
+  Result<int32_t> sample(std::span<const float> logits, uint64_t position);
+
+  // What sample() draws from, without drawing: decreasing, or in order of id where nothing was
+  // sorted.
+  Result<std::vector<Candidate>> distribution(std::span<const float> logits, uint64_t position);
+
+  // A token became part of the sequence: of the prompt, drawn, or forced. Mirostat learns from it
+  // if it is the one drawn last.
+  void accept(int32_t token);
+
+  const SamplingParams& params() const { return params_; }
+  double mirostat_mu() const { return mu_; }
+
+ private:
+  explicit Sampler(SamplingParams params);
+
+  Status load(std::span<const float> logits, uint64_t position);  // bias and penalties into logits_
+  Status make_candidates(std::span<const float> logits, uint64_t position);
+  bool penalises() const;
+  void take_all();
+  void take_top(size_t k);
+  void weigh(float temperature);  // probabilities of candidates_
+  void keep_typical();
+  void keep_top_p();
+  void keep_min_p();
+  void keep_mirostat();
+
+  SamplingParams params_;
+  std::vector<float> logits_;  // [vocab_size], after bias and penalties
+  std::vector<Candidate> candidates_;
+  float max_logit_ = 0;
+  int32_t argmax_ = 0;
+
+  std::deque<int32_t> recent_;
+  std::unordered_map<int32_t, int32_t> counts_;  // of recent_
+
+  double mu_ = 0;
+  int32_t drawn_ = -1;
+  std::vector<double> surprises_;  // of candidates_, in bits, before mirostat's cut
+  double drawn_surprise_ = 0;
+};
+
+}  // namespace venturi
