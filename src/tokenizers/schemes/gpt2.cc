@@ -14,6 +14,7 @@
 #include "tokenizers/pre_tokenizer.h"
 #include "tokenizers/scheme.h"
 #include "tokenizers/utf8.h"
+#include "tokenizers/word_memo.h"
 
 namespace venturi {
 
@@ -133,18 +134,21 @@ class ByteLevelBpe : public Scheme {
     std::vector<size_t> ends;
     pre_tokenizer_.split(text, ends);
     MergeWorkspace work;
+    WordMemo memo(text.size());
     size_t begin = 0;
     for (const size_t end : ends) {
-      // Offsets inside a word are 32 bits.
-      for (; begin < end; begin += std::min(end - begin, kLongestWord))
-        encode_word(text.substr(begin, std::min(end - begin, kLongestWord)), work, out);
+      while (begin < end) {
+        const std::string_view word = text.substr(begin, std::min(end - begin, kLongestWord));
+        memo.append(word, out, [&] { encode_word(word, work, out); });
+        begin += word.size();
+      }
     }
   }
 
   std::string piece(TokenId id) const override { return unspell(vocab_.text(id)); }
 
  private:
-  static constexpr size_t kLongestWord = size_t{1} << 30;
+  static constexpr size_t kLongestWord = size_t{1} << 30;  // offsets inside a word are 32 bits
 
   // The id of a spelling: a token's, or one past the vocabulary for a step that is no token.
   int32_t symbol(const std::string& text) {

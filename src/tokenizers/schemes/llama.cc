@@ -7,6 +7,7 @@
 #include "tokenizers/scheme.h"
 #include "tokenizers/sentencepiece.h"
 #include "tokenizers/utf8.h"
+#include "tokenizers/word_memo.h"
 
 namespace venturi {
 
@@ -33,9 +34,11 @@ class SentencePieceBpe : public Scheme {
   void encode(std::string_view text, bool opens, std::vector<TokenId>& out) const override {
     const std::string normal = normalizer_.apply(text, opens);
     MergeWorkspace work;
+    WordMemo memo(normal.size());
     for (size_t begin = 0; begin < normal.size();) {
       const size_t end = word_end(normal, begin);
-      encode_word(std::string_view(normal).substr(begin, end - begin), work, out);
+      const auto word = std::string_view(normal).substr(begin, end - begin);
+      memo.append(word, out, [&] { encode_word(word, work, out); });
       begin = end;
     }
   }
