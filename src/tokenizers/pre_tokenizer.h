@@ -66,8 +66,10 @@ inline constexpr std::string_view kLlama3Pattern =
 inline constexpr std::string_view kQwen2Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 inline constexpr std::string_view kDigitPattern = R"(\p{N})";
-// Both cut a run of digits in threes from its right end.
-inline constexpr std::string_view kThousandsPattern = R"(\d{1,3}(?=(?:\d{3})*\b))";
+// Both cut a run of digits in threes from its right end. The first is \d{1,3}(?=(?:\d{3})*\b) with
+// Oniguruma's idea of a word character, which PCRE2 shares only in some versions.
+inline constexpr std::string_view kThousandsPattern =
+    R"(\d{1,3}(?=(?:\d{3})*(?![\p{L}\p{M}\p{Nd}\p{Pc}])))";
 inline constexpr std::string_view kThousandsCutPattern = R"((?=(\d{3})+(?!\d)))";
 
 }  // namespace venturi

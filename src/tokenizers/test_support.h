@@ -1,12 +1,16 @@
 // Small vocabularies and random texts for the tests of this room.
 #pragma once
 
+#include <utf8proc.h>
+
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/random.h"
 #include "formats/metadata.h"
+#include "tokenizers/pre_tokenizer.h"
 #include "tokenizers/tokenizer.h"
 #include "tokenizers/utf8.h"
 
@@ -115,6 +119,46 @@ inline std::string random_text(uint64_t seed, int n) {
     if (r % 8 == 0) c = static_cast<uint32_t>(r >> 16) % 0x110000;
     if (r % 8 == 1) c = static_cast<uint32_t>(r >> 16) % 0x3000;
     append_utf8(c >= 0xD800 && c <= 0xDFFF ? ' ' : c, out);
+  }
+  return out;
+}
+
+// Whether PCRE2 and utf8proc put a code point into the same category. They carry different versions
+// of Unicode; where they differ is no test of what is built on them.
+inline bool undisputed(uint32_t c, std::string_view bytes) {
+  static const auto probes = [] {
+    std::vector<PreTokenizer> out;
+    for (const std::string_view pattern :
+         {R"(\p{L})", R"(\p{N})", R"(\d)", R"([\p{L}\p{M}\p{Nd}\p{Pc}])"})
+      out.push_back(PreTokenizer::compile(std::span(&pattern, 1), false).value());
+    return out;
+  }();
+  const auto matches = [&](size_t probe) {
+    std::string text(".");
+    text += bytes;
+    std::vector<size_t> ends;
+    probes[probe].split(text, ends);
+    return ends.size() == 2;
+  };
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  const CharClass kind = char_class(c);
+  const bool word = kind == CharClass::kLetter || category == UTF8PROC_CATEGORY_ND ||
+                    category == UTF8PROC_CATEGORY_PC || category == UTF8PROC_CATEGORY_MN ||
+                    category == UTF8PROC_CATEGORY_MC || category == UTF8PROC_CATEGORY_ME;
+  return matches(0) == (kind == CharClass::kLetter) && matches(1) == (kind == CharClass::kNumber) &&
+         matches(2) == (category == UTF8PROC_CATEGORY_ND) && matches(3) == word;
+}
+
+// The same text without disputed code points.
+inline std::string without_disputed(std::string_view text) {
+  static std::vector<int8_t> known(0x110000, -1);
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint c = decode_utf8(text, at);
+    const std::string_view bytes = text.substr(at, c.length);
+    at += c.length;
+    if (known[c.value] < 0) known[c.value] = undisputed(c.value, bytes);
+    if (known[c.value]) out += bytes;
   }
   return out;
 }
