@@ -1,7 +1,8 @@
 // Any vocabulary and any text, for every scheme: an error or ids of the vocabulary, which decode.
 //
-// The input is lines: the first byte of each says what it is (a token with kind and score, a merge, a
-// special id, a flag), the rest is its text; a line "=" ends the vocabulary and what follows is text.
+// The input is lines: the first byte of each says what it is (a token with kind and score, a merge,
+// a special id, a flag), the rest is its text; a line "=" ends the vocabulary and what follows is
+// text.
 #include <cstdlib>
 
 #include "tokenizers/detokenizer.h"
@@ -19,9 +20,8 @@ struct Vocab {
 
 void read_line(std::string_view line, Vocab& vocab, Metadata& metadata) {
   static const char* const kIds[] = {"bos", "eos", "unknown", "seperator", "cls", "eot", "eom"};
-  static const char* const kFlags[] = {"add_bos_token",    "add_eos_token",
-                                       "add_sep_token",    "add_space_prefix",
-                                       "remove_extra_whitespaces"};
+  static const char* const kFlags[] = {"add_bos_token", "add_eos_token", "add_sep_token",
+                                       "add_space_prefix", "remove_extra_whitespaces"};
   if (line.empty()) return;
   const char what = line[0];
   line.remove_prefix(1);

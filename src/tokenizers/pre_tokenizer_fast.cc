@@ -137,8 +137,8 @@ void split_digits(std::string_view text, size_t base, std::vector<size_t>& ends)
 }
 
 bool is_decimal(const Char& c) {
-  return c.length != 0 && utf8proc_category(static_cast<utf8proc_int32_t>(c.value)) ==
-                              UTF8PROC_CATEGORY_ND;
+  return c.length != 0 &&
+         utf8proc_category(static_cast<utf8proc_int32_t>(c.value)) == UTF8PROC_CATEGORY_ND;
 }
 
 // [\p{L}\p{M}\p{Nd}\p{Pc}]
@@ -157,8 +157,8 @@ bool is_word(const Char& c) {
 }
 
 // Runs of digits in threes from the right. `matches`: the groups are matches (and no word
-// character follows the run), so a cut falls before and behind the run; otherwise only positions with whole threes
-// behind them are cuts.
+// character follows the run), so a cut falls before and behind the run; otherwise only positions
+// with whole threes behind them are cuts.
 template <bool matches>
 void split_thousands(std::string_view text, size_t base, std::vector<size_t>& ends) {
   size_t last = 0;  // the last cut

@@ -23,7 +23,7 @@ std::string chars_map(const std::map<std::string, std::string>& rules) {
   std::vector<uint32_t> units((blocks.size() + 1) * 256, 1u << 31);  // no byte has that label
   std::string replacements;
   std::map<std::string, uint32_t> where = {{"", 0}};  // prefix -> its unit
-  units[0] = 1u << 18;  // the root's children are in block 1
+  units[0] = 1u << 18;                                // the root's children are in block 1
   const auto base = [&](const std::string& prefix) { return (blocks[prefix] + 1) * 256; };
   for (const auto& [prefix, block] : blocks) {  // in order: a prefix before what it begins
     if (prefix.empty()) continue;
@@ -86,8 +86,7 @@ TEST(SentencePieceNormalizer, SpacesAndPrefix) {
   metadata.set_bool("tokenizer.ggml.add_space_prefix", false);
   EXPECT_EQ(SentencePieceNormalizer::create(metadata).value().apply("a b", true), "a\u2581b");
   metadata.set_bool("tokenizer.ggml.remove_extra_whitespaces", true);
-  EXPECT_EQ(SentencePieceNormalizer::create(metadata).value().apply("  a   b  ", true),
-            "a\u2581b");
+  EXPECT_EQ(SentencePieceNormalizer::create(metadata).value().apply("  a   b  ", true), "a\u2581b");
   metadata.set_bool("tokenizer.ggml.add_space_prefix", true);
   metadata.set("tokenizer.ggml.precompiled_charsmap", byte_array(chars_map(kRules)));
   const auto all = SentencePieceNormalizer::create(metadata).value();

@@ -3,6 +3,7 @@
 
 #include <utf8proc.h>
 
+#include <ctime>
 #include <memory>
 #include <span>
 #include <string>
@@ -16,7 +17,8 @@
 
 namespace venturi::testing {
 
-// 0..255 the bytes in order of value, spelled as GPT-2 does, then `more`, then <|end|>-like specials.
+// 0..255 the bytes in order of value, spelled as GPT-2 does, then `more`, then <|end|>-like
+// specials.
 inline std::string gpt2_spelling(std::string_view bytes) {
   std::string out;
   for (const char c : bytes) {
@@ -36,7 +38,8 @@ inline std::string gpt2_spelling(std::string_view bytes) {
 inline Metadata gpt2_metadata(const std::vector<std::pair<std::string, std::string>>& merges) {
   std::vector<std::string> tokens, pairs;
   std::vector<int32_t> kinds;
-  for (int b = 0; b < 256; ++b) tokens.push_back(gpt2_spelling(std::string(1, static_cast<char>(b))));
+  for (int b = 0; b < 256; ++b)
+    tokens.push_back(gpt2_spelling(std::string(1, static_cast<char>(b))));
   for (const auto& [left, right] : merges) {
     tokens.push_back(gpt2_spelling(left + right));
     pairs.push_back(gpt2_spelling(left) + " " + gpt2_spelling(right));
@@ -108,10 +111,11 @@ inline Metadata bert_metadata(const std::vector<std::string>& pieces) {
 // Valid UTF-8 of `n` code points, mostly those that pre-tokenizers tell apart.
 inline std::string random_text(uint64_t seed, int n) {
   static constexpr uint32_t kInteresting[] = {
-      ' ', ' ', ' ', '\n', '\r', '\t', '\v', 0x85, 0xA0, 0x3000, 0x180E, 0x200B, '\'', '\'', 's',
-      'S', 't', 'r', 'e', 'v', 'l', 'L', 'd', 'm', 0x17F, 0x212A, 'a', 'Z', '0', '1', '9', '.', '!',
-      '/', '_', '$', 0xE9, 0x451, 0x4E2D, 0x3042, 0xD55C, 0x661, 0xB2, 0xBD, 0x2167, 0x301, 0x17B6,
-      0x1F600, 0x200D, 0x1C5, 0x2B0, 0, 0x10FFFF, 0xE000};
+      ' ',    ' ',   ' ',    '\n',    '\r',   '\t',   '\v',   0x85,   0xA0,     0x3000, 0x180E,
+      0x200B, '\'',  '\'',   's',     'S',    't',    'r',    'e',    'v',      'l',    'L',
+      'd',    'm',   0x17F,  0x212A,  'a',    'Z',    '0',    '1',    '9',      '.',    '!',
+      '/',    '_',   '$',    0xE9,    0x451,  0x4E2D, 0x3042, 0xD55C, 0x661,    0xB2,   0xBD,
+      0x2167, 0x301, 0x17B6, 0x1F600, 0x200D, 0x1C5,  0x2B0,  0,      0x10FFFF, 0xE000};
   std::string out;
   for (int i = 0; i < n; ++i) {
     const uint64_t r = random_bits(seed, 1, static_cast<uint64_t>(i));
@@ -162,6 +166,16 @@ inline std::string without_disputed(std::string_view text) {
   }
   return out;
 }
+
+// Processor time, which a busy machine does not stretch as it does the clock on the wall.
+inline double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+
+// How much longer things may take in this build than in an optimised one.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
+inline constexpr double kPatience = 20;
+#else
+inline constexpr double kPatience = 1;
+#endif
 
 inline std::string repeat(std::string_view unit, size_t bytes) {
   std::string out;

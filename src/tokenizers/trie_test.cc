@@ -11,7 +11,8 @@ namespace venturi {
 namespace {
 
 TEST(Trie, FindsTheLongestKey) {
-  const Trie trie({{"a", 1}, {"abc", 2}, {"b", 3}, {"", 4}, {"a", 5}, {std::string_view("\0x", 2), 6}});
+  const Trie trie(
+      {{"a", 1}, {"abc", 2}, {"b", 3}, {"", 4}, {"a", 5}, {std::string_view("\0x", 2), 6}});
   EXPECT_EQ(trie.longest("abx", 0).value, 1);
   EXPECT_EQ(trie.longest("abc", 0).length, 3u);
   EXPECT_EQ(trie.longest("abc", 1).value, 3);

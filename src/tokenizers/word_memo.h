@@ -1,5 +1,6 @@
 // Words repeat: within one text, a word met before is copied from where its tokens already stand.
-// A direct-mapped table of places, so it costs no allocation per word; it lives for one encode call.
+// A direct-mapped table of places, so it costs no allocation per word; it lives for one encode
+// call.
 #pragma once
 
 #include <algorithm>

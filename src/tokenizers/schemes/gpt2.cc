@@ -2,11 +2,11 @@
 // units" (2016), over bytes as in Radford et al., "Language models are unsupervised multitask
 // learners" (2019).
 //
-// The vocabulary spells every byte as one printable code point; merges are pairs of such spellings in
-// order of rank. A text is cut into words by the pre-tokenizer, a word into bytes, and the bytes are
-// merged. A merge may name a string that is no token: it works as a step on the way to one, and if
-// it remains at the end, its bytes are written instead. A byte without a token becomes the unknown
-// token where one is marked as such and is dropped where none is.
+// The vocabulary spells every byte as one printable code point; merges are pairs of such spellings
+// in order of rank. A text is cut into words by the pre-tokenizer, a word into bytes, and the bytes
+// are merged. A merge may name a string that is no token: it works as a step on the way to one, and
+// if it remains at the end, its bytes are written instead. A byte without a token becomes the
+// unknown token where one is marked as such and is dropped where none is.
 #include <array>
 #include <unordered_map>
 
@@ -176,8 +176,8 @@ class ByteLevelBpe : public Scheme {
     }
     work.symbols.clear();
     for (uint32_t i = 0; i < word.size(); ++i)
-      work.symbols.push_back({.id = byte_symbols_[static_cast<uint8_t>(word[i])], .begin = i,
-                              .end = i + 1});
+      work.symbols.push_back(
+          {.id = byte_symbols_[static_cast<uint8_t>(word[i])], .begin = i, .end = i + 1});
     merge_symbols(work, [this](const MergeSymbol& left, const MergeSymbol& right) {
       return pairs_.find(left.id, right.id);
     });
@@ -205,7 +205,7 @@ class ByteLevelBpe : public Scheme {
   bool whole_words_;
   std::array<int32_t, 256> byte_symbols_;
   PairTable pairs_;
-  std::vector<std::string> steps_;  // the bytes of symbols that are no tokens
+  std::vector<std::string> steps_;                     // the bytes of symbols that are no tokens
   std::unordered_map<std::string, int32_t> step_ids_;  // while merges are read
 };
 
@@ -213,7 +213,8 @@ Result<const PreTokenizerInfo*> named(const Metadata& metadata) {
   const std::string name = TRY(metadata.string_or(kPre, ""));
   const PreTokenizerInfo* info = find_pre_tokenizer(name);
   if (info != nullptr || metadata.contains(kPatterns)) return info;
-  return error(Code::kUnsupported, "{} is '{}', a pre-tokenizer that is not known here", kPre, name);
+  return error(Code::kUnsupported, "{} is '{}', a pre-tokenizer that is not known here", kPre,
+               name);
 }
 
 Result<SchemeDefaults> defaults(const Metadata& metadata) {
@@ -230,10 +231,9 @@ Result<std::unique_ptr<Scheme>> create(const Vocabulary& vocab, const Metadata& 
   } else {
     patterns = info->patterns;
   }
-  const bool whole_words =
-      TRY(metadata.bool_or(kWholeWords, info != nullptr && info->whole_words));
-  auto scheme = std::make_unique<ByteLevelBpe>(vocab, TRY(PreTokenizer::compile(patterns)),
-                                               whole_words);
+  const bool whole_words = TRY(metadata.bool_or(kWholeWords, info != nullptr && info->whole_words));
+  auto scheme =
+      std::make_unique<ByteLevelBpe>(vocab, TRY(PreTokenizer::compile(patterns)), whole_words);
   auto status = scheme->read_merges(TRY(metadata.get_strings(kMerges)));
   if (!status.ok()) return std::move(status).error();
   return std::unique_ptr<Scheme>(std::move(scheme));
