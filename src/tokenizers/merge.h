@@ -1,8 +1,8 @@
 // Byte-pair merging: neighbours are joined in order of rank, leftmost first, until no pair has one.
 //
-// Symbols are a linked list over a text, the candidate pairs a heap of 64-bit keys, so n symbols cost
-// O(n log n) whatever the text. A key is (rank, index of the left symbol); it is stale, and skipped,
-// when that symbol's present pair has another rank.
+// Symbols are a linked list over a text, the candidate pairs a heap of 64-bit keys, so n symbols
+// cost O(n log n) whatever the text. A key is (rank, index of the left symbol); it is stale, and
+// skipped, when that symbol's present pair has another rank.
 #pragma once
 
 #include <algorithm>

@@ -49,7 +49,8 @@ struct FreeCode {
 };
 using CodePtr = std::unique_ptr<pcre2_code, FreeCode>;
 
-// What a thread needs for matching; made per call, so that the compiled pattern stays constant.
+// What a thread needs for matching, so that the compiled pattern stays constant. Made once for each
+// thread: the stack is a mapping of its own, which would cost more than cutting a short text.
 struct Matcher {
   Matcher()
       : data(pcre2_match_data_create(1, nullptr)),
@@ -72,6 +73,11 @@ struct Matcher {
   pcre2_jit_stack* stack;
 };
 
+Matcher& thread_matcher() {
+  static thread_local Matcher matcher;
+  return matcher;
+}
+
 }  // namespace
 
 // One pattern: hand-written, or compiled.
@@ -80,22 +86,22 @@ struct PreTokenizer::Stage {
   CodePtr code;
 
   // Cuts at the beginning and the end of every match.
-  void split(std::string_view piece, size_t base, Matcher* matcher,
-             std::vector<size_t>& ends) const {
+  void split(std::string_view piece, size_t base, std::vector<size_t>& ends) const {
     if (fast != nullptr) return fast(piece, base, ends);
+    Matcher& matcher = thread_matcher();
     size_t cut = 0, from = 0;
     uint32_t flags = 0;
-    while (from < piece.size() && matcher->data != nullptr) {
-      const int found = pcre2_match(code.get(), reinterpret_cast<PCRE2_SPTR>(piece.data()),
-                                    piece.size(), from, PCRE2_NO_UTF_CHECK | flags, matcher->data,
-                                    matcher->context);
+    while (from < piece.size() && matcher.data != nullptr) {
+      const int found =
+          pcre2_match(code.get(), reinterpret_cast<PCRE2_SPTR>(piece.data()), piece.size(), from,
+                      PCRE2_NO_UTF_CHECK | flags, matcher.data, matcher.context);
       if (found == PCRE2_ERROR_NOMATCH && flags != 0) {
         from += decode_utf8(piece, from).length;  // behind an empty match: go on from there
         flags = 0;
         continue;
       }
       if (found < 0) break;
-      const size_t* match = pcre2_get_ovector_pointer(matcher->data);
+      const size_t* match = pcre2_get_ovector_pointer(matcher.data);
       if (match[0] > cut) ends.push_back(base + match[0]);
       if (match[1] > match[0]) ends.push_back(base + match[1]);
       cut = from = match[1];
@@ -136,7 +142,6 @@ Result<PreTokenizer> PreTokenizer::compile(std::span<const std::string_view> pat
 }
 
 void PreTokenizer::split(std::string_view text, std::vector<size_t>& ends) const {
-  Matcher matcher;
   std::vector<size_t> pieces, next;
   for (size_t begin = 0; begin < text.size();) {
     const size_t valid = utf8_run(text, begin, true);
@@ -147,7 +152,7 @@ void PreTokenizer::split(std::string_view text, std::vector<size_t>& ends) const
       next.clear();
       size_t at = 0;
       for (const size_t end : pieces) {
-        stage.split(run.substr(at, end - at), at, &matcher, next);
+        stage.split(run.substr(at, end - at), at, next);
         at = end;
       }
       pieces.swap(next);

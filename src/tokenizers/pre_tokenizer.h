@@ -2,8 +2,8 @@
 //
 // A pre-tokenizer is a chain of patterns. Each pattern cuts every piece that the one before it left
 // into its matches and what lies between them. Patterns are written in the dialect of the original
-// tokenizers (Oniguruma, Rust): \s is Unicode's White_Space, \p{…} and (?i:…) are Unicode's. They run
-// on PCRE2, the common ones on hand-written code that a test and a fuzzer compare with PCRE2.
+// tokenizers (Oniguruma, Rust): \s is Unicode's White_Space, \p{…} and (?i:…) are Unicode's. They
+// run on PCRE2, the common ones on hand-written code that a test and a fuzzer compare with PCRE2.
 //
 // Bytes that are not UTF-8 are pieces of their own: no pattern sees them or past them.
 #pragma once
@@ -42,8 +42,8 @@ class PatternSplitter;  // one compiled pattern
 
 class PreTokenizer {
  public:
-  // Code::kInvalidArgument naming the pattern that PCRE2 does not compile. `allow_fast` false leaves
-  // the hand-written code aside, for comparisons.
+  // Code::kInvalidArgument naming the pattern that PCRE2 does not compile. `allow_fast` false
+  // leaves the hand-written code aside, for comparisons.
   static Result<PreTokenizer> compile(std::span<const std::string_view> patterns,
                                       bool allow_fast = true);
   PreTokenizer(PreTokenizer&&) noexcept;
@@ -66,8 +66,10 @@ inline constexpr std::string_view kLlama3Pattern =
 inline constexpr std::string_view kQwen2Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 inline constexpr std::string_view kDigitPattern = R"(\p{N})";
-// Both cut a run of digits in threes from its right end.
-inline constexpr std::string_view kThousandsPattern = R"(\d{1,3}(?=(?:\d{3})*\b))";
+// Both cut a run of digits in threes from its right end. The first is \d{1,3}(?=(?:\d{3})*\b) with
+// Oniguruma's idea of a word character, which PCRE2 shares only in some versions.
+inline constexpr std::string_view kThousandsPattern =
+    R"(\d{1,3}(?=(?:\d{3})*(?![\p{L}\p{M}\p{Nd}\p{Pc}])))";
 inline constexpr std::string_view kThousandsCutPattern = R"((?=(\d{3})+(?!\d)))";
 
 }  // namespace venturi

@@ -137,18 +137,28 @@ void split_digits(std::string_view text, size_t base, std::vector<size_t>& ends)
 }
 
 bool is_decimal(const Char& c) {
-  return c.length != 0 && utf8proc_category(static_cast<utf8proc_int32_t>(c.value)) ==
-                              UTF8PROC_CATEGORY_ND;
+  return c.length != 0 &&
+         utf8proc_category(static_cast<utf8proc_int32_t>(c.value)) == UTF8PROC_CATEGORY_ND;
 }
 
-// PCRE2's \w with Unicode properties: letters, numbers and the underscore.
+// [\p{L}\p{M}\p{Nd}\p{Pc}]
 bool is_word(const Char& c) {
-  return c.is(CharClass::kLetter) || c.is(CharClass::kNumber) || (c.length != 0 && c.value == '_');
+  if (c.length == 0) return false;
+  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c.value))) {
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_PC:
+      return true;
+    default:
+      return c.kind == CharClass::kLetter;
+  }
 }
 
-// Runs of digits in threes from the right. `matches`: the groups are matches (and need a \b behind
-// the run), so a cut falls before and behind the run; otherwise only positions with whole threes
-// behind them are cuts.
+// Runs of digits in threes from the right. `matches`: the groups are matches (and no word
+// character follows the run), so a cut falls before and behind the run; otherwise only positions
+// with whole threes behind them are cuts.
 template <bool matches>
 void split_thousands(std::string_view text, size_t base, std::vector<size_t>& ends) {
   size_t last = 0;  // the last cut

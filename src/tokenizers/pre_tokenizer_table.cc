@@ -1,8 +1,9 @@
 // The pre-tokenizers that tokenizer.ggml.pre names. A new one is one entry here.
 //
 // The patterns are those of the models' own tokenizer.json (or tiktoken file); white space and
-// Unicode mean what pre_tokenizer.h says. Steps of the originals that are no patterns are written as
-// such: Digits is \p{N}+ or \p{N}, Punctuation is \p{P} with ASCII's, ByteLevel is GPT-2's pattern.
+// Unicode mean what pre_tokenizer.h says. Steps of the originals that are no patterns are written
+// as such: Digits is \p{N}+ or \p{N}, Punctuation is \p{P} with ASCII's, ByteLevel is GPT-2's
+// pattern.
 #include <string>
 
 #include "tokenizers/pre_tokenizer.h"
@@ -14,7 +15,8 @@ namespace {
 constexpr std::string_view kLineEnd = R"([\r\n])";
 constexpr std::string_view kThreeDigits = "[0-9][0-9][0-9]";
 // CJK ideographs, and what else DeepSeek's first models put in that class.
-constexpr std::string_view kDeepSeekCjk = R"([\x{4e00}-\x{9fa5}\x{800}-\x{4e00}\x{ac00}-\x{d7ff}]+)";
+constexpr std::string_view kDeepSeekCjk =
+    R"([\x{4e00}-\x{9fa5}\x{800}-\x{4e00}\x{ac00}-\x{d7ff}]+)";
 
 // Letters of the scripts with two cases, as DeepSeek LLM lists them.
 constexpr std::string_view kDeepSeekLetters =
@@ -42,7 +44,8 @@ constexpr std::string_view kDeepSeekPunctuation =
 // the end, every start would walk the rest of the run.
 constexpr std::string_view kTrailingSpace = R"((?<!\s)\s++$)";
 
-constexpr std::string_view kCjkAndKana = R"([\x{4e00}-\x{9fa5}\x{3040}-\x{309f}\x{30a0}-\x{30ff}]+)";
+constexpr std::string_view kCjkAndKana =
+    R"([\x{4e00}-\x{9fa5}\x{3040}-\x{309f}\x{30a0}-\x{30ff}]+)";
 constexpr std::string_view kDeepSeek3Words =
     R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
@@ -50,9 +53,9 @@ constexpr std::string_view kBloomWords =
     R"( ?[^(\s|.,!?\x{2026}\x{3002}\x{ff0c}\x{3001}\x{964}\x{6d4}\x{60c})]+)";
 
 // OpenAI's o200k: words change where lower case is followed by upper case.
-#define VENTURI_O200K(SUFFIX, DIGITS, AFTER)                                                   \
-  R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)" SUFFIX     \
-  R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)" SUFFIX    \
+#define VENTURI_O200K(SUFFIX, DIGITS, AFTER)                                                \
+  R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)" SUFFIX  \
+  R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)" SUFFIX \
   "|" DIGITS R"(| ?[^\s\p{L}\p{N}]+)" AFTER R"(|\s*[\r\n]+|\s+(?!\S)|\s+)"
 constexpr std::string_view kTekken = VENTURI_O200K("", R"(\p{N})", R"([\r\n/]*)");
 constexpr std::string_view kGpt4o =
@@ -105,8 +108,7 @@ std::span<const PreTokenizerInfo> all_pre_tokenizers() {
       {.names = {"starcoder", "refact", "command-r", "cohere2_moe", "smollm", "codeshell", "exaone",
                  "minerva-7b", "mellum2"},
        .patterns = {kDigitPattern, kGpt2Pattern}},
-      {.names = {"falcon"},
-       .patterns = {R"([\p{P}\$\+<=>\^~\|`]+)", kGpt2Pattern, kThreeDigits}},
+      {.names = {"falcon"}, .patterns = {R"([\p{P}\$\+<=>\^~\|`]+)", kGpt2Pattern, kThreeDigits}},
       {.names = {"deepseek-llm"},
        .patterns = {kLineEnd, kDeepSeekLetters, kDeepSeekPunctuation, kTrailingSpace, kDeepSeekCjk,
                     kDigitPattern}},

@@ -25,8 +25,8 @@ class CharsMap {
   // `bytes` is a 32-bit length of the trie, the trie, the replacements.
   static Result<CharsMap> parse(std::string_view bytes);
 
-  // The text with the longest match at each place replaced; bytes that are neither matched nor UTF-8
-  // become U+FFFD.
+  // The text with the longest match at each place replaced; bytes that are neither matched nor
+  // UTF-8 become U+FFFD.
   std::string apply(std::string_view text) const;
 
  private:

@@ -28,8 +28,9 @@ Result<SpecialMatcher> SpecialMatcher::create(const Vocabulary& vocab, const Met
 
   // Which tokens strip is part of tokenizer.json but has no GGUF key; these are the families known.
   std::string name = TRY(metadata.string_or("general.name", ""));
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) {
+    return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
+  });
   const std::string pre = TRY(metadata.string_or("tokenizer.ggml.pre", ""));
   const auto names = [&](std::string_view part) { return name.find(part) != std::string::npos; };
   if (pre == "jina-v2-de" || pre == "jina-v2-es" || pre == "jina-v2-code") {

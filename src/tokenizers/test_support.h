@@ -1,18 +1,24 @@
 // Small vocabularies and random texts for the tests of this room.
 #pragma once
 
+#include <utf8proc.h>
+
+#include <ctime>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/random.h"
 #include "formats/metadata.h"
+#include "tokenizers/pre_tokenizer.h"
 #include "tokenizers/tokenizer.h"
 #include "tokenizers/utf8.h"
 
 namespace venturi::testing {
 
-// 0..255 the bytes in order of value, spelled as GPT-2 does, then `more`, then <|end|>-like specials.
+// 0..255 the bytes in order of value, spelled as GPT-2 does, then `more`, then <|end|>-like
+// specials.
 inline std::string gpt2_spelling(std::string_view bytes) {
   std::string out;
   for (const char c : bytes) {
@@ -32,7 +38,8 @@ inline std::string gpt2_spelling(std::string_view bytes) {
 inline Metadata gpt2_metadata(const std::vector<std::pair<std::string, std::string>>& merges) {
   std::vector<std::string> tokens, pairs;
   std::vector<int32_t> kinds;
-  for (int b = 0; b < 256; ++b) tokens.push_back(gpt2_spelling(std::string(1, static_cast<char>(b))));
+  for (int b = 0; b < 256; ++b)
+    tokens.push_back(gpt2_spelling(std::string(1, static_cast<char>(b))));
   for (const auto& [left, right] : merges) {
     tokens.push_back(gpt2_spelling(left + right));
     pairs.push_back(gpt2_spelling(left) + " " + gpt2_spelling(right));
@@ -104,10 +111,11 @@ inline Metadata bert_metadata(const std::vector<std::string>& pieces) {
 // Valid UTF-8 of `n` code points, mostly those that pre-tokenizers tell apart.
 inline std::string random_text(uint64_t seed, int n) {
   static constexpr uint32_t kInteresting[] = {
-      ' ', ' ', ' ', '\n', '\r', '\t', '\v', 0x85, 0xA0, 0x3000, 0x180E, 0x200B, '\'', '\'', 's',
-      'S', 't', 'r', 'e', 'v', 'l', 'L', 'd', 'm', 0x17F, 0x212A, 'a', 'Z', '0', '1', '9', '.', '!',
-      '/', '_', '$', 0xE9, 0x451, 0x4E2D, 0x3042, 0xD55C, 0x661, 0xB2, 0xBD, 0x2167, 0x301, 0x17B6,
-      0x1F600, 0x200D, 0x1C5, 0x2B0, 0, 0x10FFFF, 0xE000};
+      ' ',    ' ',   ' ',    '\n',    '\r',   '\t',   '\v',   0x85,   0xA0,     0x3000, 0x180E,
+      0x200B, '\'',  '\'',   's',     'S',    't',    'r',    'e',    'v',      'l',    'L',
+      'd',    'm',   0x17F,  0x212A,  'a',    'Z',    '0',    '1',    '9',      '.',    '!',
+      '/',    '_',   '$',    0xE9,    0x451,  0x4E2D, 0x3042, 0xD55C, 0x661,    0xB2,   0xBD,
+      0x2167, 0x301, 0x17B6, 0x1F600, 0x200D, 0x1C5,  0x2B0,  0,      0x10FFFF, 0xE000};
   std::string out;
   for (int i = 0; i < n; ++i) {
     const uint64_t r = random_bits(seed, 1, static_cast<uint64_t>(i));
@@ -118,6 +126,56 @@ inline std::string random_text(uint64_t seed, int n) {
   }
   return out;
 }
+
+// Whether PCRE2 and utf8proc put a code point into the same category. They carry different versions
+// of Unicode; where they differ is no test of what is built on them.
+inline bool undisputed(uint32_t c, std::string_view bytes) {
+  static const auto probes = [] {
+    std::vector<PreTokenizer> out;
+    for (const std::string_view pattern :
+         {R"(\p{L})", R"(\p{N})", R"(\d)", R"([\p{L}\p{M}\p{Nd}\p{Pc}])"})
+      out.push_back(PreTokenizer::compile(std::span(&pattern, 1), false).value());
+    return out;
+  }();
+  const auto matches = [&](size_t probe) {
+    std::string text(".");
+    text += bytes;
+    std::vector<size_t> ends;
+    probes[probe].split(text, ends);
+    return ends.size() == 2;
+  };
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  const CharClass kind = char_class(c);
+  const bool word = kind == CharClass::kLetter || category == UTF8PROC_CATEGORY_ND ||
+                    category == UTF8PROC_CATEGORY_PC || category == UTF8PROC_CATEGORY_MN ||
+                    category == UTF8PROC_CATEGORY_MC || category == UTF8PROC_CATEGORY_ME;
+  return matches(0) == (kind == CharClass::kLetter) && matches(1) == (kind == CharClass::kNumber) &&
+         matches(2) == (category == UTF8PROC_CATEGORY_ND) && matches(3) == word;
+}
+
+// The same text without disputed code points.
+inline std::string without_disputed(std::string_view text) {
+  static std::vector<int8_t> known(0x110000, -1);
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint c = decode_utf8(text, at);
+    const std::string_view bytes = text.substr(at, c.length);
+    at += c.length;
+    if (known[c.value] < 0) known[c.value] = undisputed(c.value, bytes);
+    if (known[c.value]) out += bytes;
+  }
+  return out;
+}
+
+// Processor time, which a busy machine does not stretch as it does the clock on the wall.
+inline double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+
+// How much longer things may take in this build than in an optimised one.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
+inline constexpr double kPatience = 20;
+#else
+inline constexpr double kPatience = 1;
+#endif
 
 inline std::string repeat(std::string_view unit, size_t bytes) {
   std::string out;

@@ -3,6 +3,8 @@
 #include "tokenizers/scheme.h"
 #include "tokenizers/special_matcher.h"
 #include "tokenizers/vocabulary.h"
+
+// Needs the declarations above.
 #include "tokenizer_scheme_registry.inc"
 
 namespace venturi {

@@ -68,7 +68,7 @@ class Tokenizer {
   std::optional<TokenId> bos() const;
   std::optional<TokenId> eos() const;
   std::optional<TokenId> unk() const;
-  std::optional<TokenId> eot() const;          // end of a chat turn, if the vocabulary names one
+  std::optional<TokenId> eot() const;           // end of a chat turn, if the vocabulary names one
   bool is_end_of_generation(TokenId id) const;  // eos, eot, eom, <|im_end|>, …
   bool adds_bos() const;
 

@@ -56,8 +56,10 @@ size_t incomplete_utf8(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[at + i]); };
   const size_t left = text.size() - at;
   const uint32_t b = byte(0);
-  const size_t need = b >= 0xC2 && b < 0xE0 ? 2 : b >= 0xE0 && b < 0xF0 ? 3
-                      : b >= 0xF0 && b < 0xF5 ? 4 : 0;
+  const size_t need = b >= 0xC2 && b < 0xE0   ? 2
+                      : b >= 0xE0 && b < 0xF0 ? 3
+                      : b >= 0xF0 && b < 0xF5 ? 4
+                                              : 0;
   if (left >= need) return 0;
   for (size_t i = 1; i < left; ++i)
     if ((byte(i) & 0xC0) != 0x80) return 0;

@@ -38,7 +38,8 @@ inline CodePoint decode_utf8(std::string_view text, size_t at) {
 
 void append_utf8(uint32_t code_point, std::string& out);
 
-// The bytes at `at` that could still become a code point when more bytes follow: their number, or 0.
+// The bytes at `at` that could still become a code point when more bytes follow: their number, or
+// 0.
 size_t incomplete_utf8(std::string_view text, size_t at);
 
 // Bytes from `at` on that are all UTF-8 (`valid`), or that all are not.

@@ -16,12 +16,13 @@ constexpr std::string_view kScores = "tokenizer.ggml.scores";
 // Tokens that end a turn or a text in the families we know. Files often mark them as ordinary; they
 // are control tokens all the same.
 constexpr std::string_view kEndOfTurn[] = {
-    "<|eot_id|>", "<|im_end|>", "<|end|>",          "<end_of_turn>",
+    "<|eot_id|>", "<|im_end|>", "<|end|>",       "<end_of_turn>",
     "<EOT>",      "<turn|>",    "<|endoftext|>", "<｜end▁of▁sentence｜>"};
 constexpr std::string_view kEndOfGeneration[] = {
-    "<|eom_id|>", "<|end_of_text|>", "<end_of_utterance>", "<|return|>", "<|call|>", "<|calls|>",
-    "<|flush|>",  "<|fim_pad|>",     "<fim-pad>",          "<fim_pad>",  "<PAD>",    "<|fim_repo|>",
-    "<|repo_name|>", "<fim-repo>",   "<REPO>",             "<reponame>", "<|file_sep|>"};
+    "<|eom_id|>", "<|end_of_text|>", "<end_of_utterance>", "<|return|>", "<|call|>",
+    "<|calls|>",  "<|flush|>",       "<|fim_pad|>",        "<fim-pad>",  "<fim_pad>",
+    "<PAD>",      "<|fim_repo|>",    "<|repo_name|>",      "<fim-repo>", "<REPO>",
+    "<reponame>", "<|file_sep|>"};
 constexpr std::string_view kFillInMiddle[] = {
     "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>",
     "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>",  "<SUF>",
@@ -134,8 +135,9 @@ Status Vocabulary::read_byte_tokens(const SchemeDefaults& defaults) {
   if (!defaults.hex_bytes) return {};
   for (TokenId id = 0; id < size(); ++id) {
     if (kinds_[id] == TokenKind::kByte && !parse_hex_byte(text(id)))
-      return error(Code::kCorrupt, "{}[{}] is '{}' and a byte token by {}; expected <0x00> to <0xFF>",
-                   kTokens, id, text(id), kTypes);
+      return error(Code::kCorrupt,
+                   "{}[{}] is '{}' and a byte token by {}; expected <0x00> to <0xFF>", kTokens, id,
+                   text(id), kTypes);
     // Files whose types call byte tokens ordinary are read, too; the first of each byte counts.
     if (const auto byte = parse_hex_byte(text(id)); byte && byte_tokens_[*byte] < 0)
       byte_tokens_[*byte] = id;
@@ -162,10 +164,14 @@ Status Vocabulary::read_specials(const Metadata& metadata, const SchemeDefaults&
     return {};
   };
   std::optional<TokenId> cls, eom, separator;
-  for (auto [name, id, otherwise] :
-       {std::tuple{"bos", &bos, defaults.bos}, {"eos", &eos, defaults.eos},
-        {"unknown", &unk, defaults.unk}, {"seperator", &sep, defaults.sep},
-        {"separator", &separator, {}}, {"cls", &cls, {}}, {"eot", &eot, {}}, {"eom", &eom, {}}}) {
+  for (auto [name, id, otherwise] : {std::tuple{"bos", &bos, defaults.bos},
+                                     {"eos", &eos, defaults.eos},
+                                     {"unknown", &unk, defaults.unk},
+                                     {"seperator", &sep, defaults.sep},
+                                     {"separator", &separator, {}},
+                                     {"cls", &cls, {}},
+                                     {"eot", &eot, {}},
+                                     {"eom", &eom, {}}}) {
     if (auto status = read(name, *id, otherwise); !status.ok()) return status;
   }
   // GGUF's own key is misspelt; some writers correct it.

@@ -1,4 +1,5 @@
-// The tokens of a model: texts, kinds, scores, special ids, as tokenizer.ggml.* states them, checked.
+// The tokens of a model: texts, kinds, scores, special ids, as tokenizer.ggml.* states them,
+// checked.
 #pragma once
 
 #include <array>
@@ -80,10 +81,10 @@ class Vocabulary {
   Status read_byte_tokens(const SchemeDefaults& defaults);
   void name_controls();
 
-  std::string texts_;            // one after another
-  std::vector<size_t> begins_;   // [n_tokens + 1] into texts_
+  std::string texts_;           // one after another
+  std::vector<size_t> begins_;  // [n_tokens + 1] into texts_
   std::vector<TokenKind> kinds_;
-  std::vector<float> scores_;    // empty, or [n_tokens]
+  std::vector<float> scores_;  // empty, or [n_tokens]
   TokenIndex index_;
   std::array<TokenId, 256> byte_tokens_;
   std::vector<TokenId> end_ids_;  // sorted

@@ -1,10 +1,11 @@
-// "bert": WordPiece. The text is cleaned, folded and cut into words; a word is cut greedily into the
-// longest pieces. Schuster, Nakajima, "Japanese and Korean voice search" (2012); Devlin et al.,
+// "bert": WordPiece. The text is cleaned, folded and cut into words; a word is cut greedily into
+// the longest pieces. Schuster, Nakajima, "Japanese and Korean voice search" (2012); Devlin et al.,
 // "BERT" (2019).
 //
-// In GGUF a piece that begins a word carries a space mark, one that continues it carries nothing (in
-// vocab.txt it is the other way round: "##" marks the latter). GGUF does not say whether a vocabulary
-// is cased, so it is told from the pieces: uncased ones never begin a word with a capital.
+// In GGUF a piece that begins a word carries a space mark, one that continues it carries nothing
+// (in vocab.txt it is the other way round: "##" marks the latter). GGUF does not say whether a
+// vocabulary is cased, so it is told from the pieces: uncased ones never begin a word with a
+// capital.
 #include <utf8proc.h>
 
 #include "tokenizers/scheme.h"

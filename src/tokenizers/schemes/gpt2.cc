@@ -2,11 +2,11 @@
 // units" (2016), over bytes as in Radford et al., "Language models are unsupervised multitask
 // learners" (2019).
 //
-// The vocabulary spells every byte as one printable code point; merges are pairs of such spellings in
-// order of rank. A text is cut into words by the pre-tokenizer, a word into bytes, and the bytes are
-// merged. A merge may name a string that is no token: it works as a step on the way to one, and if
-// it remains at the end, its bytes are written instead. A byte without a token becomes the unknown
-// token where one is marked as such and is dropped where none is.
+// The vocabulary spells every byte as one printable code point; merges are pairs of such spellings
+// in order of rank. A text is cut into words by the pre-tokenizer, a word into bytes, and the bytes
+// are merged. A merge may name a string that is no token: it works as a step on the way to one, and
+// if it remains at the end, its bytes are written instead. A byte without a token becomes the
+// unknown token where one is marked as such and is dropped where none is.
 #include <array>
 #include <unordered_map>
 
@@ -14,6 +14,7 @@
 #include "tokenizers/pre_tokenizer.h"
 #include "tokenizers/scheme.h"
 #include "tokenizers/utf8.h"
+#include "tokenizers/word_memo.h"
 
 namespace venturi {
 
@@ -133,18 +134,21 @@ class ByteLevelBpe : public Scheme {
     std::vector<size_t> ends;
     pre_tokenizer_.split(text, ends);
     MergeWorkspace work;
+    WordMemo memo(text.size());
     size_t begin = 0;
     for (const size_t end : ends) {
-      // Offsets inside a word are 32 bits.
-      for (; begin < end; begin += std::min(end - begin, kLongestWord))
-        encode_word(text.substr(begin, std::min(end - begin, kLongestWord)), work, out);
+      while (begin < end) {
+        const std::string_view word = text.substr(begin, std::min(end - begin, kLongestWord));
+        memo.append(word, out, [&] { encode_word(word, work, out); });
+        begin += word.size();
+      }
     }
   }
 
   std::string piece(TokenId id) const override { return unspell(vocab_.text(id)); }
 
  private:
-  static constexpr size_t kLongestWord = size_t{1} << 30;
+  static constexpr size_t kLongestWord = size_t{1} << 30;  // offsets inside a word are 32 bits
 
   // The id of a spelling: a token's, or one past the vocabulary for a step that is no token.
   int32_t symbol(const std::string& text) {
@@ -172,8 +176,8 @@ class ByteLevelBpe : public Scheme {
     }
     work.symbols.clear();
     for (uint32_t i = 0; i < word.size(); ++i)
-      work.symbols.push_back({.id = byte_symbols_[static_cast<uint8_t>(word[i])], .begin = i,
-                              .end = i + 1});
+      work.symbols.push_back(
+          {.id = byte_symbols_[static_cast<uint8_t>(word[i])], .begin = i, .end = i + 1});
     merge_symbols(work, [this](const MergeSymbol& left, const MergeSymbol& right) {
       return pairs_.find(left.id, right.id);
     });
@@ -201,7 +205,7 @@ class ByteLevelBpe : public Scheme {
   bool whole_words_;
   std::array<int32_t, 256> byte_symbols_;
   PairTable pairs_;
-  std::vector<std::string> steps_;  // the bytes of symbols that are no tokens
+  std::vector<std::string> steps_;                     // the bytes of symbols that are no tokens
   std::unordered_map<std::string, int32_t> step_ids_;  // while merges are read
 };
 
@@ -209,7 +213,8 @@ Result<const PreTokenizerInfo*> named(const Metadata& metadata) {
   const std::string name = TRY(metadata.string_or(kPre, ""));
   const PreTokenizerInfo* info = find_pre_tokenizer(name);
   if (info != nullptr || metadata.contains(kPatterns)) return info;
-  return error(Code::kUnsupported, "{} is '{}', a pre-tokenizer that is not known here", kPre, name);
+  return error(Code::kUnsupported, "{} is '{}', a pre-tokenizer that is not known here", kPre,
+               name);
 }
 
 Result<SchemeDefaults> defaults(const Metadata& metadata) {
@@ -226,10 +231,9 @@ Result<std::unique_ptr<Scheme>> create(const Vocabulary& vocab, const Metadata& 
   } else {
     patterns = info->patterns;
   }
-  const bool whole_words =
-      TRY(metadata.bool_or(kWholeWords, info != nullptr && info->whole_words));
-  auto scheme = std::make_unique<ByteLevelBpe>(vocab, TRY(PreTokenizer::compile(patterns)),
-                                               whole_words);
+  const bool whole_words = TRY(metadata.bool_or(kWholeWords, info != nullptr && info->whole_words));
+  auto scheme =
+      std::make_unique<ByteLevelBpe>(vocab, TRY(PreTokenizer::compile(patterns)), whole_words);
   auto status = scheme->read_merges(TRY(metadata.get_strings(kMerges)));
   if (!status.ok()) return std::move(status).error();
   return std::unique_ptr<Scheme>(std::move(scheme));

@@ -7,6 +7,7 @@
 #include "tokenizers/scheme.h"
 #include "tokenizers/sentencepiece.h"
 #include "tokenizers/utf8.h"
+#include "tokenizers/word_memo.h"
 
 namespace venturi {
 
@@ -33,9 +34,11 @@ class SentencePieceBpe : public Scheme {
   void encode(std::string_view text, bool opens, std::vector<TokenId>& out) const override {
     const std::string normal = normalizer_.apply(text, opens);
     MergeWorkspace work;
+    WordMemo memo(normal.size());
     for (size_t begin = 0; begin < normal.size();) {
       const size_t end = word_end(normal, begin);
-      encode_word(std::string_view(normal).substr(begin, end - begin), work, out);
+      const auto word = std::string_view(normal).substr(begin, end - begin);
+      memo.append(word, out, [&] { encode_word(word, work, out); });
       begin = end;
     }
   }
@@ -57,8 +60,8 @@ class SentencePieceBpe : public Scheme {
     return text.find(kSpaceMark, i) != std::string_view::npos;
   }
 
-  // When no piece has a mark after something else, no merge crosses the beginning of a run of marks,
-  // so the words between can be merged one by one, with the same result and a small heap.
+  // When no piece has a mark after something else, no merge crosses the beginning of a run of
+  // marks, so the words between can be merged one by one, with the same result and a small heap.
   size_t word_end(std::string_view text, size_t begin) const {
     const size_t limit = std::min(text.size(), begin + kLongestWord);
     if (!marks_begin_words_) return limit;
@@ -106,14 +109,13 @@ class SentencePieceBpe : public Scheme {
 };
 
 Result<SchemeDefaults> defaults(const Metadata&) {
-  return SchemeDefaults{.add_bos = true, .needs_scores = true, .hex_bytes = true,
-                        .bos = 1, .eos = 2, .unk = 0};
+  return SchemeDefaults{
+      .add_bos = true, .needs_scores = true, .hex_bytes = true, .bos = 1, .eos = 2, .unk = 0};
 }
 
 Result<std::unique_ptr<Scheme>> create(const Vocabulary& vocab, const Metadata& metadata) {
   auto normalizer = TRY(SentencePieceNormalizer::create(metadata));
-  return std::unique_ptr<Scheme>(
-      std::make_unique<SentencePieceBpe>(vocab, std::move(normalizer)));
+  return std::unique_ptr<Scheme>(std::make_unique<SentencePieceBpe>(vocab, std::move(normalizer)));
 }
 
 }  // namespace

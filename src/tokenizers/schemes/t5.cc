@@ -124,8 +124,8 @@ class Unigram : public Scheme {
 };
 
 Result<SchemeDefaults> defaults(const Metadata&) {
-  return SchemeDefaults{.add_eos = true, .needs_scores = true, .hex_bytes = true,
-                        .eos = 1, .unk = 2};
+  return SchemeDefaults{
+      .add_eos = true, .needs_scores = true, .hex_bytes = true, .eos = 1, .unk = 2};
 }
 
 Result<std::unique_ptr<Scheme>> create(const Vocabulary& vocab, const Metadata& metadata) {
