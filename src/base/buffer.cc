@@ -12,13 +12,19 @@ namespace venturi {
 namespace {
 constexpr uint64_t kHugePage = 2u << 20;
 constexpr uint64_t kPage = 4096;
+
+// Small buffers are not rounded to huge pages: a whole 2 MB page would become resident.
+uint64_t grain_of(uint64_t bytes) { return bytes >= 4 * kHugePage ? kHugePage : kPage; }
 }  // namespace
+
+uint64_t Buffer::held_bytes(uint64_t bytes) {
+  return checked_align(bytes, grain_of(bytes)).value_or(UINT64_MAX);
+}
 
 Result<Buffer> Buffer::allocate(Ledger& ledger, uint64_t bytes, std::string_view holder) {
   Buffer buffer;
   if (bytes == 0) return buffer;
-  // Small buffers are not rounded to huge pages: a whole 2 MB page would become resident.
-  const uint64_t grain = bytes >= 4 * kHugePage ? kHugePage : kPage;
+  const uint64_t grain = grain_of(bytes);
   const auto rounded = checked_align(bytes, grain);
   const auto slack = rounded ? checked_add(*rounded, grain) : std::nullopt;
   if (!slack) return error(Code::kInvalidArgument, "{} asks for {} bytes", holder, bytes);

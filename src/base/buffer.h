@@ -14,6 +14,8 @@ class Buffer {
   Buffer() = default;
   // `holder` is the name shown in the ledger's report ("weights", "KV cache", …).
   static Result<Buffer> allocate(Ledger& ledger, uint64_t bytes, std::string_view holder);
+  // What allocate(bytes) draws from the ledger: whole pages. Forecasts add up these.
+  static uint64_t held_bytes(uint64_t bytes);
 
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;

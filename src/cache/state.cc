@@ -10,9 +10,9 @@ namespace venturi {
 uint64_t state_bytes(const std::vector<SlotSpec>& slots, int64_t tokens, int sequences) {
   uint64_t total = 0;
   for (const SlotSpec& slot : slots)
-    total += slot.kind == SlotSpec::Kind::kPaged
-                 ? slot.page_bytes() * ceil_div(tokens, kPageTokens) * sequences
-                 : static_cast<uint64_t>(slot.n_values) * sizeof(float) * sequences;
+    total += Buffer::held_bytes(slot.kind == SlotSpec::Kind::kPaged
+                                    ? slot.page_bytes() * ceil_div(tokens, kPageTokens) * sequences
+                                    : static_cast<uint64_t>(slot.n_values) * sizeof(float) * sequences);
   return total;
 }
 

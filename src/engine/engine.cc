@@ -40,7 +40,7 @@ Footprint Engine::measure(const Model& model, const WeightCatalog& catalog, cons
     decode.spans.push_back({.row_begin = i, .n_rows = 1, .position = options.context - 1, .state = nullptr});
     decode.output_rows.push_back(i);
   }
-  f.activations = std::max(f.activations, arena_peak(model, options.threads, decode));
+  f.activations = Buffer::held_bytes(std::max(f.activations, arena_peak(model, options.threads, decode)));
   return f;
 }
 

@@ -102,6 +102,7 @@ uint64_t WeightCatalog::bytes(bool repack) const {
   uint64_t total = 0;
   for (const auto& w : matrices_)
     total += round_up(held_plane_bytes(*w, repack) * w->n_planes, kAlign);
+  total = Buffer::held_bytes(total);
   for (const auto& v : vectors_) total += v->n * sizeof(float);
   return total;
 }
@@ -109,7 +110,7 @@ uint64_t WeightCatalog::bytes(bool repack) const {
 uint64_t WeightCatalog::staging_bytes() const {
   uint64_t largest = kStagingBytes;
   for (const auto& w : matrices_) largest = std::max(largest, w->row_bytes * kGroupRows);
-  return largest;
+  return Buffer::held_bytes(largest);
 }
 
 Status WeightCatalog::load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool, std::vector<Buffer>& staging,

@@ -1,0 +1,52 @@
+# A thin front to CMake, CTest and the scripts. `make run` and `make test` each work alone from a
+# fresh clone on Debian 12; `make help` lists the rest.
+
+export PROMPT ?= It was the best of times, and the old gentleman
+TOKENS ?= 96
+export MODEL ?=
+JOBS ?= $(shell nproc)
+FUZZ_SECONDS ?= 60
+
+VENTURI = build/release/venturi
+
+# MODEL, if given; the shell expands it, so any file name will do.
+MODEL_FLAG = $${MODEL:+-m "$$MODEL"}
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run build test soak bench fuzz format clean deps
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo "Variables: PROMPT, TOKENS, MODEL (run, bench), FUZZ_SECONDS (fuzz, soak), JOBS."
+
+run: deps build  ## install what is missing, build, generate text with the embedded model
+	$(VENTURI) run $(MODEL_FLAG) -p "$$PROMPT" -n $(TOKENS)
+
+test: deps build  ## install what is missing, build, run all tests
+	ctest --test-dir build/release -j2 --output-on-failure --no-tests=error
+
+build:  ## only build
+	cmake --preset release
+	cmake --build --preset release -j $(JOBS)
+
+bench: build  ## measure this machine, then prefill and decode of MODEL, each beside its bound
+	$(VENTURI) probe
+	$(VENTURI) bench $(MODEL_FLAG)
+
+fuzz:  ## build the fuzzers with clang and run each for FUZZ_SECONDS
+	scripts/install-deps.sh --soak
+	JOBS=$(JOBS) scripts/soak.sh fuzz $(FUZZ_SECONDS)
+
+soak:  ## what is too long for `make test`: fuzzers, sanitizers, NEON under qemu
+	scripts/install-deps.sh --soak
+	JOBS=$(JOBS) scripts/soak.sh all $(FUZZ_SECONDS)
+
+format:  ## clang-format every C++ file
+	git ls-files '*.cc' '*.h' | xargs clang-format -i
+
+clean:  ## delete what was built
+	rm -rf build
+
+deps:
+	@scripts/install-deps.sh

@@ -1,0 +1,123 @@
+"""The memory budget: what does not fit is refused with what would, and what runs stays inside.
+
+Peak resident memory must not pass the budget by more than 64 MB. It is read from the kernel's
+account of the process and, where a memory cgroup can be made, enforced by it as well.
+"""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import support
+from support import MODEL, SHARED, ProgramTest, venturi
+
+SLACK = 64 << 20
+GENERATOR = SHARED / "tools" / "make_gguf.py"
+
+
+def make_cgroup(limit):
+    """A fresh v1 memory cgroup, or None where that is not allowed."""
+    path = Path("/sys/fs/cgroup/memory") / f"venturi_test_{os.getpid()}"
+    try:
+        path.mkdir()
+        (path / "memory.limit_in_bytes").write_text(str(limit))
+        return path
+    except OSError:
+        return None
+
+
+def write_model(path, shape, layers, kind):
+    """A model of a real shape with random weights, by the generator of the shared tools."""
+    for python in ("/usr/bin/python3", sys.executable):
+        done = subprocess.run([python, GENERATOR, shape, path, "--layers", str(layers), "--type", kind],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        if done.returncode == 0:
+            return
+    raise unittest.SkipTest(f"{GENERATOR}: {done.stderr.decode()[-200:]}")
+
+
+class Refusals(ProgramTest):
+    def test_a_budget_below_the_weights_is_refused_and_the_one_named_works(self):
+        message = self.fails(3, "run", "-m", MODEL, "--memory", "1M", "-p", "The", "-n", 4)
+        named = re.search(r"--memory (\d+M)", message)
+        self.assertTrue(named, message)
+        self.succeeds("run", "-m", MODEL, "--memory", named.group(1), "-p", "The", "-n", 4)
+
+    def test_a_context_beyond_the_budget_is_refused_and_the_one_named_works(self):
+        flags = ["-m", MODEL, "--memory", "8M", "-p", "The", "-n", 4]
+        message = self.fails(3, "run", *flags, "-c", 65536)
+        named = re.search(r"-c (\d+)", message)
+        self.assertTrue(named, message)
+        largest = int(named.group(1))
+        self.succeeds("run", *flags, "-c", largest)
+        self.fails(3, "run", *flags, "-c", largest + 64)
+
+    def test_a_free_context_is_chosen_to_fit(self):
+        self.succeeds("run", "-m", MODEL, "--memory", "6M", "-p", "The", "-n", 4)
+
+    def test_every_command_that_loads_a_model_obeys(self):
+        for command in (["run", "-p", "a"], ["eval", "-p", "a " * 2000], ["bench", "-p", 16, "-n", 4]):
+            with self.subTest(command=command):
+                self.fails(3, *command, "-m", MODEL, "--memory", "1M")
+
+
+@unittest.skipIf(support.OPTIONS.sanitized, "sanitizers take memory of their own")
+class Resident(ProgramTest):
+    """Runs a command with a budget, inside a cgroup of that budget and the allowed 64 MB."""
+
+    def stays_inside(self, budget_mb, *arguments):
+        limit = budget_mb * 1_000_000 + SLACK
+        cgroup = make_cgroup(limit)
+        if cgroup is None:
+            print("no memory cgroup can be made here; only the peak is checked", file=sys.stderr)
+
+        def join():
+            if cgroup:
+                (cgroup / "cgroup.procs").write_text(str(os.getpid()))
+
+        try:
+            outcome = venturi(*arguments, "--memory", f"{budget_mb}M", before_exec=join)
+            self.assertEqual(outcome.code, 0, f"{arguments}: {outcome}")
+            if cgroup:
+                peak = int((cgroup / "memory.max_usage_in_bytes").read_text())
+                self.assertGreater(peak, 0, "the process was not in the cgroup")
+        finally:
+            if cgroup:
+                cgroup.rmdir()
+        self.assertLessEqual(outcome.peak_rss, limit,
+                             f"{arguments}: {outcome.peak_rss / 1e6:.0f} MB resident, budget {budget_mb} MB")
+        return outcome.peak_rss
+
+    def least_budget_mb(self, *arguments):
+        message = self.fails(3, *arguments, "--memory", "1M")
+        return int(re.search(r"--memory (\d+)M", message).group(1))
+
+    def test_embedded_model(self):
+        run = ["run", "-m", MODEL, "-p", "It was the best of times", "-n", 64, "--temp", 0]
+        self.stays_inside(self.least_budget_mb(*run), *run)
+        self.stays_inside(16, *run, "-c", 1024)
+        self.stays_inside(24, "eval", "-m", MODEL, "-p", "It was the best of times. " * 400, "--ctx", 256)
+
+    def test_larger_models(self):
+        if not GENERATOR.exists():
+            self.skipTest(f"no {GENERATOR}")
+        with tempfile.TemporaryDirectory() as folder:
+            for shape, layers, kind in (("test-15m", 6, "f16"), ("qwen2.5-0.5b", 6, "q8_0")):
+                model = Path(folder) / f"{shape}.gguf"
+                write_model(model, shape, layers, kind)
+                run = ["run", "-m", model, "-p", "It was the best of times", "-n", 8]
+                least = self.least_budget_mb(*run)
+                # At the tightest budget and at a roomier one, whose room goes to the context.
+                for budget in (least, least + 60):
+                    with self.subTest(model=shape, budget_mb=budget):
+                        peak = self.stays_inside(budget, *run)
+                        # The weights are in memory, or this measured nothing.
+                        self.assertGreater(peak, model.stat().st_size * 0.9)
+                model.unlink()
+
+
+if __name__ == "__main__":
+    support.main()
