@@ -1,12 +1,11 @@
 // venturi run: one prompt, one answer, and a report of how it went against the bounds.
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/report.h"
+#include "cli/sampling_flags.h"
 #include "cli/text.h"
-#include "base/clock.h"
-#include "planner/probe.h"
+#include "base/log.h"
 #include "tokenizers/detokenizer.h"
-
-#include <algorithm>
 
 namespace venturi {
 
@@ -15,29 +14,46 @@ namespace {
 struct Options {
   ModelFlags model;
   TextFlags text;
+  SamplingFlags sampling;
   int64_t n = 128;
-  double temperature = 0.8;
-  bool ids = false, quiet = false;
+  bool ids = false, quiet = false, ignore_eos = false, special = false;
 };
 
 Status run(const Options& o) {
-  auto engine = TRY(o.model.open());
-  const Tokenizer* tokenizer = TRY(engine->tokenizer());
   const std::string prompt = TRY(o.text.text());
-  std::vector<TokenId> tokens = tokenizer->encode(prompt);
-  if (tokens.empty()) return error(Code::kInvalidArgument, "the prompt is empty; give one with -p or -f");
+  Sampler sampler = TRY(o.sampling.sampler());
+  auto engine = TRY(o.model.open());
+  if (engine->info().embeds)
+    return error(Code::kUnsupported, "{} gives embeddings, not text", engine->file().path);
+  const Tokenizer* tokenizer = TRY(engine->tokenizer());
+  const std::vector<TokenId> tokens = tokenizer->encode(prompt, {.parse_special = o.special});
+  if (tokens.empty()) return error(Code::kInvalidArgument, "the prompt is empty; give one with -p TEXT or -f FILE");
+  const int64_t context = engine->options().context, room = context - static_cast<int64_t>(tokens.size());
+  if (room < 0)
+    return error(Code::kOutOfBudget, "the prompt has {} tokens, the context holds {}; give -c {} or more", tokens.size(),
+                 context, tokens.size() + 1);
   auto sequence = TRY(engine->new_sequence());
-  auto logits = TRY(engine->feed(*sequence, tokens));
-  std::vector<TokenId> out;
-  for (int64_t i = 0; i < o.n; ++i) {
-    const TokenId next = static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-    out.push_back(next);
-    if (tokenizer->is_end_of_generation(next)) break;
-    if (i + 1 < o.n) logits = TRY(engine->feed(*sequence, {&next, 1}));
-  }
-  std::string text;
-  if (o.ids) for (auto id : out) text += fmt::format("{} ", id); else text = tokenizer->decode(out);
-  print_out(text + "\n");
+  Detokenizer detokenizer(*tokenizer, o.special);
+  if (!o.ids) print_out(prompt);
+  bool first = true;
+  GenerateOptions options;
+  // The last token drawn takes no place.
+  options.max_tokens = std::min(o.n, room + 1);
+  options.ignore_end = o.ignore_eos;
+  options.on_token = [&](TokenId id) {
+    if (o.ids) {
+      print_out(fmt::format("{}{}", first ? "" : " ", id));
+    } else {
+      print_out(detokenizer.push(id));
+    }
+    first = false;
+    return true;
+  };
+  const GenerationReport report = TRY(generate(*engine, *sequence, sampler, tokens, options));
+  print_out((o.ids ? "" : detokenizer.finish()) + "\n");
+  if (report.generated_tokens < o.n && !report.ended)
+    spdlog::warn("stopped after {} tokens: the context of {} is full (-c)", report.generated_tokens, context);
+  if (!o.quiet) std::fputs(("\n" + generation_report(*engine, report)).c_str(), stderr);
   return {};
 }
 
@@ -48,9 +64,12 @@ const Command command_run{"run", "Generate text from one prompt", [](CLI::App& a
   auto o = std::make_shared<Options>();
   o->model.add(app);
   o->text.add(app, "the prompt");
-  app.add_option("-n,--predict", o->n, "tokens to generate at most");
-  app.add_option("--temp", o->temperature, "temperature");
-  app.add_flag("--ids", o->ids, "print ids");
+  app.add_option("-n,--predict", o->n, "tokens to generate at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
+  o->sampling.add(app);
+  app.add_flag("--ids", o->ids, "print the generated ids on one line instead of text");
+  app.add_flag("--ignore-eos", o->ignore_eos, "go on after a token that ends the text");
+  app.add_flag("--special", o->special, "control tokens in the prompt become their ids, and are shown in the output");
+  app.add_flag("-q,--quiet", o->quiet, "no report at the end");
   return [o] { return run(*o); };
 }};
 

@@ -1,0 +1,36 @@
+// Tokens from a sequence, one after another.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "engine/engine.h"
+#include "models/sampling.h"
+
+namespace venturi {
+
+struct GenerationReport {
+  int64_t prompt_tokens = 0, generated_tokens = 0;
+  double prefill_seconds = 0;  // to the logits after the prompt
+  double decode_seconds = 0;   // of the tokens after the first
+  double first_token_seconds = 0;
+  bool ended = false;          // by a token that ends generation, rather than by the limit
+
+  double prefill_rate() const { return prefill_seconds > 0 ? prompt_tokens / prefill_seconds : 0; }
+  double decode_rate() const { return decode_seconds > 0 ? (generated_tokens - 1) / decode_seconds : 0; }
+};
+
+struct GenerateOptions {
+  int64_t max_tokens = 128;
+  bool ignore_end = false;  // go on after a token that ends generation
+  // Called with each token; false stops.
+  std::function<bool(TokenId)> on_token;
+};
+
+// Feeds `prompt` to the sequence and draws up to max_tokens. The tokens drawn are part of the
+// sequence afterwards, but for the last one.
+Result<GenerationReport> generate(Engine& engine, SequenceState& sequence, Sampler& sampler,
+                                  std::span<const TokenId> prompt, const GenerateOptions& options);
+
+}  // namespace venturi
