@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <thread>
 
 #include "tokenizers/scheme.h"
 #include "tokenizers/test_support.h"
@@ -354,6 +355,28 @@ TEST(Tokenizer, IdsOutsideTheVocabularyGiveNothing) {
       EXPECT_EQ(tokenizer->decode(std::vector<TokenId>{id}), "");
     }
   }
+}
+
+TEST(Tokenizer, ThreadsShareOne) {
+  Metadata metadata = gpt2_metadata(kMerges);
+  metadata.set_string("tokenizer.ggml.pre", "deepseek-v3");  // no hand-written code in it
+  const auto tokenizer = make(metadata);
+  std::vector<std::string> texts;
+  std::vector<std::vector<TokenId>> expected;
+  for (uint64_t seed = 0; seed < 40; ++seed) {
+    texts.push_back(random_text(seed, 200));
+    expected.push_back(tokenizer->encode(texts.back()));
+  }
+  std::vector<int> wrong(4, 0);
+  std::vector<std::thread> threads;
+  for (int& count : wrong)
+    threads.emplace_back([&] {
+      for (size_t i = 0; i < texts.size(); ++i)
+        count += tokenizer->encode(texts[i]) != expected[i] ||
+                 tokenizer->decode(expected[i]) != texts[i];
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_THAT(wrong, ::testing::Each(0));
 }
 
 TEST(Tokenizer, EverySchemeTakesAMegabyteOfAnythingAndNeverCrashes) {
