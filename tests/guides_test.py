@@ -91,8 +91,10 @@ class Guides(unittest.TestCase):
         program = s.link("src/codecs/venturi_codecs_test", objects)
         listed = s.run([program, "--gtest_list_tests"])
         self.assertIn("GUIDE_Q4", listed, "the conformance test does not see the example")
-        out = s.run([program, "--gtest_filter=*GUIDE_Q4*:CodecRegistry.FindsEveryMemberByNameAndId"])
-        self.assertGreater(int(re.search(r"PASSED\D+(\d+) tests", out).group(1)), 5)
+        # All but the two tests that must be told what the format is, as the guide says.
+        out = s.run([program, "--gtest_filter=*GUIDE_Q4*:CodecRegistry.FindsEveryMemberByNameAndId"
+                              ":-*Golden*:*NoBlockIsWorseThanPlainRounding*"])
+        self.assertGreater(int(re.search(r"PASSED\D+(\d+) tests", out).group(1)), 12)
 
     def test_architecture(self):
         s = Scratch(self.folder, "how_to_add_an_architecture.md", "architecture_registry.inc", "Architecture",
