@@ -98,7 +98,7 @@ class Help(ProgramTest):
             for entry in re.findall(r"^  -.*(?:\n {30}.*)*", text, re.M):
                 with self.subTest(command=command, entry=entry):
                     words = " ".join(line[30:] for line in entry.splitlines())
-                    self.assertRegex(words, "[a-z]{3}")
+                    self.assertRegex(words, "[A-Za-z]{3}")
 
     def test_version(self):
         self.assertRegex(self.succeeds("--version").out, r"^venturi \d+\.\d+\.\d+\n$")

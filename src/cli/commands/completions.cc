@@ -42,7 +42,10 @@ constexpr std::array<std::string_view, 3> kShells = {"bash", "zsh", "fish"};
 std::vector<CommandFlags> commands_of(CLI::App& root) {
   std::vector<CommandFlags> commands;
   for (const CLI::App* app : root.get_subcommands(nullptr)) {
-    CommandFlags command{.name = app->get_name(), .description = app->get_description(), .flags = flags_of(*app), .words = {}};
+    CommandFlags command{.name = app->get_name(),
+                         .description = app->get_description(),
+                         .flags = flags_of(*app),
+                         .words = {}};
     if (command.name == "completions") command.words.assign(kShells.begin(), kShells.end());
     commands.push_back(std::move(command));
   }
@@ -55,8 +58,10 @@ std::string names(const std::vector<Flag>& flags, Predicate wanted) {
   std::string out;
   for (const Flag& flag : flags) {
     if (!wanted(flag)) continue;
-    if (!flag.short_name.empty()) out += fmt::format("{}-{}", out.empty() ? "" : " ", flag.short_name);
-    if (!flag.long_name.empty()) out += fmt::format("{}--{}", out.empty() ? "" : " ", flag.long_name);
+    if (!flag.short_name.empty())
+      out += fmt::format("{}-{}", out.empty() ? "" : " ", flag.short_name);
+    if (!flag.long_name.empty())
+      out += fmt::format("{}--{}", out.empty() ? "" : " ", flag.long_name);
   }
   return out;
 }
@@ -84,15 +89,18 @@ std::string quoted(const std::string& text, std::string_view also_escaped = "") 
 std::string bash_script(const std::vector<CommandFlags>& commands, const std::vector<Flag>& top) {
   std::string all;
   std::string cases;
-  const auto add_case = [&](const std::string& pattern, const std::vector<Flag>& flags, const std::string& words) {
-    cases += fmt::format("    {})\n      words='{}'\n      files='{}'\n      values='{}' ;;\n", pattern,
-                         words + (words.empty() ? "" : " ") + names(flags, [](const Flag&) { return true; }),
-                         names(flags, [](const Flag& f) { return f.takes_file; }),
-                         names(flags, [](const Flag& f) { return f.takes_value && !f.takes_file; }));
+  const auto add_case = [&](const std::string& pattern, const std::vector<Flag>& flags,
+                            const std::string& words) {
+    cases += fmt::format(
+        "    {})\n      words='{}'\n      files='{}'\n      values='{}' ;;\n", pattern,
+        words + (words.empty() ? "" : " ") + names(flags, [](const Flag&) { return true; }),
+        names(flags, [](const Flag& f) { return f.takes_file; }),
+        names(flags, [](const Flag& f) { return f.takes_value && !f.takes_file; }));
   };
   for (const CommandFlags& command : commands) all += (all.empty() ? "" : " ") + command.name;
   add_case("''", top, all);
-  for (const CommandFlags& command : commands) add_case(command.name, command.flags, joined(command.words));
+  for (const CommandFlags& command : commands)
+    add_case(command.name, command.flags, joined(command.words));
   return fmt::format(R"(# bash completion for venturi: source it, or keep it in
 # ~/.local/share/bash-completion/completions/venturi
 _venturi() {{
@@ -121,8 +129,8 @@ std::string zsh_flags(const std::vector<Flag>& flags, const std::string& indent)
     std::string text = fmt::format("[{}]", quoted(flag.description, "[]:\\"));
     if (flag.takes_value) text += flag.takes_file ? ":value:_files" : ":value: ";
     if (!flag.short_name.empty() && !flag.long_name.empty()) {
-      out += fmt::format(" \\\n{}'(-{} --{})'{{-{},--{}}}'{}'", indent, flag.short_name, flag.long_name, flag.short_name,
-                         flag.long_name, text);
+      out += fmt::format(" \\\n{}'(-{} --{})'{{-{},--{}}}'{}'", indent, flag.short_name,
+                         flag.long_name, flag.short_name, flag.long_name, text);
     } else {
       out += fmt::format(" \\\n{}'{}{}{}'", indent, flag.long_name.empty() ? "-" : "--",
                          flag.long_name.empty() ? flag.short_name : flag.long_name, text);
@@ -135,8 +143,10 @@ std::string zsh_script(const std::vector<CommandFlags>& commands, const std::vec
   std::string list, cases;
   for (const CommandFlags& command : commands) {
     list += fmt::format("    '{}:{}'\n", command.name, quoted(command.description, ":\\"));
-    const std::string words = command.words.empty() ? "" : fmt::format(" \\\n        '1: :({})'", joined(command.words));
-    cases += fmt::format("    {})\n      _arguments{}{} ;;\n", command.name, zsh_flags(command.flags, "        "), words);
+    const std::string words =
+        command.words.empty() ? "" : fmt::format(" \\\n        '1: :({})'", joined(command.words));
+    cases += fmt::format("    {})\n      _arguments{}{} ;;\n", command.name,
+                         zsh_flags(command.flags, "        "), words);
   }
   return fmt::format(R"(#compdef venturi
 # zsh completion for venturi: keep it as _venturi in a folder of $fpath.
@@ -181,7 +191,8 @@ std::string fish_script(const std::vector<CommandFlags>& commands, const std::ve
     out += fish_flag({.short_name = {}, .long_name = {}, .description = command.description},
                      "__fish_use_subcommand' -a '" + command.name);
     const std::string condition = "__fish_seen_subcommand_from " + command.name;
-    if (!command.words.empty()) out += fmt::format("complete -c venturi -n '{}' -a '{}'\n", condition, joined(command.words));
+    if (!command.words.empty())
+      out += fmt::format("complete -c venturi -n '{}' -a '{}'\n", condition, joined(command.words));
     for (const Flag& flag : command.flags) out += fish_flag(flag, condition);
   }
   return out;
@@ -201,10 +212,12 @@ Status run(CLI::App& root, const std::string& shell) {
 extern const Command command_completions;
 const Command command_completions{"completions", "Write a completion script for bash, zsh or fish",
                                   [](CLI::App& app) -> std::function<Status()> {
-  auto shell = std::make_shared<std::string>();
-  app.add_option("shell", *shell, "bash, zsh or fish")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
-  CLI::App* root = app.get_parent();
-  return [root, shell] { return run(*root, *shell); };
-}};
+                                    auto shell = std::make_shared<std::string>();
+                                    app.add_option("shell", *shell, "bash, zsh or fish")
+                                        ->required()
+                                        ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+                                    CLI::App* root = app.get_parent();
+                                    return [root, shell] { return run(*root, *shell); };
+                                  }};
 
 }  // namespace venturi
