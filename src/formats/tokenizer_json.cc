@@ -19,6 +19,9 @@ class Handler : public nlohmann::json_sax<json> {
   explicit Handler(TokenizerJson& out) : out_(out) {}
 
   const std::string& problem() const { return problem_; }
+  bool has_vocabulary() const {
+    return std::find(seen_.begin(), seen_.end(), "vocab") != seen_.end();
+  }
 
   bool null() override { return value(json(nullptr)); }
   bool boolean(bool v) override { return value(json(v)); }
@@ -217,6 +220,12 @@ Result<TokenizerJson> parse_tokenizer_json(std::string_view text, const std::str
   const auto model = out.rest.is_object() ? out.rest.find("model") : out.rest.end();
   if (!out.rest.is_object() || model == out.rest.end() || !model->is_object())
     return error(Code::kCorrupt, "{}: expected an object with an object 'model'", path);
+  // What is still here was no vocabulary and no list of merges.
+  for (const char* name : {"vocab", "merges"})
+    if (model->contains(name) && !model->at(name).is_null())
+      return error(Code::kCorrupt, "{}: model.{} is of the wrong type", path, name);
+  if (!handler.has_vocabulary())
+    return error(Code::kCorrupt, "{}: the model has no vocabulary", path);
   out.type = model_type(out, *model);
   TRY(take_added_tokens(out, path));
   TRY(check(out, path));
