@@ -56,7 +56,7 @@ Status ByteCursor::append_string(uint64_t min_bytes, uint64_t max_bytes, bool ke
   return append(length, field, out);
 }
 
-std::string quoted(std::string_view text) {
+std::string shown(std::string_view text) {
   std::string out = "'";
   for (const char c : text.substr(0, 80)) {
     if (c >= 0x20 && c < 0x7f)

@@ -55,6 +55,6 @@ class ByteCursor {
 };
 
 // `text` for an error message: quoted, what is not printable ASCII escaped, long text cut.
-std::string quoted(std::string_view text);
+std::string shown(std::string_view text);
 
 }  // namespace venturi

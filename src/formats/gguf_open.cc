@@ -59,7 +59,7 @@ Status add_part(ModelFile& model, File file, GgufHeader header) {
   for (TensorInfo& tensor : header.tensors) {
     if (!model.by_name.emplace(tensor.name, model.tensors.size()).second)
       return error(Code::kCorrupt, "{}: tensor {} is in an earlier part too", file.path(),
-                   quoted(tensor.name));
+                   shown(tensor.name));
     model.tensors.push_back(std::move(tensor));
   }
   model.files.push_back(std::move(file));

@@ -74,7 +74,7 @@ Status HeaderReader::read_start() {
                  file_.path());
   if (magic != kMagic)
     return corrupt("not a GGUF file: expected the magic 'GGUF' at offset 0, found {}",
-                   quoted({reinterpret_cast<const char*>(&magic), 4}));
+                   shown({reinterpret_cast<const char*>(&magic), 4}));
   TRY(read_version());
   n_tensors_ = TRY(cursor_.number<uint64_t>("the tensor count"));
   n_keys_ = TRY(cursor_.number<uint64_t>("the key count"));
@@ -112,8 +112,8 @@ Status HeaderReader::read_entry() {
   std::string key;
   TRY(cursor_.append_string(1, kGgufMaxKeyBytes, false, "a metadata key", key));
   if (header_.metadata.contains(key))
-    return corrupt("metadata key {} at offset {} is there twice", quoted(key), at);
-  const std::string field = "metadata key " + quoted(key);
+    return corrupt("metadata key {} at offset {} is there twice", shown(key), at);
+  const std::string field = "metadata key " + shown(key);
   const uint32_t type = TRY(cursor_.number<uint32_t>(field));
   if (type > static_cast<uint32_t>(MetaType::kF64))
     return corrupt("{}: expected a type of 0 to 12 at offset {}, found {}", field,
@@ -219,7 +219,7 @@ Status HeaderReader::read_dims(TensorInfo& tensor) {
   const uint32_t n_dims = TRY(cursor_.number<uint32_t>("a tensor's dimension count"));
   if (n_dims < 1 || n_dims > 4)
     return corrupt("tensor {}: expected 1 to 4 dimensions at offset {}, found {}",
-                   quoted(tensor.name), at, n_dims);
+                   shown(tensor.name), at, n_dims);
   uint64_t n_values = 1;
   for (uint32_t i = 0; i < n_dims; ++i) {
     const uint64_t dim = TRY(cursor_.number<uint64_t>("a tensor's dimension"));
@@ -229,7 +229,7 @@ Status HeaderReader::read_dims(TensorInfo& tensor) {
       return corrupt(
           "tensor {}: dimension {} at offset {} is {}: expected at least 1, and a product "
           "that the file's {} bytes can hold",
-          quoted(tensor.name), i, cursor_.offset() - 8, dim, file_.size());
+          shown(tensor.name), i, cursor_.offset() - 8, dim, file_.size());
     n_values = *product;
     tensor.dims.push_back(static_cast<int64_t>(dim));
   }
@@ -241,7 +241,7 @@ Status HeaderReader::read_tensor() {
   TensorInfo tensor;
   TRY(cursor_.append_string(1, kGgufMaxNameBytes, false, "a tensor name", tensor.name));
   if (!names_.emplace(tensor.name, header_.tensors.size()).second)
-    return corrupt("tensor {} at offset {} is there twice", quoted(tensor.name), at);
+    return corrupt("tensor {} at offset {} is there twice", shown(tensor.name), at);
   TRY(read_dims(tensor));
   const uint32_t type = TRY(cursor_.number<uint32_t>("a tensor's type"));
   tensor.codec = find_codec_by_ggml_type(type);
@@ -250,16 +250,16 @@ Status HeaderReader::read_tensor() {
     return error(Code::kUnsupported,
                  "{}: tensor {} has type {} ({}), which this build cannot read; "
                  "convert the model to another type",
-                 file_.path(), quoted(tensor.name), type, name.empty() ? "not a GGML type" : name);
+                 file_.path(), shown(tensor.name), type, name.empty() ? "not a GGML type" : name);
   }
   if (tensor.dims[0] % tensor.codec->block_elems != 0)
     return corrupt("tensor {}: {} stores blocks of {} values, but its first dimension is {}",
-                   quoted(tensor.name), tensor.codec->name, tensor.codec->block_elems,
+                   shown(tensor.name), tensor.codec->name, tensor.codec->block_elems,
                    tensor.dims[0]);
   const uint64_t offset = TRY(cursor_.number<uint64_t>("a tensor's offset"));
   if (offset % header_.alignment != 0)
     return corrupt("tensor {}: expected an offset aligned to {} at offset {}, found {}",
-                   quoted(tensor.name), header_.alignment, cursor_.offset() - 8, offset);
+                   shown(tensor.name), header_.alignment, cursor_.offset() - 8, offset);
   tensor.segments.push_back({file_index_, offset, tensor.bytes()});
   header_.tensors.push_back(std::move(tensor));
   return {};
@@ -280,7 +280,7 @@ Status HeaderReader::place_tensors() {
       return corrupt(
           "tensor {}: its {} bytes at data offset {} end past the file's {} bytes; the file "
           "is truncated or damaged, fetch it again",
-          quoted(tensor.name), segment.bytes, segment.offset, file_.size());
+          shown(tensor.name), segment.bytes, segment.offset, file_.size());
     segment.offset = *begin;
     order.push_back(&tensor);
   }
@@ -291,8 +291,8 @@ Status HeaderReader::place_tensors() {
     const TensorSegment& before = order[i - 1]->segments[0];
     if (before.offset + before.bytes > order[i]->segments[0].offset)
       return corrupt("tensor {} at offset {} overlaps tensor {}, which ends at {}",
-                     quoted(order[i]->name), order[i]->segments[0].offset,
-                     quoted(order[i - 1]->name), before.offset + before.bytes);
+                     shown(order[i]->name), order[i]->segments[0].offset, shown(order[i - 1]->name),
+                     before.offset + before.bytes);
   }
   return {};
 }

@@ -133,15 +133,15 @@ Status check_tensors(const std::vector<GgufTensor>& tensors) {
   for (const GgufTensor& tensor : tensors) {
     if (tensor.name.empty() || tensor.name.size() > kGgufMaxNameBytes)
       return error(Code::kInvalidArgument, "tensor {}: a name of 1 to {} bytes is needed",
-                   quoted(tensor.name), kGgufMaxNameBytes);
+                   shown(tensor.name), kGgufMaxNameBytes);
     if (!names.insert(tensor.name).second)
-      return error(Code::kInvalidArgument, "tensor {} is listed twice", quoted(tensor.name));
+      return error(Code::kInvalidArgument, "tensor {} is listed twice", shown(tensor.name));
     if (tensor.dims.empty() || tensor.dims.size() > 4)
       return error(Code::kInvalidArgument, "tensor {} has {} dimensions, 1 to 4 can be written",
-                   quoted(tensor.name), tensor.dims.size());
+                   shown(tensor.name), tensor.dims.size());
     if (tensor.dims[0] % tensor.codec->block_elems != 0)
       return error(Code::kInvalidArgument, "tensor {}: {} stores blocks of {} values, rows have {}",
-                   quoted(tensor.name), tensor.codec->name, tensor.codec->block_elems,
+                   shown(tensor.name), tensor.codec->name, tensor.codec->block_elems,
                    tensor.dims[0]);
   }
   return {};
@@ -155,7 +155,7 @@ Status write_tensor(AtomicFile& file, const GgufTensor& tensor, size_t index,
   const uint64_t written = file.size() - begin;
   if (written != wanted)
     return error(Code::kInvalidArgument, "tensor {}: expected {} bytes to write, was given {}",
-                 quoted(tensor.name), wanted, written);
+                 shown(tensor.name), wanted, written);
   const uint8_t zeros[kGgufAlignment] = {};
   return file.append(std::span(zeros, *checked_align(written, kGgufAlignment) - written));
 }

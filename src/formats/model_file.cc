@@ -133,8 +133,7 @@ Status ModelFile::read_row_f32(const TensorInfo& tensor, int64_t row, std::span<
 
 Result<std::unique_ptr<ModelFile>> open_model(const std::string& path) {
   std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored))
-    return error(Code::kUnsupported, "{} is a directory, expected a GGUF file", path);
+  if (std::filesystem::is_directory(path, ignored)) return open_hf_directory(path);
   return open_gguf(path);
 }
 

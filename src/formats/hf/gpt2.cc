@@ -1,0 +1,48 @@
+// GPT-2. Its linear weights are stored transposed, its output is its embedding.
+#include "base/checked.h"
+#include "formats/hf_architecture.h"
+
+namespace venturi {
+
+namespace {
+
+constexpr std::string_view kClasses[] = {"GPT2LMHeadModel", "GPT2Model"};
+
+constexpr HfPrefix kPrefixes[] = {{"transformer.", ""}};
+
+constexpr HfRule kRules[] = {
+    {"wte.weight", "token_embd.weight"},
+    {"wpe.weight", "position_embd.weight"},
+    {"ln_f.*", "output_norm.*"},
+    {"h.{}.ln_1.*", "blk.{}.attn_norm.*"},
+    {"h.{}.attn.c_attn.*", "blk.{}.attn_qkv.*", HfTransform::kTransposed},
+    {"h.{}.attn.c_proj.*", "blk.{}.attn_output.*", HfTransform::kTransposed},
+    {"h.{}.ln_2.*", "blk.{}.ffn_norm.*"},
+    {"h.{}.mlp.c_fc.*", "blk.{}.ffn_up.*", HfTransform::kTransposed},
+    {"h.{}.mlp.c_proj.*", "blk.{}.ffn_down.*", HfTransform::kTransposed},
+    {"h.{}.attn.bias", ""},
+    {"h.{}.attn.masked_bias", ""},
+    {"lm_head.weight", ""},
+};
+
+Status set_metadata(const HfConfig& config, Metadata& metadata) {
+  if (!metadata.contains("gpt2.feed_forward_length")) {
+    const auto width = checked_mul(4, TRY(config.need_uint({"n_embd"})));
+    if (!width) return error(Code::kCorrupt, "{}: field 'n_embd' is too large", config.path());
+    metadata.set_uint("gpt2.feed_forward_length", *width);
+  }
+  if (!metadata.contains("gpt2.attention.layer_norm_epsilon"))
+    metadata.set_float("gpt2.attention.layer_norm_epsilon", 1e-5f);
+  return {};
+}
+
+}  // namespace
+
+extern const HfArchitecture hf_gpt2;
+const HfArchitecture hf_gpt2{.name = "gpt2",
+                             .classes = kClasses,
+                             .prefixes = kPrefixes,
+                             .rules = kRules,
+                             .set_metadata = set_metadata};
+
+}  // namespace venturi

@@ -1,0 +1,93 @@
+// How one family of Hugging Face models is spelt in GGUF: names of tensors, and config.json to
+// keys.
+//
+// A family is one file in hf/, `x.cc`, that defines `const HfArchitecture hf_x`; the build lists
+// the folder and writes the registry. Facts to match: what llama.cpp's converter writes.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "formats/hf_config.h"
+#include "formats/metadata.h"
+#include "formats/model_file.h"
+
+namespace venturi {
+
+enum class HfTransform : uint8_t {
+  kNone,
+  kRopeQuery,    // rows of each query head from halves to pairs
+  kRopeKey,      // rows of each key head likewise
+  kTransposed,   // stored [n_in, n_out]
+  kAddOne,       // stored less 1
+  kNegativeExp,  // -exp(stored)
+  kColumn,       // {n} stands as {1, n} in GGUF
+  kNegativeExpColumn,
+};
+
+// Patterns: "{}" is the block, "{e}" the expert, a last "*" is "weight" or "bias" (or BERT's old
+// "gamma" and "beta") in both. An empty `gguf` says that the tensor is not needed; then a last "**"
+// is anything.
+struct HfRule {
+  std::string_view hf, gguf;
+  HfTransform transform = HfTransform::kNone;
+};
+
+// A leading `from` is read as `to`.
+struct HfPrefix {
+  std::string_view from, to;
+};
+
+struct HfArchitecture {
+  std::string_view name;  // general.architecture
+  // Values of config.json's "architectures" that are this family. Of two families that share a GGUF
+  // name, each has its own.
+  std::span<const std::string_view> classes;
+  std::span<const HfPrefix> prefixes;
+  std::span<const HfRule> rules;
+  // Adds the keys that set_common_metadata does not.
+  Status (*set_metadata)(const HfConfig& config, Metadata& metadata);
+  // Sets what a rule cannot say; may be null.
+  Status (*adjust)(const Metadata& metadata, TensorInfo& tensor) = nullptr;
+  // Blocks past block_count are left out (multi-token prediction heads) and not an error.
+  bool skips_extra_blocks = false;
+  // The field of config.json that holds the text model's config, in a model of several parts.
+  std::string_view nested_config = {};
+};
+
+std::span<const HfArchitecture* const> all_hf_architectures();
+const HfArchitecture* find_hf_architecture(std::string_view class_name);
+
+// general.architecture, sizes, epsilons, rope base and scaling: what all families spell the same.
+Status set_common_metadata(const HfConfig& config, std::string_view architecture,
+                           Metadata& metadata);
+
+// "llama.attention.head_count": ARCH of general.architecture, a dot, `name`.
+std::string arch_key(const Metadata& metadata, std::string_view name);
+
+// Copies a field to ARCH.name if it is there.
+Status copy_uint(const HfConfig& config, std::string_view field, std::string_view name,
+                 Metadata& metadata);
+Status copy_number(const HfConfig& config, std::string_view field, std::string_view name,
+                   Metadata& metadata);
+
+// What a Hugging Face tensor's name means in a family.
+struct HfMatch {
+  const HfRule* rule = nullptr;  // null: the family has no such tensor
+  size_t rule_index = 0;
+  int block = -1, expert = -1;
+  std::string gguf;  // the whole name; empty if the tensor is not needed
+};
+HfMatch match_hf_name(const HfArchitecture& architecture, std::string_view name);
+// The other way: the Hugging Face name of a GGUF tensor (of one expert of it), empty if there is
+// none.
+std::string hf_name_of(const HfArchitecture& architecture, std::string_view gguf_name, int expert,
+                       const HfRule** rule);
+
+// The factors by which Llama 3's scaling divides each rotation's frequency: rope_freqs.weight.
+Result<std::vector<float>> llama3_rope_factors(const HfConfig& config);
+
+}  // namespace venturi
