@@ -1,8 +1,9 @@
 // Elementary functions over the vector wrapper; included inside an instruction set's namespace
 // after its wrapper, like a kernel's generic.h. The same polynomial steps on every set: same bits.
 
-// 2^x for x <= 127; 0 below -126.5 and for -inf; NaN for NaN. x = n + f, |f| <= 1/2, 2^f by a degree 6 polynomial
-// (relative error below 1e-7 by comparison with double over the range, see wrapper_test.cc).
+// 2^x for x <= 127; 0 below -126.5 and for -inf; NaN for NaN. x = n + f, |f| <= 1/2, 2^f by a
+// polynomial of degree 6 (relative error below 1e-7 by comparison with double over the range, see
+// wrapper_test.cc).
 inline F32 exp2(F32 x) {
   const F32 clamped = max(set1(-127.0f), x);  // x may be -inf; second operand: NaN stays NaN
   const F32 n = round(clamped);
