@@ -51,6 +51,7 @@ Result<Lease> Ledger::acquire(uint64_t bytes, std::string_view holder) {
                  format_bytes(limit_), holder, format_bytes(bytes), format_bytes(limit_ - held_),
                  who.empty() ? "" : "; held: ", who);
   }
+  if (bytes == 0) return Lease();  // holds nothing, so there is nothing to give back
   held_ += bytes;
   peak_ = std::max(peak_, held_);
   by_holder_[std::string(holder)] += bytes;

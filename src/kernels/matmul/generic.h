@@ -353,20 +353,22 @@ void round_int8(const float* x, int64_t stride, int64_t m_begin, int64_t m_end, 
     for (int64_t b = 0; b < out.k / 32; ++b) {
       const float* p = x + m * stride + b * 32;
       F32 v[kVectors];
-      F32 top = zero();
+      F32 top = zero(), watch = zero();
       for (int i = 0; i < kVectors; ++i) {
         v[i] = venturi_isa::load(p + i * kLanes);
         top = max(abs(v[i]), top);
+        watch = fma(v[i], zero(), watch);  // 0, or NaN once anything is not finite
       }
-      float lanes[kLanes];
-      store(lanes, top);
-      float amax = 0;
-      for (const float lane : lanes) amax = lane > amax ? lane : amax;
-      const float d = amax / 127.0f;
-      const float inverse = amax > 0 ? 127.0f / amax : 0.0f;
+      const bool finite = reduce_max(select_less(watch, set1(1), zero(), set1(1))) == 0;
+      const float amax = reduce_max(top);
+      // 127 / amax has to be finite, or q would not be in [-127, 127].
+      const bool any = finite && amax >= kLeastInput;
+      const float d = !finite ? __builtin_nanf("") : any ? amax / 127.0f : 0.0f;
+      const float inverse = any ? 127.0f / amax : 0.0f;
       int8_t* q = out.q + (b * out.rows + m) * 32;
       int32_t sums[2] = {0, 0};
-      for (int i = 0; i < kVectors; ++i) store_i8(q + i * kLanes, to_i32(mul(v[i], set1(inverse))));
+      for (int i = 0; i < kVectors; ++i)
+        store_i8(q + i * kLanes, finite ? to_i32(mul(v[i], set1(inverse))) : iset1(0));
       for (int i = 0; i < 16; ++i) sums[0] -= q[i];
       for (int i = 16; i < 32; ++i) sums[1] -= q[i];
       const int64_t at = b * out.rows + m;

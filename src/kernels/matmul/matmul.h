@@ -9,6 +9,8 @@
 //     block b (or half block, where the format's scales span 16 values):
 //       s = sum of q_w q_x, exact in int32;   acc = fma(float(s), scale_w * d, acc);
 //     then, for formats with a minimum,        acc = fma(min_w, -d * float(sum of q_x), acc).
+//     A block of x with max|x| below kLeastInput counts as zeros; one with anything that is not
+//     finite has d = NaN and q = 0, so that NaN comes out on every instruction set.
 //
 // Weights are read in groups of 16 rows (layout.h). Formats without a layout of their own are
 // expanded, a group at a time, to tiles (TileGroup) by whoever calls.
@@ -21,6 +23,8 @@
 #include "simd/isa.h"
 
 namespace venturi {
+
+constexpr float kLeastInput = 0x1p-100f;
 
 // x rounded to int8. Planes are ordered by block first, so that a kernel that walks columns within
 // a block reads forward. M is `rows` below.

@@ -20,12 +20,17 @@ void matmul_reference_int8(const int8_t* q, const float* scale, const float* min
   std::vector<float> d(k / 32);
   for (int64_t i = 0; i < m; ++i) {
     for (int64_t b = 0; b < k / 32; ++b) {
+      const float* block = x + i * k + b * 32;
       float amax = 0;
-      for (int t = 0; t < 32; ++t) amax = std::fmax(amax, std::fabs(x[i * k + b * 32 + t]));
-      d[b] = amax / 127.0f;
-      const float inverse = amax > 0 ? 127.0f / amax : 0.0f;
+      bool finite = true;
+      for (int t = 0; t < 32; ++t) {
+        finite = finite && std::isfinite(block[t]);
+        amax = std::fmax(amax, std::fabs(block[t]));
+      }
+      const bool any = finite && amax >= kLeastInput;
+      d[b] = !finite ? NAN : any ? amax / 127.0f : 0.0f;
       for (int t = 0; t < 32; ++t)
-        xq[b * 32 + t] = static_cast<int>(std::nearbyint(x[i * k + b * 32 + t] * inverse));
+        xq[b * 32 + t] = any ? static_cast<int>(std::nearbyint(block[t] * (127.0f / amax))) : 0;
     }
     for (int64_t j = 0; j < n; ++j) {
       float sum = 0;

@@ -1,0 +1,17 @@
+#if defined(__x86_64__)
+#include "simd/avx512.h"
+#include "simd/probe_test.h"
+
+namespace venturi::avx512 {
+namespace {
+
+#include "simd/math.h"
+#include "simd/probe_generic_test.h"
+
+}  // namespace
+
+extern const SimdProbe probe;
+const SimdProbe probe = make_probe();
+
+}  // namespace venturi::avx512
+#endif

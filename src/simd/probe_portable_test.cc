@@ -1,0 +1,15 @@
+#include "simd/portable.h"
+#include "simd/probe_test.h"
+
+namespace venturi::portable {
+namespace {
+
+#include "simd/math.h"
+#include "simd/probe_generic_test.h"
+
+}  // namespace
+
+extern const SimdProbe probe;
+const SimdProbe probe = make_probe();
+
+}  // namespace venturi::portable
