@@ -33,7 +33,7 @@ bool same_shape(const std::vector<int64_t>& a, std::vector<int64_t> b) {
 
 uint64_t held_plane_bytes(const Weight& w, bool repack) {
   if (repack && w.codec->layout)
-    return static_cast<uint64_t>(group_bytes(*w.codec->layout, w.n_in) * ceil_div(w.n_out, kGroupRows));
+    return static_cast<uint64_t>(packed_bytes(*w.codec->layout, w.n_in, w.n_out));
   return w.row_bytes * static_cast<uint64_t>(w.n_out);
 }
 
@@ -42,8 +42,7 @@ uint64_t held_plane_bytes(const Weight& w, bool repack) {
 void Weight::decode_row(int64_t row, float* out) const {
   if (!packed) return codec->decode(data + row * row_bytes, out, n_in);
   std::vector<uint8_t> blocks(row_bytes);
-  unpack_row(*codec->layout, data + row / kGroupRows * group_bytes(*codec->layout, n_in), static_cast<int>(row % kGroupRows),
-             n_in, blocks.data());
+  unpack_row(*codec->layout, data, row, n_in, blocks.data());
   codec->decode(blocks.data(), out, n_in);
 }
 
@@ -153,7 +152,7 @@ Status WeightCatalog::load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool
         for (int64_t r = 0; r < rows; r += kGroupRows)
           pack_group(*weight.codec->layout, target + r * weight.row_bytes, static_cast<int64_t>(weight.row_bytes),
                      static_cast<int>(std::min<int64_t>(kGroupRows, rows - r)), weight.n_in,
-                     plane_out + (row0 + r) / kGroupRows * group_bytes(*weight.codec->layout, weight.n_in));
+                     (row0 + r) / kGroupRows, plane_out);
       advance(bytes);
     }
   });

@@ -21,7 +21,7 @@ inline void score_tile(const uint16_t* keys, int k_dim, const float* q, int q_st
     F32 acc[kColumns][kGroups * kParts];
     for (auto& column : acc)
       for (F32& a : column) a = zero();
-    float_tile<FormatF16, kGroups, kColumns>(keys + g * group_elems, group_elems, k_dim, q, q_step, 1, acc);
+    float_tile<FormatF16, kGroups, kColumns>(keys + g * group_elems, group_elems, 16, k_dim, q, q_step, 1, acc);
     for (int c = 0; c < kColumns; ++c)
       for (int i = 0; i < kGroups * kParts; ++i) store(scores + c * kPageTokens + g * 16 + i * kLanes, acc[c][i]);
   }
@@ -35,7 +35,7 @@ inline void value_groups(const uint16_t* values, int n_keys, const float* scores
   for (int c = 0; c < kColumns; ++c)
     for (int i = 0; i < kGroups * kParts; ++i)
       acc[c][i] = mul(venturi_isa::load(out + c * out_stride + group * 16 + i * kLanes), set1(alpha[c]));
-  float_tile<FormatF16, kGroups, kColumns>(values + group * kPageTokens * 16, kPageTokens * 16, n_keys, scores, 1,
+  float_tile<FormatF16, kGroups, kColumns>(values + group * kPageTokens * 16, kPageTokens * 16, 16, n_keys, scores, 1,
                                            kPageTokens, acc);
   for (int c = 0; c < kColumns; ++c)
     for (int i = 0; i < kGroups * kParts; ++i)
