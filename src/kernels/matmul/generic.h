@@ -299,14 +299,13 @@ void run_int(const MatmulArgs& a) {
 // ---- float formats: float_tile.h has the register tile -----------------------------------------
 
 // Register tiles: groups x columns, chosen so that the sums leave room for the weights and one
-// broadcast: 2 x 12 of 32 registers with 16 lanes, 1 x 6 (12 of 16) with 8, 1 x 6 (24 of 32) with 4.
-// Few columns take the four interleaved groups at once: enough independent chains to cover the
-// latency of an fma, and whole cache lines.
-constexpr int kPanel = kLanes == 16 ? 12 : 6;
+// broadcast: 4 x 6 (24 of 32 registers) with 16 lanes, 1 x 6 (12 of 16) with 8, 1 x 6 (24 of 32)
+// with 4. One column takes the four interleaved groups at once on every set: enough independent
+// chains to cover the latency of an fma, and whole cache lines.
+constexpr int kPanel = 6;
 constexpr int kRunGroups = 4;
 constexpr int float_tile_groups(int columns) {
-  if (columns == 1) return kRunGroups;
-  if (kLanes == 16) return columns <= 4 ? kRunGroups : 2;
+  if (kLanes == 16 || columns == 1) return kRunGroups;
   return columns == 2 ? 2 : 1;
 }
 
