@@ -71,7 +71,7 @@ Status encode_chunk(const EncodeJob& job, ThreadPool& pool, int64_t begin, std::
     if (!whole) TRY(job.model.read_rows_f32(job.tensor, row, row_values));
     return encode_row(job, row, row_values, out.data() + i * row_bytes);
   };
-  pool.parallel_for(n, std::max<int64_t>(1, (1 << 14) / n_in), [&](int64_t from, int64_t to) {
+  pool.parallel_for(n, std::max<int64_t>(1, (1 << 14) / n_in), [&](int64_t from, int64_t to, int) {
     for (int64_t i = from; i < to; ++i) {
       auto status = do_row(i);
       if (status.ok()) continue;
