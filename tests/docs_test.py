@@ -90,6 +90,13 @@ class Paths(unittest.TestCase):
                     self.assertIn(part, text)
             self.assertIn(f"# {page.name[:3]}. ", text)
 
+    def test_rooms_are_those_of_the_build_in_its_order(self):
+        order = re.findall(r"^add_subdirectory\((\w+)\)", (SOURCE / "src/CMakeLists.txt").read_text(), re.M)
+        text = (SOURCE / "docs/architecture.md").read_text()
+        self.assertEqual(re.findall(r"^\| `src/(\w+)/` \|", text, re.M), order)
+        picture = (SOURCE / "docs/architecture.svg").read_text()
+        self.assertIn(f"Order of rooms: {', '.join(order)}.", picture)
+
     def test_nothing_of_one_machine_is_written_down(self):
         for document in documents():
             with self.subTest(document=document.name):
