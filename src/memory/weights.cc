@@ -58,13 +58,14 @@ Result<VectorWeight*> WeightCatalog::optional_vector(const std::string& name, in
 }
 
 Result<Weight*> WeightCatalog::matrix(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_planes) {
-  for (const auto& weight : matrices_)
-    if (weight->name == name) return weight.get();
   const TensorInfo* info = file_.find(name);
   if (!info) return error(Code::kNotFound, "{}: the tensor {} is missing", file_.path, name);
   if (!same_shape(info->dims, {n_in, n_out, n_planes}))
     return error(Code::kCorrupt, "{}: the tensor {} is {}, expected {}", file_.path, name, shape_text(info->dims),
                  shape_text({n_in, n_out, n_planes}));
+  // Asked for twice (tied embeddings): one copy, and the same shape, which was just checked.
+  for (const auto& weight : matrices_)
+    if (weight->name == name) return weight.get();
   auto weight = std::make_unique<Weight>();
   weight->name = name;
   weight->info = info;
@@ -83,12 +84,12 @@ Result<Weight*> WeightCatalog::matrix(const std::string& name, int64_t n_in, int
 }
 
 Result<VectorWeight*> WeightCatalog::vector(const std::string& name, int64_t n) {
-  for (const auto& weight : vectors_)
-    if (weight->name == name) return weight.get();
   const TensorInfo* info = file_.find(name);
   if (!info) return error(Code::kNotFound, "{}: the tensor {} is missing", file_.path, name);
   if (info->n_values() != n)
     return error(Code::kCorrupt, "{}: the tensor {} has {} values, expected {}", file_.path, name, info->n_values(), n);
+  for (const auto& weight : vectors_)
+    if (weight->name == name) return weight.get();
   auto weight = std::make_unique<VectorWeight>();
   weight->name = name;
   weight->info = info;

@@ -54,7 +54,8 @@ struct AttentionKernels {
   void (*split)(const AttendSplit&);
   // Adds split `b` to the running `a`: tops, sums and n output elements.
   void (*merge)(float* top_a, float* sum_a, float* out_a, float top_b, float sum_b, const float* out_b, int n);
-  // One token's key [k_dim] and value [v_dim], f32, into slot `token` of a page.
+  // One token's key [k_dim] and value [v_dim], f32, into slot `token` of a page; what f16 cannot
+  // hold is stored as its largest number.
   void (*store_key)(const float* key, int k_dim, int token, uint16_t* page);
   void (*store_value)(const float* value, int v_dim, int token, uint16_t* page);
 };

@@ -152,14 +152,17 @@ void merge(float* top_a, float* sum_a, float* out_a, float top_b, float sum_b, c
     store(out_a + i, fma(venturi_isa::load(out_b + i), set1(fb[0]), mul(venturi_isa::load(out_a + i), set1(fa[0]))));
 }
 
+// Saturates: an infinity, times the zero weight of a token that may not see it, would be NaN.
+inline F32 clamp_half(F32 x) { return min(set1(65504.0f), max(set1(-65504.0f), x)); }
+
 inline void to_half(const float* x, int n, uint16_t* out) {
   int i = 0;
-  for (; i + kLanes <= n; i += kLanes) store_f16(out + i, venturi_isa::load(x + i));
+  for (; i + kLanes <= n; i += kLanes) store_f16(out + i, clamp_half(venturi_isa::load(x + i)));
   if (i < n) {
     float tail[kLanes] = {};
     uint16_t halves[kLanes];
     for (int j = i; j < n; ++j) tail[j - i] = x[j];
-    store_f16(halves, venturi_isa::load(tail));
+    store_f16(halves, clamp_half(venturi_isa::load(tail)));
     for (int j = i; j < n; ++j) out[j] = halves[j - i];
   }
 }
