@@ -94,8 +94,7 @@ TEST_F(WeightsTest, EveryRowArrivesPackedOrAsStored) {
           for (int64_t r = 0; r < rows; ++r) {
             const uint8_t* plane = w.data + p * w.plane_bytes;
             if (w.packed) {
-              unpack_row(*w.codec->layout, plane + r / 16 * 16 * w.row_bytes,
-                         static_cast<int>(r % 16), kIn, row.data());
+              unpack_row(*w.codec->layout, plane, r, kIn, row.data());
             } else {
               std::memcpy(row.data(), plane + r * w.row_bytes, w.row_bytes);
             }

@@ -40,7 +40,7 @@ std::unique_ptr<Held> hold(const Codec& codec, const std::vector<uint8_t>& rows,
   w.n_planes = n_planes;
   w.row_bytes = codec.bytes(n_in);
   w.packed = repack && codec.layout;
-  w.plane_bytes = w.row_bytes * (w.packed ? round_up(n_out, kGroupRows) : n_out);
+  w.plane_bytes = w.packed ? packed_bytes(*codec.layout, n_in, n_out) : w.row_bytes * n_out;
   held->bytes.resize(w.plane_bytes * n_planes);
   for (int64_t p = 0; p < n_planes; ++p) {
     const uint8_t* from = rows.data() + p * n_out * w.row_bytes;
@@ -52,7 +52,7 @@ std::unique_ptr<Held> hold(const Codec& codec, const std::vector<uint8_t>& rows,
     for (int64_t r = 0; r < n_out; r += kGroupRows)
       pack_group(*codec.layout, from + r * w.row_bytes, static_cast<int64_t>(w.row_bytes),
                  static_cast<int>(std::min<int64_t>(kGroupRows, n_out - r)), n_in,
-                 to + r * w.row_bytes);
+                 r / kGroupRows, to);
   }
   w.data = held->bytes.data();
   return held;
