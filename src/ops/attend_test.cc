@@ -336,7 +336,7 @@ TEST(Attend, AnotherSumOrderIsSeen) {
 // -----------------------------------------------------------------------------
 
 TEST(Attend, Goldens) {
-  for (const auto& g : read_golden("attention.json")["cases"]) {
+  for (const auto& g : read_golden("attention.json", "cases")) {
     Case c{.n_heads = g["n_heads"],
            .n_kv_heads = g["n_kv_heads"],
            .k_dim = g["head_dim"],
@@ -371,7 +371,7 @@ TEST(Attend, Goldens) {
 }
 
 TEST(Attend, GoldenRope) {
-  for (const auto& g : read_golden("ops.json")["rope"]) {
+  for (const auto& g : read_golden("ops.json", "rope")) {
     Rope rope{.frequencies = g["frequencies"].get<std::vector<double>>(),
               .interleaved = g["pairing"] == "norm",
               .magnitude = g["magnitude"]};
@@ -401,7 +401,7 @@ TEST(Attend, GoldenRope) {
     ASSERT_EQ(a.size(), expected.size());
     for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], expected[i], 1e-8 * expected[i]) << i;
   };
-  for (const auto& g : read_golden("ops.json")["rope"]) {
+  for (const auto& g : read_golden("ops.json", "rope")) {
     const std::string scaling = g.value("scaling", "");
     if (scaling.empty()) near(Rope::plain(g["n_rot"], g["base"]), g["frequencies"]);
     if (scaling == "linear")
