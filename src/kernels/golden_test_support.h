@@ -10,12 +10,12 @@
 
 namespace venturi::kernel_testing {
 
-// `name` is a file of tests/data.
-inline nlohmann::json read_golden(const char* name) {
+// Part `key` of the file `name` in tests/data; by value, so that a range-for over it keeps it alive.
+inline nlohmann::json read_golden(const char* name, const char* key) {
   std::ifstream file(std::string(VENTURI_SOURCE_DIR) + "/tests/data/" + name);
   auto json = nlohmann::json::parse(file, nullptr, false);
   EXPECT_FALSE(json.is_discarded()) << name;
-  return json;
+  return json[key];
 }
 
 inline std::vector<float> numbers(const nlohmann::json& array) {

@@ -381,7 +381,7 @@ void round_int8(const float* x, int64_t stride, int64_t m_begin, int64_t m_end, 
       for (int i = 0; i < kVectors; ++i) {
         v[i] = venturi_isa::load(p + i * kLanes);
         top = max(abs(v[i]), top);
-        watch = fma(v[i], zero(), watch);  // 0, or NaN once anything is not finite
+        watch = add(watch, mul(v[i], zero()));  // 0, or NaN once anything is not finite
       }
       const bool finite = reduce_max(select_less(watch, set1(1), zero(), set1(1))) == 0;
       const float amax = reduce_max(top);

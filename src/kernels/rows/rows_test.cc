@@ -195,7 +195,7 @@ void expect_close(const std::vector<float>& y, const std::vector<float>& golden,
 }
 
 TEST_P(RowsTest, GoldenSoftmax) {
-  for (const auto& c : read_golden("ops.json")["softmax"]) {
+  for (const auto& c : read_golden("ops.json", "softmax")) {
     const auto name = c["name"].get<std::string>();
     const auto x = numbers(c["x"]);
     for (auto* softmax : {rows.softmax, rows.softmax_two_pass}) {
@@ -207,7 +207,7 @@ TEST_P(RowsTest, GoldenSoftmax) {
 }
 
 TEST_P(RowsTest, GoldenNorms) {
-  for (const auto& c : read_golden("ops.json")["norm"]) {
+  for (const auto& c : read_golden("ops.json", "norm")) {
     const int64_t n = c["columns"];
     const auto x = numbers(c["x"]), weight = numbers(c["weight"]), bias = numbers(c["bias"]);
     const float epsilon = c["eps"];
@@ -225,7 +225,7 @@ TEST_P(RowsTest, GoldenNorms) {
 }
 
 TEST_P(RowsTest, GoldenActivations) {
-  const auto golden = read_golden("ops.json")["activations"];
+  const auto golden = read_golden("ops.json", "activations");
   const auto x = numbers(golden["x"]), up = numbers(golden["up"]);
   const auto n = static_cast<int64_t>(x.size());
   std::vector<float> y(n);
