@@ -12,9 +12,10 @@ namespace {
 
 // The reader wants a folder: one in memory, for the life of the process.
 const std::string& folder() {
-  static const std::string path = [] {
-    std::string name = "/dev/shm/venturi_fuzz_XXXXXX";
-    if (!::mkdtemp(name.data())) std::abort();
+  // Never destroyed: the handler below runs after the statics are gone.
+  static const std::string& path = *[] {
+    auto* name = new std::string("/dev/shm/venturi_fuzz_XXXXXX");
+    if (!::mkdtemp(name->data())) std::abort();
     std::atexit([] {
       ::unlink((folder() + "/tokenizer.json").c_str());
       ::rmdir(folder().c_str());

@@ -22,13 +22,17 @@ struct SlotSpec {
   int n_kv_heads = 0, k_dim = 0, v_dim = 0;
   // recurrent
   int64_t n_values = 0;
+  // paged: a value is the last v_dim elements of its key (a latent), and is not stored again
+  bool values_in_keys = false;
 
   static SlotSpec paged(int n_kv_heads, int k_dim, int v_dim) {
-    return {Kind::kPaged, n_kv_heads, k_dim, v_dim, 0};
+    return {Kind::kPaged, n_kv_heads, k_dim, v_dim, 0, false};
   }
-  static SlotSpec recurrent(int64_t n_values) { return {Kind::kRecurrent, 0, 0, 0, n_values}; }
+  static SlotSpec paged_latent(int k_dim, int v_dim) { return {Kind::kPaged, 1, k_dim, v_dim, 0, true}; }
+  static SlotSpec recurrent(int64_t n_values) { return {Kind::kRecurrent, 0, 0, 0, n_values, false}; }
   uint64_t page_bytes() const {
-    return kind == Kind::kPaged ? 2ull * n_kv_heads * (key_page_elems(k_dim) + value_page_elems(v_dim)) : 0;
+    if (kind != Kind::kPaged) return 0;
+    return 2ull * n_kv_heads * (key_page_elems(k_dim) + (values_in_keys ? 0 : value_page_elems(v_dim)));
   }
 };
 
@@ -76,7 +80,7 @@ class SequenceState {
   bool truncate(int64_t tokens);
 
   uint16_t* key_page(int slot, int64_t block, int head) const;
-  uint16_t* value_page(int slot, int64_t block, int head) const;
+  uint16_t* value_page(int slot, int64_t block, int head) const;  // not of a latent slot
   float* recurrent(int slot) const;
 
  private:

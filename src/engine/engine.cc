@@ -58,6 +58,11 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
   if (o.threads <= 0) o.threads = default_thread_count();
   const bool free_context = o.context <= 0;
   if (free_context) o.context = std::min<int64_t>(info.trained_context, 4096);
+  if (info.max_context > 0 && o.context > info.max_context)
+    return error(Code::kInvalidArgument, "a context of {} was asked for; {} has positions for {} (-c {})", o.context,
+                 path, info.max_context, info.max_context);
+  // What cannot be fed in parts must fit one step.
+  if (info.whole_spans) o.batch = std::max(o.batch, o.context);
   Footprint f = measure(*engine->model_, *engine->catalog_, o);
   if (f.peak() > o.memory) {
     // The largest context that fits, in pages.
@@ -92,6 +97,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
     f = measure(*engine->model_, *engine->catalog_, o);
   }
   engine->footprint_ = f;
+  for (const SlotSpec& slot : info.slots) engine->has_recurrent_ |= slot.kind == SlotSpec::Kind::kRecurrent;
   engine->ledger_ = Ledger::create(o.memory);
   engine->threads_ = std::make_shared<ThreadPool>(o.threads);
 
@@ -121,8 +127,12 @@ Result<const Act*> Engine::step(const Step& step) {
   for (const TokenId id : step.tokens)
     if (id < 0 || id >= info().vocab_size)
       return error(Code::kInvalidArgument, "token id {} is outside the vocabulary of {}", id, info().vocab_size);
-  for (const Span& span : step.spans)
+  for (const Span& span : step.spans) {
+    if (info().whole_spans ? span.position != 0 : has_recurrent_ && span.position != span.state->length())
+      return error(Code::kInvalidArgument, "a span at position {} does not continue its sequence of {} tokens",
+                   span.position, info().whole_spans ? 0 : span.state->length());
     if (auto status = span.state->reserve(span.position + span.n_rows); !status) return std::move(status).error();
+  }
   output_.reset();
   output_ = model_->forward(*context_, step);
   for (const Span& span : step.spans) span.state->set_length(span.position + span.n_rows);
@@ -131,6 +141,9 @@ Result<const Act*> Engine::step(const Step& step) {
 
 Result<std::span<const float>> Engine::feed(SequenceState& sequence, std::span<const TokenId> tokens) {
   if (tokens.empty()) return error(Code::kInvalidArgument, "there are no tokens to feed");
+  if (info().whole_spans && static_cast<int64_t>(tokens.size()) > options_.batch)
+    return error(Code::kInvalidArgument, "{} tokens do not fit the context of {}; this model cannot be fed in parts",
+                 tokens.size(), options_.context);
   const Act* logits = nullptr;
   while (!tokens.empty()) {
     const int64_t n = std::min<int64_t>(options_.batch, static_cast<int64_t>(tokens.size()));

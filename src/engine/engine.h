@@ -83,6 +83,7 @@ class Engine {
   std::shared_ptr<StatePool> pool_;
   std::unique_ptr<Context> context_;
   Act output_;
+  bool has_recurrent_ = false;
   double load_seconds_ = 0;
 };
 

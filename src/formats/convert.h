@@ -32,7 +32,7 @@ struct ConvertOptions {
   const ImportanceData* importance = nullptr;  // GGUF only; tensors it lacks are weighted evenly
   uint64_t part_bytes = 0;  // cut GGUF output into parts of about this many bytes; 0: one file
   // Called now and then; false stops the conversion with Code::kCancelled.
-  std::function<bool(const ConvertProgress&)> progress;
+  std::function<bool(const ConvertProgress&)> progress = {};
 };
 
 struct TypeTotal {

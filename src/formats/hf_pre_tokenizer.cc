@@ -120,4 +120,41 @@ Result<std::string> hf_pre_tokenizer_name(const TokenizerJson& tokenizer, const 
                shown(fmt::format("{}", fmt::join(steps, " then "))));
 }
 
+Result<json> hf_pre_tokenizer_json(std::string_view name) {
+  // Names of models whose pre-tokenizer is another's.
+  static constexpr std::pair<std::string_view, std::string_view> kSame[] = {
+      {"llama3", "llama-bpe"},      {"llama-v3", "llama-bpe"},     {"falcon3", "llama-bpe"},
+      {"dbrx", "llama-bpe"},        {"smaug-bpe", "llama-bpe"},    {"glm4", "llama-bpe"},
+      {"chatglm-bpe", "llama-bpe"}, {"deepseek-r1-qwen", "qwen2"}, {"smollm", "starcoder"},
+      {"command-r", "starcoder"},   {"refact", "starcoder"},       {"mpt", "gpt-2"}};
+  for (const auto& [alias, same] : kSame)
+    if (name == alias) name = same;
+  for (const Known& known : known_pre_tokenizers()) {
+    const bool open_ended =
+        std::any_of(known.steps.begin(), known.steps.end(),
+                    [](const std::string& step) { return step.ends_with("…"); });
+    if (known.name != name || open_ended || name == "falcon") continue;
+    json parts = json::array();
+    bool bytes = false;
+    for (const std::string& step : known.steps) {
+      if (step == "digit")
+        parts.push_back({{"type", "Digits"}, {"individual_digits", true}});
+      else if (step == "bytes")
+        bytes = true;
+      else
+        parts.push_back({{"type", "Split"},
+                         {"pattern", {{"Regex", step.substr(std::string_view("split:").size())}}},
+                         {"behavior", "Isolated"},
+                         {"invert", false}});
+    }
+    parts.push_back({{"type", "ByteLevel"},
+                     {"add_prefix_space", false},
+                     {"trim_offsets", true},
+                     {"use_regex", bytes}});
+    return json{{"type", "Sequence"}, {"pretokenizers", parts}};
+  }
+  return error(Code::kUnsupported, "the pre-tokenizer '{}' cannot be written as tokenizer.json",
+               name);
+}
+
 }  // namespace venturi

@@ -31,19 +31,8 @@ TEST(HfDirectory, IsTheSharedGguf) {
       continue;
     const MetaValue* found = (*hf)->metadata.find(key);
     ASSERT_NE(found, nullptr) << key;
-    EXPECT_EQ(found->type, value.type) << key;
-    if (const auto* array = std::get_if<MetaArray>(&value.value)) {
-      EXPECT_EQ(std::get<MetaArray>(found->value).bytes, array->bytes) << key;
-    } else {
-      EXPECT_EQ(found->value.index(), value.value.index()) << key;
-    }
+    EXPECT_TRUE(*found == value) << key;
   }
-  for (const char* key : {"llama.attention.layer_norm_rms_epsilon", "llama.rope.freq_base",
-                          "llama.vocab_size", "llama.rope.dimension_count", "llama.block_count",
-                          "llama.attention.head_count", "llama.attention.head_count_kv",
-                          "llama.feed_forward_length", "tokenizer.ggml.unknown_token_id",
-                          "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id"})
-    EXPECT_EQ(*(*hf)->metadata.get_float(key), *(*gguf)->metadata.get_float(key)) << key;
 
   ASSERT_EQ((*hf)->tensors.size(), (*gguf)->tensors.size());
   for (const TensorInfo& expected : (*gguf)->tensors) {

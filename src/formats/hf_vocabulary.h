@@ -21,4 +21,12 @@ Status set_hf_vocabulary(const std::string& folder, const HfConfig& config, uint
 // description when no name stands for it.
 Result<std::string> hf_pre_tokenizer_name(const TokenizerJson& tokenizer, const std::string& path);
 
+// The other way: a tokenizer.json pre-tokenizer that does what the name says.
+Result<nlohmann::json> hf_pre_tokenizer_json(std::string_view name);
+
+// Writes tokenizer.model or tokenizer.json, tokenizer_config.json and the chat template for a model
+// whose tokenizer.ggml.model is "llama" or "gpt2". Gives the paths.
+Result<std::vector<std::string>> write_hf_vocabulary(const Metadata& metadata,
+                                                     const std::string& folder);
+
 }  // namespace venturi

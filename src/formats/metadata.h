@@ -43,11 +43,15 @@ struct MetaArray {
   MetaType element = MetaType::kU8;  // never kArray
   uint64_t count = 0;
   std::string bytes;
+
+  bool operator==(const MetaArray&) const = default;
 };
 
 struct MetaValue {
   MetaType type = MetaType::kU32;
   std::variant<uint64_t, int64_t, double, bool, std::string, MetaArray> value;
+
+  bool operator==(const MetaValue&) const = default;
 };
 
 class Metadata {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <string_view>
@@ -56,12 +57,12 @@ class GgufBuilder {
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    char name[] = "/tmp/venturi_test_XXXXXX";
-    path = ::mkdtemp(name);
+    path = (std::filesystem::temp_directory_path() / "venturi_test_XXXXXX").string();
+    if (!::mkdtemp(path.data())) path.clear();
   }
   ~TemporaryFolder() {
-    const std::string command = "rm -rf '" + path + "'";
-    if (std::system(command.c_str()) != 0) return;
+    std::error_code ignored;
+    if (!path.empty()) std::filesystem::remove_all(path, ignored);
   }
   std::string write(std::string_view name, std::string_view contents) const {
     const std::string file = path + "/" + std::string(name);

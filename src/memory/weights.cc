@@ -33,17 +33,17 @@ bool same_shape(const std::vector<int64_t>& a, std::vector<int64_t> b) {
 
 uint64_t held_plane_bytes(const Weight& w, bool repack) {
   if (repack && w.codec->layout)
-    return static_cast<uint64_t>(group_bytes(*w.codec->layout, w.n_in) * ceil_div(w.n_out, kGroupRows));
+    return static_cast<uint64_t>(packed_bytes(*w.codec->layout, w.n_in, w.n_out));
   return w.row_bytes * static_cast<uint64_t>(w.n_out);
 }
 
 }  // namespace
 
-void Weight::decode_row(int64_t row, float* out) const {
-  if (!packed) return codec->decode(data + row * row_bytes, out, n_in);
+void Weight::decode_row(int64_t row, float* out, int64_t plane) const {
+  const uint8_t* rows = data + plane * plane_bytes;
+  if (!packed) return codec->decode(rows + row * row_bytes, out, n_in);
   std::vector<uint8_t> blocks(row_bytes);
-  unpack_row(*codec->layout, data + row / kGroupRows * group_bytes(*codec->layout, n_in), static_cast<int>(row % kGroupRows),
-             n_in, blocks.data());
+  unpack_row(*codec->layout, rows, row, n_in, blocks.data());
   codec->decode(blocks.data(), out, n_in);
 }
 
@@ -59,13 +59,35 @@ Result<VectorWeight*> WeightCatalog::optional_vector(const std::string& name, in
 }
 
 Result<Weight*> WeightCatalog::matrix(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_planes) {
-  for (const auto& weight : matrices_)
-    if (weight->name == name) return weight.get();
   const TensorInfo* info = file_.find(name);
   if (!info) return error(Code::kNotFound, "{}: the tensor {} is missing", file_.path, name);
   if (!same_shape(info->dims, {n_in, n_out, n_planes}))
     return error(Code::kCorrupt, "{}: the tensor {} is {}, expected {}", file_.path, name, shape_text(info->dims),
                  shape_text({n_in, n_out, n_planes}));
+  // Asked for twice (tied embeddings): one copy, and the same shape, which was just checked.
+  for (const auto& weight : matrices_)
+    if (weight->name == name) return weight.get();
+  return add_matrix(name, info, n_in, n_out, n_planes);
+}
+
+Result<Weight*> WeightCatalog::slice(const std::string& name, int64_t n_in, int64_t n_planes, int64_t plane_rows,
+                                     int64_t row, int64_t n_out) {
+  const TensorInfo* info = file_.find(name);
+  if (!info) return error(Code::kNotFound, "{}: the tensor {} is missing", file_.path, name);
+  if (!same_shape(info->dims, {n_in, n_planes * plane_rows}))
+    return error(Code::kCorrupt, "{}: the tensor {} is {}, expected {}", file_.path, name, shape_text(info->dims),
+                 shape_text({n_in, n_planes * plane_rows}));
+  const std::string slice_name = fmt::format("{}[{}:{}]", name, row, row + n_out);
+  for (const auto& weight : matrices_)
+    if (weight->name == slice_name) return weight.get();
+  Weight* weight = TRY(add_matrix(slice_name, info, n_in, n_out, n_planes));
+  weight->file_plane_rows = plane_rows;
+  weight->file_row = row;
+  return weight;
+}
+
+Result<Weight*> WeightCatalog::add_matrix(const std::string& name, const TensorInfo* info, int64_t n_in,
+                                          int64_t n_out, int64_t n_planes) {
   auto weight = std::make_unique<Weight>();
   weight->name = name;
   weight->info = info;
@@ -73,6 +95,7 @@ Result<Weight*> WeightCatalog::matrix(const std::string& name, int64_t n_in, int
   weight->n_in = n_in;
   weight->n_out = n_out;
   weight->n_planes = n_planes;
+  weight->file_plane_rows = n_out;
   weight->row_bytes = info->codec->bytes(static_cast<uint64_t>(n_in));
   // Integer formats meet inputs rounded in blocks of 32.
   if (info->codec->group > 0 && n_in % 32 != 0)
@@ -84,12 +107,12 @@ Result<Weight*> WeightCatalog::matrix(const std::string& name, int64_t n_in, int
 }
 
 Result<VectorWeight*> WeightCatalog::vector(const std::string& name, int64_t n) {
-  for (const auto& weight : vectors_)
-    if (weight->name == name) return weight.get();
   const TensorInfo* info = file_.find(name);
   if (!info) return error(Code::kNotFound, "{}: the tensor {} is missing", file_.path, name);
   if (info->n_values() != n)
     return error(Code::kCorrupt, "{}: the tensor {} has {} values, expected {}", file_.path, name, info->n_values(), n);
+  for (const auto& weight : vectors_)
+    if (weight->name == name) return weight.get();
   auto weight = std::make_unique<VectorWeight>();
   weight->name = name;
   weight->info = info;
@@ -130,7 +153,8 @@ Status WeightCatalog::load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool
       const int64_t plane = item / runs;
       const int64_t row0 = item % runs * run * kGroupRows;
       const int64_t rows = std::min(run * kGroupRows, weight.n_out - row0);
-      const uint64_t offset = static_cast<uint64_t>(plane * weight.n_out + row0) * weight.row_bytes;
+      const int64_t file_row = plane * weight.file_plane_rows + weight.file_row + row0;
+      const uint64_t offset = static_cast<uint64_t>(file_row) * weight.row_bytes;
       const uint64_t bytes = static_cast<uint64_t>(rows) * weight.row_bytes;
       uint8_t* plane_out = out + plane * weight.plane_bytes;
       uint8_t* target = weight.packed ? staging[worker].data() : plane_out + row0 * weight.row_bytes;
@@ -138,7 +162,7 @@ Status WeightCatalog::load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool
       if (transformed) {
         // Through f32 and back; these are float codecs, and only positions change.
         std::vector<float> values(static_cast<size_t>(rows * weight.n_in));
-        read = file_.read_rows_f32(info, plane * weight.n_out + row0, values);
+        read = file_.read_rows_f32(info, file_row, values);
         if (read) weight.codec->encode(values.data(), nullptr, target, rows * weight.n_in);
       } else {
         read = file_.read(info, offset, {target, bytes});
@@ -153,7 +177,7 @@ Status WeightCatalog::load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool
         for (int64_t r = 0; r < rows; r += kGroupRows)
           pack_group(*weight.codec->layout, target + r * weight.row_bytes, static_cast<int64_t>(weight.row_bytes),
                      static_cast<int>(std::min<int64_t>(kGroupRows, rows - r)), weight.n_in,
-                     plane_out + (row0 + r) / kGroupRows * group_bytes(*weight.codec->layout, weight.n_in));
+                     (row0 + r) / kGroupRows, plane_out);
       advance(bytes);
     }
   });

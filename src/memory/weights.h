@@ -30,10 +30,12 @@ struct Weight {
   bool packed = false;              // in groups of 16 rows, codec->layout
   const uint8_t* data = nullptr;    // plane 0; null until loaded
   uint64_t row_bytes = 0, plane_bytes = 0;  // plane_bytes as held: rows padded to 16 when packed
+  // Where the rows lie in the file: plane p from row p * file_plane_rows + file_row on.
+  int64_t file_plane_rows = 0, file_row = 0;
 
   uint64_t file_bytes() const { return row_bytes * static_cast<uint64_t>(n_out * n_planes); }
-  // Row `row` of plane 0 in f32.
-  void decode_row(int64_t row, float* out) const;
+  // A row of a plane in f32.
+  void decode_row(int64_t row, float* out, int64_t plane = 0) const;
 };
 
 // Norm gains, biases, frequencies: f32 whatever the file has.
@@ -57,6 +59,10 @@ class WeightCatalog {
   // Code::kNotFound or Code::kCorrupt, naming the tensor, expected and found shape.
   Result<Weight*> matrix(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_planes = 1);
   Result<VectorWeight*> vector(const std::string& name, int64_t n);
+  // Part of a matrix whose rows are n_planes runs of plane_rows (heads, say): rows [row, row + n_out)
+  // of each run, as a stack of planes.
+  Result<Weight*> slice(const std::string& name, int64_t n_in, int64_t n_planes, int64_t plane_rows, int64_t row,
+                        int64_t n_out);
   // Null when the file has no such tensor; an error when it has it in another shape.
   Result<Weight*> optional_matrix(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_planes = 1);
   Result<VectorWeight*> optional_vector(const std::string& name, int64_t n);
@@ -72,6 +78,9 @@ class WeightCatalog {
   const Buffer& memory() const { return memory_; }  // of all matrices
 
  private:
+  // Shape already compared.
+  Result<Weight*> add_matrix(const std::string& name, const TensorInfo* info, int64_t n_in, int64_t n_out,
+                             int64_t n_planes);
   Status load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool, std::vector<Buffer>& staging,
                      const std::function<void(uint64_t)>& advance) const;
 

@@ -22,14 +22,16 @@ struct ModelInfo {
   std::string architecture, name;
   int64_t n_layers = 0, d_model = 0, vocab_size = 0;
   int64_t trained_context = 0;   // tokens
-  bool embeds = false;           // outputs are embeddings [d_model], not logits
-  std::vector<SlotSpec> slots;   // of the sequence state
+  int64_t max_context = 0;       // positions the model has a table for; 0: any
+  bool embeds = false;           // one embedding [d_model] per span comes out, not logits
+  bool whole_spans = false;      // every token sees every other: a sequence cannot be fed in parts
+  std::vector<SlotSpec> slots = {};  // of the sequence state
 };
 
 class Model {
  public:
   virtual ~Model() = default;
-  // [step.output_rows.size(), vocab_size] logits (d_model if embeds).
+  // [step.output_rows.size(), vocab_size] logits, or [step.spans.size(), d_model] if it embeds.
   virtual Act forward(Context& context, const Step& step) const = 0;
 
   const ModelInfo& info() const { return info_; }

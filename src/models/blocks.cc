@@ -4,64 +4,166 @@
 
 namespace venturi {
 
-std::string layer_name(int64_t layer, const char* suffix) { return fmt::format("blk.{}.{}", layer, suffix); }
+std::string layer_name(int64_t layer, const char* suffix) {
+  return fmt::format("blk.{}.{}", layer, suffix);
+}
 
-Result<AttentionBlock> AttentionBlock::declare(WeightCatalog& catalog, int64_t layer, const TransformerHyper& h) {
+Result<Norm> Norm::declare(WeightCatalog& catalog, const std::string& name, int64_t n,
+                           NormKind kind, float epsilon) {
+  Norm norm{.kind = kind, .epsilon = epsilon};
+  norm.weight = TRY(catalog.vector(name + ".weight", n));
+  if (kind == NormKind::kLayer) norm.bias = TRY(catalog.optional_vector(name + ".bias", n));
+  return norm;
+}
+
+Act Norm::run(Context& context, const Act& x) const {
+  if (kind == NormKind::kLayer) return layer_norm(context, x, *weight, bias, epsilon);
+  return rms_norm(context, x, *weight, epsilon);
+}
+
+Result<AttentionBlock> AttentionBlock::declare(WeightCatalog& catalog, int64_t layer,
+                                               const TransformerHyper& h, const Needs& needs) {
   AttentionBlock b;
   const int64_t q_width = h.n_heads * h.head_dim, k_width = h.n_kv_heads * h.head_dim;
   const int64_t v_width = h.n_kv_heads * h.v_head_dim, o_width = h.n_heads * h.v_head_dim;
-  b.q = TRY(catalog.matrix(layer_name(layer, "attn_q.weight"), h.d_model, q_width));
-  b.k = TRY(catalog.matrix(layer_name(layer, "attn_k.weight"), h.d_model, k_width));
-  b.v = TRY(catalog.matrix(layer_name(layer, "attn_v.weight"), h.d_model, v_width));
-  b.o = TRY(catalog.matrix(layer_name(layer, "attn_output.weight"), o_width, h.d_model));
-  b.q_bias = TRY(catalog.optional_vector(layer_name(layer, "attn_q.bias"), q_width));
-  b.k_bias = TRY(catalog.optional_vector(layer_name(layer, "attn_k.bias"), k_width));
-  b.v_bias = TRY(catalog.optional_vector(layer_name(layer, "attn_v.bias"), v_width));
-  b.o_bias = TRY(catalog.optional_vector(layer_name(layer, "attn_output.bias"), h.d_model));
-  b.q_norm = TRY(catalog.optional_vector(layer_name(layer, "attn_q_norm.weight"), h.head_dim));
-  b.k_norm = TRY(catalog.optional_vector(layer_name(layer, "attn_k_norm.weight"), h.head_dim));
+  const auto name = [&](const char* suffix) { return layer_name(layer, suffix); };
+  const auto vector = [&](const char* suffix, int64_t n, bool needed) {
+    return needed ? catalog.vector(name(suffix), n) : catalog.optional_vector(name(suffix), n);
+  };
+  const int64_t qkv_width = q_width + k_width + v_width;
+  b.qkv = TRY(catalog.optional_matrix(name("attn_qkv.weight"), h.d_model, qkv_width));
+  if (b.qkv) {
+    b.qkv_bias = TRY(vector("attn_qkv.bias", qkv_width, needs.qkv_bias));
+  } else {
+    b.q = TRY(catalog.matrix(name("attn_q.weight"), h.d_model, q_width));
+    b.k = TRY(catalog.matrix(name("attn_k.weight"), h.d_model, k_width));
+    b.v = TRY(catalog.matrix(name("attn_v.weight"), h.d_model, v_width));
+    b.q_bias = TRY(vector("attn_q.bias", q_width, needs.qkv_bias));
+    b.k_bias = TRY(vector("attn_k.bias", k_width, needs.qkv_bias));
+    b.v_bias = TRY(vector("attn_v.bias", v_width, needs.qkv_bias));
+  }
+  b.o = TRY(catalog.matrix(name("attn_output.weight"), o_width, h.d_model));
+  b.o_bias = TRY(vector("attn_output.bias", h.d_model, false));
+  b.q_norm = TRY(vector("attn_q_norm.weight", h.head_dim, needs.head_norms));
+  b.k_norm = TRY(vector("attn_k_norm.weight", h.head_dim, needs.head_norms));
   b.norm_epsilon = h.norm_epsilon;
-  b.params = {.slot = static_cast<int>(layer), .n_heads = static_cast<int>(h.n_heads),
-              .n_kv_heads = static_cast<int>(h.n_kv_heads), .k_dim = static_cast<int>(h.head_dim),
+  b.params = {.slot = static_cast<int>(layer),
+              .n_heads = static_cast<int>(h.n_heads),
+              .n_kv_heads = static_cast<int>(h.n_kv_heads),
+              .k_dim = static_cast<int>(h.head_dim),
               .v_dim = static_cast<int>(h.v_head_dim),
               .scale = 1.0f / std::sqrt(static_cast<float>(h.head_dim))};
   return b;
 }
 
 Act AttentionBlock::run(Context& context, const Step& step, const Act& x) const {
-  const Weight* weights[] = {q, k, v};
-  auto qkv = linear(context, weights, x);
-  add_bias(context, qkv[0], q_bias);
-  add_bias(context, qkv[1], k_bias);
-  add_bias(context, qkv[2], v_bias);
-  if (q_norm) rms_norm_heads(context, qkv[0], params.n_heads, *q_norm, norm_epsilon);
-  if (k_norm) rms_norm_heads(context, qkv[1], params.n_kv_heads, *k_norm, norm_epsilon);
-  Act mixed = attend(context, step, params, qkv[0], qkv[1], qkv[2]);
-  qkv.clear();
+  std::vector<Act> parts;
+  if (qkv) {
+    Act fused = linear(context, *qkv, x);
+    add_bias(context, fused, qkv_bias);
+    const int64_t q_width = int64_t{params.n_heads} * params.k_dim;
+    const int64_t k_width = int64_t{params.n_kv_heads} * params.k_dim;
+    parts.push_back(take_columns(context, fused, 0, q_width));
+    parts.push_back(take_columns(context, fused, q_width, k_width));
+    parts.push_back(take_columns(context, fused, q_width + k_width, params.n_kv_heads * params.v_dim));
+  } else {
+    const Weight* weights[] = {q, k, v};
+    parts = linear(context, weights, x);
+    add_bias(context, parts[0], q_bias);
+    add_bias(context, parts[1], k_bias);
+    add_bias(context, parts[2], v_bias);
+  }
+  if (q_norm) rms_norm_heads(context, parts[0], params.n_heads, *q_norm, norm_epsilon);
+  if (k_norm) rms_norm_heads(context, parts[1], params.n_kv_heads, *k_norm, norm_epsilon);
+  Act mixed = attend(context, step, params, parts[0], parts[1], parts[2]);
+  parts.clear();
   Act out = linear(context, *o, mixed);
   add_bias(context, out, o_bias);
   return out;
 }
 
-Result<GatedFeedForward> GatedFeedForward::declare(WeightCatalog& catalog, int64_t layer, int64_t d_model, int64_t d_ff) {
-  GatedFeedForward f;
-  f.gate = TRY(catalog.matrix(layer_name(layer, "ffn_gate.weight"), d_model, d_ff));
-  f.up = TRY(catalog.matrix(layer_name(layer, "ffn_up.weight"), d_model, d_ff));
-  f.down = TRY(catalog.matrix(layer_name(layer, "ffn_down.weight"), d_ff, d_model));
+Result<FeedForward> FeedForward::declare(WeightCatalog& catalog, int64_t layer, int64_t d_model,
+                                         int64_t d_ff, bool gated, Activation activation,
+                                         const char* suffix) {
+  FeedForward f;
+  f.activation = activation;
+  const auto name = [&](const char* part, const char* kind) {
+    return fmt::format("blk.{}.ffn_{}{}.{}", layer, part, suffix, kind);
+  };
+  if (gated) {
+    f.gate = TRY(catalog.matrix(name("gate", "weight"), d_model, d_ff));
+    f.gate_bias = TRY(catalog.optional_vector(name("gate", "bias"), d_ff));
+  }
+  f.up = TRY(catalog.matrix(name("up", "weight"), d_model, d_ff));
+  f.up_bias = TRY(catalog.optional_vector(name("up", "bias"), d_ff));
+  f.down = TRY(catalog.matrix(name("down", "weight"), d_ff, d_model));
+  f.down_bias = TRY(catalog.optional_vector(name("down", "bias"), d_model));
   return f;
 }
 
-Act GatedFeedForward::run(Context& context, const Act& x) const {
-  const Weight* weights[] = {gate, up};
-  auto both = linear(context, weights, x);
-  gated_in_place(context, activation, both[0], &both[1]);
-  both[1].reset();
-  return linear(context, *down, both[0]);
+Act FeedForward::run(Context& context, const Act& x) const {
+  Act hidden;
+  if (gate) {
+    const Weight* weights[] = {gate, up};
+    auto both = linear(context, weights, x);
+    add_bias(context, both[0], gate_bias);
+    add_bias(context, both[1], up_bias);
+    gated_in_place(context, activation, both[0], &both[1]);
+    hidden = std::move(both[0]);
+  } else {
+    hidden = linear(context, *up, x);
+    add_bias(context, hidden, up_bias);
+    gated_in_place(context, activation, hidden, nullptr);
+  }
+  Act y = linear(context, *down, hidden);
+  add_bias(context, y, down_bias);
+  return y;
+}
+
+Result<MixtureBlock> MixtureBlock::declare(WeightCatalog& catalog, int64_t layer, int64_t d_model,
+                                           int64_t expert_ff, int64_t shared_ff,
+                                           const RouterParams& params) {
+  MixtureBlock m;
+  m.params = params;
+  const int64_t n = params.n_experts;
+  const auto name = [&](const char* suffix) { return layer_name(layer, suffix); };
+  m.router = TRY(catalog.matrix(name("ffn_gate_inp.weight"), d_model, n));
+  m.params.selection_bias = TRY(catalog.optional_vector(name("exp_probs_b.bias"), n));
+  m.experts = {.gate = TRY(catalog.matrix(name("ffn_gate_exps.weight"), d_model, expert_ff, n)),
+               .up = TRY(catalog.matrix(name("ffn_up_exps.weight"), d_model, expert_ff, n)),
+               .down = TRY(catalog.matrix(name("ffn_down_exps.weight"), expert_ff, d_model, n)),
+               .activation = Activation::kSilu};
+  if (shared_ff > 0)
+    m.shared = TRY(FeedForward::declare(catalog, layer, d_model, shared_ff, true,
+                                        Activation::kSilu, "_shexp"));
+  return m;
+}
+
+Act MixtureBlock::run(Context& context, const Act& x) const {
+  Routes routes;
+  {
+    Act logits = linear(context, *router, x);
+    routes = route(context, params, logits);
+  }
+  Act y = mixture(context, x, routes, experts);
+  if (!shared) return y;
+  Act common = shared->run(context, x);
+  if (shared_gate) gate_rows_in_place(context, common, linear(context, *shared_gate, x));
+  add_in_place(context, y, common);
+  return y;
 }
 
 Result<Weight*> declare_head(WeightCatalog& catalog, int64_t d_model, int64_t vocab_size) {
   if (catalog.has("output.weight")) return catalog.matrix("output.weight", d_model, vocab_size);
   return catalog.matrix("token_embd.weight", d_model, vocab_size);
+}
+
+std::vector<int32_t> row_positions(const Step& step) {
+  std::vector<int32_t> positions(static_cast<size_t>(step.n_rows()));
+  for (const Span& span : step.spans)
+    for (int64_t r = 0; r < span.n_rows; ++r)
+      positions[span.row_begin + r] = static_cast<int32_t>(span.position + r);
+  return positions;
 }
 
 }  // namespace venturi

@@ -6,9 +6,6 @@ namespace venturi {
 
 namespace {
 
-// No model known is near these; they keep products of hyper-parameters within 64 bits.
-constexpr int64_t kMaxLayers = 4096, kMaxWidth = 1 << 20, kMaxHeads = 1 << 14, kMaxVocab = 1 << 24;
-
 Error out_of_range(const std::string& key, auto value, auto min, auto max) {
   return error(Code::kCorrupt, "{} is {}, expected {} to {}", key, value, min, max);
 }
@@ -60,18 +57,33 @@ Result<TransformerHyper> read_transformer(const Hyper& hyper, const WeightCatalo
   if (!hyper.metadata().contains(hyper.key("attention.key_length")) && h.d_model % h.n_heads != 0)
     return error(Code::kCorrupt, "{} is {}, which {} heads do not divide", hyper.key("embedding_length"), h.d_model,
                  h.n_heads);
-  h.head_dim = TRY(hyper.count_or("attention.key_length", h.d_model / h.n_heads, 1, 4096));
-  h.v_head_dim = TRY(hyper.count_or("attention.value_length", h.head_dim, 1, 4096));
+  h.head_dim = TRY(hyper.count_or("attention.key_length", h.d_model / h.n_heads, 1, kMaxHeadDim));
+  if (h.head_dim > kMaxHeadDim)
+    return error(Code::kCorrupt, "heads of {} values, expected at most {}", h.head_dim, kMaxHeadDim);
+  h.v_head_dim = TRY(hyper.count_or("attention.value_length", h.head_dim, 1, kMaxHeadDim));
   h.d_ff = TRY(hyper.count_or("feed_forward_length", 0, 0, kMaxWidth));
-  h.context = TRY(hyper.count("context_length", 1, int64_t{1} << 32));
+  h.context = TRY(hyper.count("context_length", 1, kMaxContext));
   h.norm_epsilon = static_cast<float>(TRY(hyper.real(
       norm == NormKind::kRms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", 1e-30, 1.0)));
+  h.vocab_size = TRY(read_vocab_size(catalog));
+  return h;
+}
+
+Result<int64_t> read_vocab_size(const WeightCatalog& catalog) {
   const TensorInfo* embedding = catalog.file().find("token_embd.weight");
   if (!embedding) return error(Code::kNotFound, "the tensor token_embd.weight is missing");
   if (embedding->dims.size() != 2 || embedding->dims[1] > kMaxVocab)
     return error(Code::kCorrupt, "the tensor token_embd.weight is not a matrix of at most {} rows", kMaxVocab);
-  h.vocab_size = embedding->dims[1];
-  return h;
+  return embedding->dims[1];
+}
+
+Result<MixtureHyper> read_mixture(const Hyper& hyper, int64_t otherwise_ff) {
+  MixtureHyper m{};
+  m.n_experts = TRY(hyper.count_or("expert_count", 0, 0, kMaxExperts));
+  if (m.n_experts == 0) return m;
+  m.n_used = TRY(hyper.count("expert_used_count", 1, m.n_experts));
+  m.expert_ff = TRY(hyper.count_or("expert_feed_forward_length", otherwise_ff, 1, kMaxWidth));
+  return m;
 }
 
 Result<Rope> read_rope(const Hyper& hyper, const WeightCatalog& catalog, int64_t head_dim, bool interleaved,
@@ -87,13 +99,17 @@ Result<Rope> read_rope(const Hyper& hyper, const WeightCatalog& catalog, int64_t
   const std::string type = TRY(hyper.metadata().string_or(hyper.key("rope.scaling.type"), factor != 1 ? "linear" : "none"));
   if (type == "yarn") {
     const int64_t original =
-        TRY(hyper.count_or("rope.scaling.original_context_length", trained_context, 1, int64_t{1} << 32));
-    const double attention_factor = TRY(hyper.real_or("rope.scaling.attn_factor", 1.0, 1e-6, 1e6));
-    rope.frequencies = Rope::yarn(dims, base, factor, static_cast<double>(original), 32, 1);
+        TRY(hyper.count_or("rope.scaling.original_context_length", trained_context, 1, kMaxContext));
+    double attention_factor = TRY(hyper.real_or("rope.scaling.attn_factor", 1.0, 1e-6, 1e6));
+    attention_factor = TRY(hyper.real_or("rope.scaling.yarn_attn_factor", attention_factor, 1e-6, 1e6));
+    const double fast = TRY(hyper.real_or("rope.scaling.yarn_beta_fast", 32, 1e-6, 1e6));
+    const double slow = TRY(hyper.real_or("rope.scaling.yarn_beta_slow", 1, 1e-6, 1e6));
+    if (base <= 1) return error(Code::kCorrupt, "{} is {}, YaRN needs more than 1", hyper.key("rope.freq_base"), base);
+    rope.frequencies = Rope::yarn(dims, base, factor, static_cast<double>(original), fast, slow);
     rope.magnitude = static_cast<float>(attention_factor * (1 + 0.1 * std::log(factor)));
   } else if (type == "linear") {
     rope.frequencies = Rope::plain(dims, base, factor);
-  } else if (type == "none" || type == "longrope" || type == "llama3") {
+  } else if (type == "none" || type == "llama3") {
     rope.frequencies = Rope::plain(dims, base);
   } else {
     return error(Code::kUnsupported, "{} is '{}'; known are none, linear, yarn", hyper.key("rope.scaling.type"), type);

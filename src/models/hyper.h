@@ -37,7 +37,20 @@ struct TransformerHyper {
   float norm_epsilon;
 };
 enum class NormKind { kRms, kLayer };
+// Bounds that no known model is near; they keep products of hyper-parameters within 64 bits.
+inline constexpr int64_t kMaxLayers = 4096, kMaxWidth = 1 << 20, kMaxHeads = 1 << 14, kMaxHeadDim = 4096;
+inline constexpr int64_t kMaxVocab = 1 << 24, kMaxContext = int64_t{1} << 32, kMaxExperts = 1 << 12;
+
 Result<TransformerHyper> read_transformer(const Hyper& hyper, const WeightCatalog& catalog, NormKind norm);
+
+// Rows of token_embd.weight.
+Result<int64_t> read_vocab_size(const WeightCatalog& catalog);
+
+// What a mixture of experts has; n_experts is 0 where the file names none.
+struct MixtureHyper {
+  int64_t n_experts, n_used, expert_ff;
+};
+Result<MixtureHyper> read_mixture(const Hyper& hyper, int64_t otherwise_ff);
 
 // The rotary embedding that the rope.* keys and the tensor rope_freqs.weight describe.
 Result<Rope> read_rope(const Hyper& hyper, const WeightCatalog& catalog, int64_t head_dim, bool interleaved,

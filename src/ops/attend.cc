@@ -27,7 +27,7 @@ struct Visible {
 
 Visible visible(const Span& span, const AttendParams& p, int64_t row) {
   const int64_t position = span.position + row - span.row_begin;
-  if (span.mask == Mask::kFull) return {0, span.position + span.n_rows};
+  if (p.full || span.mask == Mask::kFull) return {0, span.position + span.n_rows};
   return {p.window > 0 ? std::max<int64_t>(0, position - p.window + 1) : 0, position + 1};
 }
 
@@ -35,9 +35,11 @@ Visible visible(const Span& span, const AttendParams& p, int64_t row) {
 struct TaskScratch {
   float *queries, *lanes, *top, *sum, *out, *part_top, *part_sum, *part_out;
   int64_t *lo, *hi;
+  uint16_t* values;  // of one page, where the state has none
 
-  static int64_t floats(int n_queries, int k_dim, int v_stride) {
-    return int64_t{n_queries} * (k_dim + 16 + 2 + v_stride + 2 + v_stride + 4) + 16;
+  static int64_t floats(int n_queries, int k_dim, int v_stride, bool values_in_keys) {
+    return int64_t{n_queries} * (k_dim + 16 + 2 + v_stride + 2 + v_stride + 4) + 16 +
+           (values_in_keys ? value_page_elems(v_stride) / 2 : 0);
   }
   TaskScratch(float* base, int n, int k_dim, int v_stride) {
     lo = reinterpret_cast<int64_t*>(base);
@@ -50,6 +52,7 @@ struct TaskScratch {
     part_top = out + int64_t{n} * v_stride;
     part_sum = part_top + n;
     part_out = part_sum + n;
+    values = reinterpret_cast<uint16_t*>(part_out + int64_t{n} * v_stride);
   }
 };
 
@@ -79,8 +82,9 @@ class AttendRun {
         for (int h = 0; h < p_.n_kv_heads; ++h) {
           attention_kernels().store_key(k_.row(row) + h * p_.k_dim, p_.k_dim, token,
                                         span.state->key_page(p_.slot, block, h));
-          attention_kernels().store_value(v_.row(row) + h * p_.v_dim, p_.v_dim, token,
-                                          span.state->value_page(p_.slot, block, h));
+          if (!p_.values_in_keys)
+            attention_kernels().store_value(v_.row(row) + h * p_.v_dim, p_.v_dim, token,
+                                            span.state->value_page(p_.slot, block, h));
         }
       }
     });
@@ -110,12 +114,13 @@ class AttendRun {
     const uint16_t *keys[kBlocksPerSplit], *values[kBlocksPerSplit];
     for (int64_t b = first; b < end; ++b) {
       keys[b - first] = tile.span->state->key_page(p_.slot, b, head);
-      values[b - first] = tile.span->state->value_page(p_.slot, b, head);
+      if (!p_.values_in_keys) values[b - first] = tile.span->state->value_page(p_.slot, b, head);
     }
-    attention_kernels().split({.keys = keys, .values = values, .first_key = first * kPageTokens,
+    attention_kernels().split({.keys = keys, .values = p_.values_in_keys ? nullptr : values, .first_key = first * kPageTokens,
                                .n_blocks = static_cast<int>(end - first), .n_queries = n, .k_dim = p_.k_dim,
                                .v_dim = p_.v_dim, .queries = s.queries, .lo = s.lo, .hi = s.hi,
-                               .soft_cap = p_.soft_cap, .top = top, .sum = sum, .out = out, .lanes = s.lanes});
+                               .soft_cap = p_.soft_cap, .top = top, .sum = sum, .out = out, .lanes = s.lanes,
+                               .value_scratch = s.values});
   }
 
   // Writes query i of the tile: sink and division.
@@ -205,7 +210,8 @@ Act attend(Context& context, const Step& step, const AttendParams& p, Act& q, Ac
       const Tile tile{&span, span.row_begin + r, std::min(rows_per_tile, span.n_rows - r)};
       const Visible first = visible(span, p, tile.row), last = visible(span, p, tile.row + tile.n_rows - 1);
       tiles.push_back(tile);
-      state_read += static_cast<uint64_t>(last.hi - first.lo) * p.n_kv_heads * (p.k_dim + v_stride) * 2;
+      state_read += static_cast<uint64_t>(last.hi - first.lo) * p.n_kv_heads *
+                    (p.k_dim + (p.values_in_keys ? 0 : v_stride)) * 2;
       split_parts += (ceil_div(last.hi, kSplitTokens) - first.lo / kSplitTokens) * tile.n_rows;
       ++tiles_total;
     }
@@ -215,7 +221,7 @@ Act attend(Context& context, const Step& step, const AttendParams& p, Act& q, Ac
     }
   }
   Act y = context.allocate(rows, int64_t{p.n_heads} * p.v_dim);
-  const int64_t task_floats = round_up(TaskScratch::floats(max_queries, p.k_dim, v_stride), 16);
+  const int64_t task_floats = round_up(TaskScratch::floats(max_queries, p.k_dim, v_stride, p.values_in_keys), 16);
   Act scratch = context.allocate(context.threads(), task_floats);
   Act angles = context.allocate(rows, p.rope ? 2 * p.rope->dims() : 0);
   // With enough tiles every thread has whole ones; else splits are dealt out.

@@ -17,6 +17,8 @@ struct AttendParams {
   int64_t window = 0;    // a token sees the last `window` tokens, itself included; 0: all
   const Rope* rope = nullptr;   // null: positions are in the inputs already
   const float* sinks = nullptr; // [n_heads] logits of a key with value 0 that every query sees, or null
+  bool full = false;            // an encoder: every token of a span sees every other, whatever the span's mask
+  bool values_in_keys = false;  // the slot is paged_latent: v is not read, values are the keys' last v_dim elements
 };
 
 // q [rows, n_heads * k_dim], k [rows, n_kv_heads * k_dim], v [rows, n_kv_heads * v_dim]

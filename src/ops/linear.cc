@@ -22,7 +22,7 @@ bool int8_input(const Weight& w) { return w.codec->layout ? w.codec->layout->int
 // Bytes in which one group of 16 rows is staged when a weight is not packed.
 int64_t stage_bytes(const Weight& w) {
   if (w.packed) return 0;
-  if (w.codec->layout) return round_up(group_bytes(*w.codec->layout, w.n_in), 64);
+  if (w.codec->layout) return round_up(packed_bytes(*w.codec->layout, w.n_in, 1), 64);
   const int64_t blocks = w.n_in / 32;
   const int64_t halves = w.codec->group == 16 ? 2 : 1;
   return round_up(blocks * 512 + 2 * blocks * halves * 16 * 4, 64);
@@ -81,9 +81,10 @@ void run_groups(const MatmulTable& table, const Product& p, int64_t group_begin,
     if (w.codec->layout) {
       const int rows = static_cast<int>(std::min<int64_t>(kGroupRows, w.n_out - group * kGroupRows));
       const int64_t row_bytes = static_cast<int64_t>(w.row_bytes);
-      pack_group(*w.codec->layout, p.plane + group * kGroupRows * row_bytes, row_bytes, rows, w.n_in, stage);
-      // Kernels address groups from group 0, which would lie this far before the staged one.
-      args.weights = stage - group * group_bytes(*w.codec->layout, w.n_in);
+      // The kernel finds the group where it would lie in a whole matrix.
+      const int64_t run = interleaved_groups(*w.codec->layout);
+      pack_group(*w.codec->layout, p.plane + group * kGroupRows * row_bytes, row_bytes, rows, w.n_in, group % run, stage);
+      args.weights = stage - group / run * run * group_bytes(*w.codec->layout, w.n_in);
       table.run[static_cast<int>(w.codec->layout->kernel)](args);
     } else {
       const TileGroup tile = expand_group(w, p.plane, group, stage);
@@ -105,7 +106,9 @@ void run_products(Context& context, std::vector<Product>& products, int64_t rows
   const int64_t tile = is_int8 ? kRowTile : kFloatRowTile;
   const int64_t m_tiles = ceil_div(rows, tile);
   // Chunks of groups: large enough to stream, small enough to even out two threads.
-  const int64_t chunk = std::clamp<int64_t>(groups / (context.threads() * 8), 1, 16);
+  // Float groups interleave by four.
+  int64_t chunk = std::clamp<int64_t>(groups / (context.threads() * 16), 1, 8);
+  if (!is_int8) chunk = round_up(chunk, 4);
   const int64_t chunks = ceil_div(groups, chunk);
   context.pool().parallel_for(m_tiles * chunks, 1, [&](int64_t begin, int64_t end, int worker) {
     uint8_t* stage = stages + worker * stage_size;

@@ -33,8 +33,10 @@ void rms_norm_heads(Context& context, Act& x, int64_t heads, const VectorWeight&
   const Context::Scope scope(context, {.op = "norm"});
   if (!scope.computes()) return;
   const int64_t n = x.cols() / heads;
+  const int64_t step = weight.n == x.cols() ? n : 0;
   each_row(context, x.rows(), [&](int64_t r) {
-    for (int64_t h = 0; h < heads; ++h) row_kernels().rms_norm(x.row(r) + h * n, weight.data(), epsilon, n, x.row(r) + h * n);
+    for (int64_t h = 0; h < heads; ++h)
+      row_kernels().rms_norm(x.row(r) + h * n, weight.data() + h * step, epsilon, n, x.row(r) + h * n);
   });
 }
 
@@ -87,6 +89,22 @@ void gated_in_place(Context& context, Activation activation, Act& gate, const Ac
         break;
     }
   });
+}
+
+void gate_rows_in_place(Context& context, Act& x, const Act& gate) {
+  const Context::Scope scope(context, {.op = "gate"});
+  if (scope.computes())
+    each_row(context, x.rows(), [&](int64_t r) {
+      row_kernels().scale(x.row(r), 1.0f / (1.0f + std::exp(-gate.row(r)[0])), x.cols());
+    });
+}
+
+Act take_columns(Context& context, const Act& x, int64_t begin, int64_t n) {
+  Act y = context.allocate(x.rows(), n);
+  const Context::Scope scope(context, {.op = "take_columns"});
+  if (scope.computes())
+    each_row(context, x.rows(), [&](int64_t r) { std::memcpy(y.row(r), x.row(r) + begin, n * sizeof(float)); });
+  return y;
 }
 
 Act take_rows(Context& context, const Act& x, std::span<const int64_t> rows) {

@@ -3,7 +3,7 @@ every token sees every token, GELU in its exact (erf) form; the result is one po
 
 import nn
 import vocab
-from golden import Model, Trace, f32
+from golden import Model, Trace, f32, with_f16_cache
 
 
 class Bert(Model):
@@ -85,6 +85,7 @@ class Bert(Model):
             },
             "pooling": {1: "mean", 2: "cls"}[self.pooling],
             "pooled": pooled,
+            "pooled_f16_cache": with_f16_cache(lambda: self.pool(self.forward(tokens, Trace()))),
             "pooled_unit_length": pooled / pooled.norm(),
         }
 

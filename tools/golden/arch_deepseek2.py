@@ -113,15 +113,16 @@ class DeepSeek2(MixtureWeights, Decoder):
         q_rotated = self.rotate(q[..., self.nope_dim:], layer)
 
         kv = nn.linear(x, w[p + "attn_kv_a_mqa.weight"])  # latent, then the part to rotate
-        latent = self.rms(kv[:, :self.kv_rank], p + "attn_kv_a_norm")
-        k_rotated = self.rotate(kv[:, None, self.kv_rank:], layer)
+        latent = nn.cached(self.rms(kv[:, :self.kv_rank], p + "attn_kv_a_norm"))
+        k_rotated = nn.cached(self.rotate(kv[:, None, self.kv_rank:], layer))
         to_keys, to_values = self.decompression(p)
         k = torch.einsum("hdr,tr->thd", to_keys, latent)
         v = torch.einsum("hdr,tr->thd", to_values, latent)
 
         q = torch.cat([q[..., :self.nope_dim], q_rotated], -1)
         k = torch.cat([k, k_rotated.expand(-1, self.n_heads, -1)], -1)
-        y = nn.attention(q, k, v, self.scale(), nn.causal_mask(n))
+        y = nn.attention(q, k, v, self.scale(), nn.causal_mask(n),
+                         cache=lambda x: x)  # the latent is what is kept
         return nn.linear(y, w[p + "attn_output.weight"])
 
     def route(self, p, x, trace):

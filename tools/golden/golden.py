@@ -11,6 +11,7 @@ import zlib
 import numpy as np
 import torch
 
+import nn
 import vocab
 from gguf_writer import GgufWriter
 
@@ -157,9 +158,11 @@ class Model:
         trace = Trace()
         logits = self.forward(tokens, trace)
         last = length - 1
+        rounded = with_f16_cache(lambda: self.forward(tokens, Trace()))
         return {
             "tokens": tokens,
             "logits": [{"position": p, "values": logits[p]} for p in positions],
+            "logits_f16_cache": [{"position": p, "values": rounded[p]} for p in positions],
             "hidden": {
                 "position": last,
                 "embedding": trace.embedding[last],
@@ -196,6 +199,15 @@ class Model:
             "vocab_size": self.vocab_size,
         }
         write_json(folder / f"{self.file_name}.json", {**head, **self.golden()})
+
+
+def with_f16_cache(forward):
+    """What an engine computes that keeps keys and values (or the latent) as F16."""
+    nn.CACHE_TYPE = torch.float16
+    try:
+        return forward()
+    finally:
+        nn.CACHE_TYPE = None
 
 
 def write_json(path, value):

@@ -112,13 +112,22 @@ def window_mask(n, window):
     return causal_mask(n) & (i[:, None] - i[None, :] < window)
 
 
-def attention(q, k, v, scale, mask, cap=None, sinks=None):
+# What an engine keeps of earlier tokens may be rounded; None keeps everything.
+CACHE_TYPE = None
+
+
+def cached(x):
+    return x if CACHE_TYPE is None else x.to(CACHE_TYPE).to(x.dtype)
+
+
+def attention(q, k, v, scale, mask, cap=None, sinks=None, cache=cached):
     """Dense softmax attention; query head h reads KV head h // (n_heads // n_kv_heads).
 
     sinks [n_heads]: a logit per head that takes part in the softmax and carries no value.
     Returns [n_tokens, n_heads * v_dim].
     """
     group = q.shape[1] // k.shape[1]
+    k, v = cache(k), cache(v)
     k = k.repeat_interleave(group, dim=1)
     v = v.repeat_interleave(group, dim=1)
     scores = torch.einsum("ihd,jhd->hij", q, k) * scale

@@ -32,7 +32,9 @@ constexpr int value_stride(int v_dim) { return (v_dim + 15) / 16 * 16; }
 // The part of one KV head's queries in one split. Arrays are the caller's.
 struct AttendSplit {
   const uint16_t* const* keys;    // [n_blocks] this head's part of each page
-  const uint16_t* const* values;  // [n_blocks]
+  // [n_blocks]; null: a value is the last v_dim elements of its key, and the values of each block
+  // are transposed into value_scratch [value_page_elems(v_dim)] first: the same bits as if stored.
+  const uint16_t* const* values;
   int64_t first_key;              // absolute index of the first key, a multiple of kPageTokens
   int n_blocks;                   // at most kSplitTokens / kPageTokens
   int n_queries;
@@ -46,6 +48,7 @@ struct AttendSplit {
   float* sum;      // [n_queries] out: sum of 2^(s - top); 0 if nothing was visible
   float* out;      // [n_queries][value_stride] out: sum of 2^(s - top) v
   float* lanes;    // [n_queries][16] scratch
+  uint16_t* value_scratch = nullptr;
 };
 
 constexpr float kNoScore = -1e30f;
@@ -54,7 +57,8 @@ struct AttentionKernels {
   void (*split)(const AttendSplit&);
   // Adds split `b` to the running `a`: tops, sums and n output elements.
   void (*merge)(float* top_a, float* sum_a, float* out_a, float top_b, float sum_b, const float* out_b, int n);
-  // One token's key [k_dim] and value [v_dim], f32, into slot `token` of a page.
+  // One token's key [k_dim] and value [v_dim], f32, into slot `token` of a page; what f16 cannot
+  // hold is stored as its largest number.
   void (*store_key)(const float* key, int k_dim, int token, uint16_t* page);
   void (*store_value)(const float* value, int v_dim, int token, uint16_t* page);
 };

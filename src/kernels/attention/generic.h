@@ -21,7 +21,7 @@ inline void score_tile(const uint16_t* keys, int k_dim, const float* q, int q_st
     F32 acc[kColumns][kGroups * kParts];
     for (auto& column : acc)
       for (F32& a : column) a = zero();
-    float_tile<FormatF16, kGroups, kColumns>(keys + g * group_elems, group_elems, k_dim, q, q_step, 1, acc);
+    float_tile<FormatF16, kGroups, kColumns>(keys + g * group_elems, group_elems, 16, k_dim, q, q_step, 1, acc);
     for (int c = 0; c < kColumns; ++c)
       for (int i = 0; i < kGroups * kParts; ++i) store(scores + c * kPageTokens + g * 16 + i * kLanes, acc[c][i]);
   }
@@ -35,7 +35,7 @@ inline void value_groups(const uint16_t* values, int n_keys, const float* scores
   for (int c = 0; c < kColumns; ++c)
     for (int i = 0; i < kGroups * kParts; ++i)
       acc[c][i] = mul(venturi_isa::load(out + c * out_stride + group * 16 + i * kLanes), set1(alpha[c]));
-  float_tile<FormatF16, kGroups, kColumns>(values + group * kPageTokens * 16, kPageTokens * 16, n_keys, scores, 1,
+  float_tile<FormatF16, kGroups, kColumns>(values + group * kPageTokens * 16, kPageTokens * 16, 16, n_keys, scores, 1,
                                            kPageTokens, acc);
   for (int c = 0; c < kColumns; ++c)
     for (int i = 0; i < kGroups * kParts; ++i)
@@ -91,7 +91,7 @@ inline float online_softmax(float* scores, int visible_begin, int visible_end, f
 inline int clamp_to_page(int64_t x) { return x < 0 ? 0 : x > kPageTokens ? kPageTokens : static_cast<int>(x); }
 
 template <int kColumns>
-inline void attend_columns(const AttendSplit& a, int block, int q0) {
+inline void attend_columns(const AttendSplit& a, int block, const uint16_t* values, int q0) {
   const int64_t base = a.first_key + int64_t{block} * kPageTokens;
   int begin[kColumns], end[kColumns], last = 0;
   for (int c = 0; c < kColumns; ++c) {
@@ -107,7 +107,24 @@ inline void attend_columns(const AttendSplit& a, int block, int q0) {
   for (int c = 0; c < kColumns; ++c)
     alpha[c] = online_softmax(scores + c * kPageTokens, begin[c], end[c] > begin[c] ? end[c] : begin[c], a.soft_cap,
                               a.top[q0 + c], a.lanes + (q0 + c) * 16);
-  value_tile<kColumns>(a.values[block], v_stride, last, scores, alpha, a.out + int64_t{q0} * v_stride);
+  value_tile<kColumns>(values, v_stride, last, scores, alpha, a.out + int64_t{q0} * v_stride);
+}
+
+// The last v_dim elements of a page's keys, in the layout of values.
+inline void values_of_keys(const uint16_t* keys, int k_dim, int v_dim, uint16_t* values) {
+  const int first = k_dim - v_dim;
+  for (int e0 = 0; e0 < v_dim; e0 += 16) {
+    const int n = v_dim - e0 < 16 ? v_dim - e0 : 16;
+    uint16_t* out = values + int64_t{e0} * kPageTokens;
+    for (int group = 0; group < kPageTokens / 16; ++group) {
+      const uint16_t* in = keys + (int64_t{group} * k_dim + first + e0) * 16;
+      for (int t = 0; t < 16; ++t) {
+        uint16_t* row = out + (group * 16 + t) * 16;
+        for (int e = 0; e < n; ++e) row[e] = in[e * 16 + t];
+        for (int e = n; e < 16; ++e) row[e] = 0;
+      }
+    }
+  }
 }
 
 void split(const AttendSplit& a) {
@@ -118,17 +135,19 @@ void split(const AttendSplit& a) {
     for (int i = 0; i < v_stride; ++i) a.out[int64_t{q} * v_stride + i] = 0;
   }
   for (int block = 0; block < a.n_blocks; ++block) {
+    const uint16_t* values = a.values ? a.values[block] : a.value_scratch;
+    if (!a.values) values_of_keys(a.keys[block], a.k_dim, a.v_dim, a.value_scratch);
     int q = 0;
     while (q < a.n_queries) {
       const int left = a.n_queries - q;
       if constexpr (kLanes == 16) {
-        if (left >= 12) { attend_columns<12>(a, block, q); q += 12; continue; }
-        if (left >= 8) { attend_columns<8>(a, block, q); q += 8; continue; }
+        if (left >= 12) { attend_columns<12>(a, block, values, q); q += 12; continue; }
+        if (left >= 8) { attend_columns<8>(a, block, values, q); q += 8; continue; }
       }
-      if (left >= 6) { attend_columns<6>(a, block, q); q += 6; continue; }
-      if (left >= 4) { attend_columns<4>(a, block, q); q += 4; continue; }
-      if (left >= 2) { attend_columns<2>(a, block, q); q += 2; continue; }
-      attend_columns<1>(a, block, q);
+      if (left >= 6) { attend_columns<6>(a, block, values, q); q += 6; continue; }
+      if (left >= 4) { attend_columns<4>(a, block, values, q); q += 4; continue; }
+      if (left >= 2) { attend_columns<2>(a, block, values, q); q += 2; continue; }
+      attend_columns<1>(a, block, values, q);
       ++q;
     }
   }
@@ -152,14 +171,17 @@ void merge(float* top_a, float* sum_a, float* out_a, float top_b, float sum_b, c
     store(out_a + i, fma(venturi_isa::load(out_b + i), set1(fb[0]), mul(venturi_isa::load(out_a + i), set1(fa[0]))));
 }
 
+// Saturates: an infinity, times the zero weight of a token that may not see it, would be NaN.
+inline F32 clamp_half(F32 x) { return min(set1(65504.0f), max(set1(-65504.0f), x)); }
+
 inline void to_half(const float* x, int n, uint16_t* out) {
   int i = 0;
-  for (; i + kLanes <= n; i += kLanes) store_f16(out + i, venturi_isa::load(x + i));
+  for (; i + kLanes <= n; i += kLanes) store_f16(out + i, clamp_half(venturi_isa::load(x + i)));
   if (i < n) {
     float tail[kLanes] = {};
     uint16_t halves[kLanes];
     for (int j = i; j < n; ++j) tail[j - i] = x[j];
-    store_f16(halves, venturi_isa::load(tail));
+    store_f16(halves, clamp_half(venturi_isa::load(tail)));
     for (int j = i; j < n; ++j) out[j] = halves[j - i];
   }
 }

@@ -18,33 +18,21 @@ struct FormatBF16 {
   static F32 value(const uint16_t* p) { return load_bf16(p); }
 };
 
-// Register tiles: kTileGroups groups x kPanel columns, chosen so that the sums leave room for the
-// weights and one broadcast: 2 x 12 of 32 registers with 16 lanes, 1 x 6 (12 of 16) with 8,
-// 1 x 6 (24 of 32) with 4.
-constexpr int kPanel = kLanes == 16 ? 12 : 6;
-constexpr int kTileGroups = kLanes == 16 ? 2 : 1;
-// One column alone: enough independent chains to cover the latency of an fma.
-constexpr int kFlatGroups = kLanes == 16 ? 8 : 4;
-
-// How far ahead of each group's stream lines are asked for, in bytes; by measurement, see
-// docs/performance.md. A few columns leave more time a line, and want it asked for earlier.
-template <int kColumns>
-constexpr int kFloatAheadBytes = kColumns == 1 ? 1536 : 4096;
+// How far ahead a stream of weights is asked for, in bytes.
+constexpr int kFloatAheadBytes = 8192;
 
 // acc[c][g, part] = fma(W[group g, k], x[k * x_step + c * x_column], acc), k = 0 … k_end - 1.
-template <typename Format, int kGroups, int kColumns, bool kPrefetch = false>
-inline void float_tile(const typename Format::Value* w, int64_t group_stride, int64_t k_end, const float* x,
-                       int64_t x_step, int64_t x_column, F32 (&acc)[kColumns][kGroups * kParts]) {
-  constexpr int kPerLine = 64 / (kGroupRows * static_cast<int>(sizeof(typename Format::Value)));  // steps of k
+// kPrefetchBytes of each step are asked for ahead. Group g, step k of W begins at w + g * group_stride + k * k_stride, in values.
+template <typename Format, int kGroups, int kColumns, int kPrefetchBytes = 0>
+inline void float_tile(const typename Format::Value* w, int64_t group_stride, int64_t k_stride, int64_t k_end,
+                       const float* x, int64_t x_step, int64_t x_column, F32 (&acc)[kColumns][kGroups * kParts]) {
   for (int64_t k = 0; k < k_end; ++k) {
-    if constexpr (kPrefetch)
-      if (kPerLine <= 1 || k % (kPerLine > 0 ? kPerLine : 1) == 0)
-        for (int g = 0; g < kGroups; ++g)
-          prefetch(reinterpret_cast<const char*>(w + g * group_stride + k * kGroupRows) + kFloatAheadBytes<kColumns>);
+    for (int i = 0; i < kPrefetchBytes; i += 64)
+      prefetch(reinterpret_cast<const char*>(w + k * k_stride) + kFloatAheadBytes + i);
     F32 v[kGroups * kParts];
     for (int g = 0; g < kGroups; ++g)
       for (int part = 0; part < kParts; ++part)
-        v[g * kParts + part] = Format::value(w + g * group_stride + k * kGroupRows + part * kLanes);
+        v[g * kParts + part] = Format::value(w + g * group_stride + k * k_stride + part * kLanes);
     for (int c = 0; c < kColumns; ++c) {
       const F32 xc = set1(x[k * x_step + c * x_column]);
       for (int i = 0; i < kGroups * kParts; ++i) acc[c][i] = fma(v[i], xc, acc[c][i]);

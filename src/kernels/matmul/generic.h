@@ -298,27 +298,51 @@ void run_int(const MatmulArgs& a) {
 
 // ---- float formats: float_tile.h has the register tile -----------------------------------------
 
+// Register tiles: groups x columns, chosen so that the sums leave room for the weights and one
+// broadcast: 4 x 6 (24 of 32 registers) with 16 lanes, 1 x 6 (12 of 16) with 8, 1 x 6 (24 of 32)
+// with 4. One column takes the four interleaved groups at once on every set: enough independent
+// chains to cover the latency of an fma, and whole cache lines.
+constexpr int kPanel = 6;
+constexpr int kRunGroups = 4;
+constexpr int float_tile_groups(int columns) {
+  if (kLanes == 16 || columns == 1) return kRunGroups;
+  return columns == 2 ? 2 : 1;
+}
+
 template <typename Format, int kGroups, int kColumns>
 inline void run_tile(const MatmulArgs& a, int64_t group, const float* x, int64_t x_step, int64_t m0) {
   using Value = typename Format::Value;
-  const int64_t group_values = a.k * kGroupRows;
-  const Value* w = reinterpret_cast<const Value*>(a.weights) + group * group_values;
+  const Value* w = reinterpret_cast<const Value*>(a.weights) + group / kRunGroups * kRunGroups * a.k * kGroupRows +
+                   group % kRunGroups * kGroupRows;
   F32 acc[kColumns][kGroups * kParts];
   for (auto& column : acc)
     for (F32& sum : column) sum = zero();
-  float_tile<Format, kGroups, kColumns, (kColumns <= 4)>(w, group_values, a.k, x, x_step, 1, acc);
+  // The first tile of a run asks for the lines of all its groups.
+  constexpr int kLineBytes = kColumns <= 4 ? kRunGroups * kGroupRows * static_cast<int>(sizeof(Value)) : 0;
+  if (group % kRunGroups == 0) {
+    float_tile<Format, kGroups, kColumns, kLineBytes>(w, kGroupRows, kRunGroups * kGroupRows, a.k, x, x_step, 1, acc);
+  } else {
+    float_tile<Format, kGroups, kColumns>(w, kGroupRows, kRunGroups * kGroupRows, a.k, x, x_step, 1, acc);
+  }
   for (int c = 0; c < kColumns; ++c)
     for (int g = 0; g < kGroups; ++g)
-      store_group(acc[c] + g * kParts, a.y + (m0 + c) * a.y_stride + (group + g) * kGroupRows,
-                  a.n - (group + g) * kGroupRows);
+      if (const int64_t left = a.n - (group + g) * kGroupRows; left > 0)
+        store_group(acc[c] + g * kParts, a.y + (m0 + c) * a.y_stride + (group + g) * kGroupRows, left);
 }
 
 template <typename Format, int kColumns>
 inline void float_columns(const MatmulArgs& a, const float* x, int64_t x_step, int64_t m0) {
-  constexpr int kWide = kColumns <= 2 ? kFlatGroups : kTileGroups;
+  constexpr int kGroups = float_tile_groups(kColumns);
   int64_t group = a.group_begin;
-  for (; group + kWide <= a.group_end; group += kWide) run_tile<Format, kWide, kColumns>(a, group, x, x_step, m0);
-  for (; group < a.group_end; ++group) run_tile<Format, 1, kColumns>(a, group, x, x_step, m0);
+  while (group < a.group_end) {
+    if (group % kGroups == 0 && group + kGroups <= a.group_end) {
+      run_tile<Format, kGroups, kColumns>(a, group, x, x_step, m0);
+      group += kGroups;
+    } else {
+      run_tile<Format, 1, kColumns>(a, group, x, x_step, m0);
+      ++group;
+    }
+  }
 }
 
 template <typename Format>

@@ -32,58 +32,80 @@ BlockPlace place(const PackedLayout& layout, int64_t block) {
 }
 
 // The rows of one block at a time: its destination lines stay in the L1 cache until full.
-template <int kUnit>
 void pack_block(const PackedLayout& layout, const uint8_t* blocks, int64_t row_stride, int n_rows, uint8_t* out) {
-  const int units = layout.units;
-  for (int row = 0; row < n_rows; ++row) {
+  for (int row = 0; row < kGroupRows; ++row) {
+    uint8_t* dst = out + row * 4;
+    if (row >= n_rows) {
+      for (int u = 0; u < layout.units; ++u) std::memset(dst + u * kGroupRows * 4, 0, 4);
+      continue;
+    }
     const uint8_t* src = blocks + row * row_stride + layout.unit_offset;
-    uint8_t* dst = out + row * kUnit;
-    for (int u = 0; u < units; ++u) std::memcpy(dst + u * kGroupRows * kUnit, src + u * kUnit, kUnit);
+    for (int u = 0; u < layout.units; ++u) std::memcpy(dst + u * kGroupRows * 4, src + u * 4, 4);
   }
 }
 
-// Float rows are one run of units: many at a time.
+// Float rows are one run of units: a strip of all rows at a time. `step` bytes from unit to unit.
 template <int kUnit>
-void pack_run(const uint8_t* rows, int64_t row_stride, int n_rows, int64_t n, uint8_t* out) {
+void pack_run(const uint8_t* rows, int64_t row_stride, int n_rows, int64_t n, int64_t step, uint8_t* out) {
   constexpr int64_t kStrip = 128;
   for (int64_t begin = 0; begin < n; begin += kStrip) {
     const int64_t end = begin + kStrip < n ? begin + kStrip : n;
-    for (int row = 0; row < n_rows; ++row)
-      for (int64_t u = begin; u < end; ++u)
-        std::memcpy(out + (u * kGroupRows + row) * kUnit, rows + row * row_stride + u * kUnit, kUnit);
+    for (int row = 0; row < kGroupRows; ++row) {
+      uint8_t* dst = out + row * kUnit;
+      if (row < n_rows) {
+        const uint8_t* src = rows + row * row_stride;
+        for (int64_t u = begin; u < end; ++u) std::memcpy(dst + u * step, src + u * kUnit, kUnit);
+      } else {
+        for (int64_t u = begin; u < end; ++u) std::memset(dst + u * step, 0, kUnit);
+      }
+    }
   }
+}
+
+// Where a group's first unit lies, and the bytes from one unit of it to the next.
+struct GroupPlace {
+  int64_t begin, step;
+};
+GroupPlace place_group(const PackedLayout& layout, int64_t n_in, int64_t group) {
+  const int64_t run = interleaved_groups(layout), line = int64_t{kGroupRows} * layout.unit_bytes;
+  return {group / run * run * group_bytes(layout, n_in) + group % run * line, run * line};
 }
 
 }  // namespace
 
 void pack_group(const PackedLayout& layout, const uint8_t* rows, int64_t row_stride, int n_rows, int64_t n_in,
-                uint8_t* out) {
-  const int64_t n_blocks = n_in / layout.block_elems;
-  if (n_rows < kGroupRows || (layout.half_offset >= 0 && n_blocks % 2))
-    std::memset(out, 0, static_cast<size_t>(group_bytes(layout, n_in)));
+                int64_t group, uint8_t* matrix) {
+  const GroupPlace to = place_group(layout, n_in, group);
+  uint8_t* out = matrix + to.begin;
   if (layout.block_elems == 1) {
-    if (layout.unit_bytes == 4) return pack_run<4>(rows, row_stride, n_rows, n_blocks, out);
-    return pack_run<2>(rows, row_stride, n_rows, n_blocks, out);
+    if (layout.unit_bytes == 4) return pack_run<4>(rows, row_stride, n_rows, n_in, to.step, out);
+    return pack_run<2>(rows, row_stride, n_rows, n_in, to.step, out);
   }
-  for (int64_t block = 0; block < n_blocks; ++block) {
+  for (int64_t block = 0; block < n_in / layout.block_elems; ++block) {
     const BlockPlace at = place(layout, block);
     const uint8_t* src = rows + block * layout.block_bytes;
-    pack_block<4>(layout, src, row_stride, n_rows, out + at.units);
-    if (layout.half_offset >= 0)
-      for (int row = 0; row < n_rows; ++row)
-        std::memcpy(out + at.half + row * 2, src + row * row_stride + layout.half_offset, 2);
+    pack_block(layout, src, row_stride, n_rows, out + at.units);
+    if (layout.half_offset < 0) continue;
+    std::memset(out + at.half, 0, kGroupRows * 2);
+    for (int row = 0; row < n_rows; ++row)
+      std::memcpy(out + at.half + row * 2, src + row * row_stride + layout.half_offset, 2);
   }
 }
 
-void unpack_row(const PackedLayout& layout, const uint8_t* group, int row, int64_t n_in, uint8_t* out) {
-  const int64_t n_blocks = n_in / layout.block_elems;
-  const int unit = layout.unit_bytes;
-  for (int64_t block = 0; block < n_blocks; ++block) {
-    const BlockPlace at = place(layout, block);
+void unpack_row(const PackedLayout& layout, const uint8_t* matrix, int64_t row, int64_t n_in, uint8_t* out) {
+  const GroupPlace from = place_group(layout, n_in, row / kGroupRows);
+  const uint8_t* group = matrix + from.begin;
+  const int64_t lane = row % kGroupRows, unit = layout.unit_bytes;
+  for (int64_t block = 0; block < n_in / layout.block_elems; ++block) {
     uint8_t* dst = out + block * layout.block_bytes;
+    if (layout.block_elems == 1) {
+      std::memcpy(dst, group + block * from.step + lane * unit, unit);
+      continue;
+    }
+    const BlockPlace at = place(layout, block);
     for (int u = 0; u < layout.units; ++u)
-      std::memcpy(dst + layout.unit_offset + u * unit, group + at.units + (u * kGroupRows + row) * unit, unit);
-    if (layout.half_offset >= 0) std::memcpy(dst + layout.half_offset, group + at.half + row * 2, 2);
+      std::memcpy(dst + layout.unit_offset + u * unit, group + at.units + (u * kGroupRows + lane) * unit, unit);
+    if (layout.half_offset >= 0) std::memcpy(dst + layout.half_offset, group + at.half + lane * 2, 2);
   }
 }
 

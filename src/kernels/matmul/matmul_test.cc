@@ -91,11 +91,11 @@ const IntFormat kIntFormats[] = {{&kLayoutQ8_0, 32, false, mean_q8_0, {0, -1}},
                                  {&kLayoutQ6_K, 16, false, mean_q6_k, {208, -1}}};
 
 void pack(Weights& w) {
-  w.packed.assign(round_up(w.n, kGroupRows) * w.row_bytes(), 0xee);
+  w.packed.assign(packed_bytes(*w.layout, w.k, w.n), 0xee);
   for (int64_t row = 0; row < w.n; row += kGroupRows)
     pack_group(*w.layout, w.rows.data() + row * w.row_bytes(), w.row_bytes(),
-               static_cast<int>(std::min<int64_t>(kGroupRows, w.n - row)), w.k,
-               w.packed.data() + row * w.row_bytes());
+               static_cast<int>(std::min<int64_t>(kGroupRows, w.n - row)), w.k, row / kGroupRows,
+               w.packed.data());
 }
 
 Weights int_weights(const IntFormat& format, int64_t n, int64_t k) {
@@ -351,26 +351,27 @@ TEST(Matmul, AnotherOrderIsSeen) {
 
 TEST(Layout, UnpackIsTheInverseOfPack) {
   for (const PackedLayout* layout : all_layouts())
-    for (const int n_rows : {1, 7, 15, 16})
+    for (const int n_rows : {1, 7, 15, 16, 17, 70})
       for (const int blocks : {1, 2, 5, 300}) {
         const int64_t k = int64_t{blocks} * layout->block_elems,
                       row_bytes = int64_t{blocks} * layout->block_bytes;
-        const int64_t stride = row_bytes + 3;
-        std::vector<uint8_t> rows(n_rows * stride), group(16 * row_bytes + 8, 0xab),
-            back(row_bytes);
+        const int64_t stride = row_bytes + 3, bytes = packed_bytes(*layout, k, n_rows);
+        const int padded = (n_rows + 15) / 16 * 16;
+        std::vector<uint8_t> rows(n_rows * stride), packed(bytes + 8, 0xab), back(row_bytes);
         for (size_t i = 0; i < rows.size(); ++i)
           rows[i] = static_cast<uint8_t>(random_bits(3, blocks, i));
-        pack_group(*layout, rows.data(), stride, n_rows, k, group.data());
-        for (int r = 0; r < 16; ++r) {
-          unpack_row(*layout, group.data(), r, k, back.data());
+        for (int r = 0; r < n_rows; r += 16)
+          pack_group(*layout, rows.data() + r * stride, stride, std::min(16, n_rows - r), k, r / 16,
+                     packed.data());
+        for (int r = 0; r < padded; ++r) {
+          unpack_row(*layout, packed.data(), r, k, back.data());
           const std::vector<uint8_t> expected =
               r < n_rows ? std::vector<uint8_t>(rows.begin() + r * stride,
                                                 rows.begin() + r * stride + row_bytes)
                          : std::vector<uint8_t>(row_bytes, 0);
           ASSERT_EQ(back, expected) << layout->name << " row " << r << " of " << n_rows;
         }
-        for (size_t i = 16 * row_bytes; i < group.size(); ++i)
-          ASSERT_EQ(group[i], 0xab) << layout->name;
+        for (size_t i = bytes; i < packed.size(); ++i) ASSERT_EQ(packed[i], 0xab) << layout->name;
       }
 }
 

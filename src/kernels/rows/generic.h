@@ -198,7 +198,27 @@ void softmax_two_pass(float* x, int64_t n) {
   });
 }
 
+float scan_step(float* state, float decay, float x, const float* b, const float* c, int64_t n) {
+  map_rows(state, b, n, state, [&](F32 s, F32 v) { return fma(s, set1(decay), mul(v, set1(x))); });
+  F32 sums[kRowParts];
+  for (F32& s : sums) s = zero();
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    for (int p = 0; p < kRowParts; ++p)
+      sums[p] = fma(venturi_isa::load(state + i + p * kLanes), venturi_isa::load(c + i + p * kLanes), sums[p]);
+  if (i < n) {
+    float ts[16] = {}, tc[16] = {};
+    for (int64_t j = i; j < n; ++j) {
+      ts[j - i] = state[j];
+      tc[j - i] = c[j];
+    }
+    for (int p = 0; p < kRowParts; ++p)
+      sums[p] = fma(venturi_isa::load(ts + p * kLanes), venturi_isa::load(tc + p * kLanes), sums[p]);
+  }
+  return fold16(sums, plus);
+}
+
 constexpr RowKernels make_rows() {
   return {rms_norm, layer_norm, add_rows, scale_row, add_scaled, silu_mul, gelu_mul, soft_cap, rotate_halves,
-          softmax, softmax_two_pass};
+          softmax, softmax_two_pass, scan_step};
 }

@@ -33,6 +33,8 @@ struct RowKernels {
   // The same in two passes over x, mantissa and exponent of each exponential kept apart so that no
   // maximum is needed first: Dukhan and Ablavatski, "The Two-Pass Softmax Algorithm", 2020.
   void (*softmax_two_pass)(float* x, int64_t n);
+  // One step of a linear recurrence: state = decay * state + x * b, elementwise; returns state . c.
+  float (*scan_step)(float* state, float decay, float x, const float* b, const float* c, int64_t n);
 };
 
 const RowKernels& row_kernels(Isa isa);

@@ -1,0 +1,306 @@
+// GGUF back to a Hugging Face directory.
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "formats/convert.h"
+#include "formats/convert_stream.h"
+#include "formats/hf_architecture.h"
+#include "formats/hf_vocabulary.h"
+#include "formats/safetensors.h"
+
+namespace venturi {
+
+namespace {
+
+using nlohmann::json;
+
+struct Family {
+  std::string_view gguf, class_name, model_type;
+};
+constexpr Family kFamilies[] = {{"llama", "LlamaForCausalLM", "llama"},
+                                {"qwen2", "Qwen2ForCausalLM", "qwen2"},
+                                {"qwen3", "Qwen3ForCausalLM", "qwen3"}};
+constexpr Family kMixtral = {"llama", "MixtralForCausalLM", "mixtral"};
+constexpr Family kMistral = {"llama", "MistralForCausalLM", "mistral"};
+
+Result<Family> family_of(const Metadata& metadata) {
+  const std::string arch = TRY(metadata.get_string("general.architecture"));
+  if (arch == "llama" && TRY(metadata.uint_or("llama.expert_count", 0)) > 0) return kMixtral;
+  if (arch == "llama" && metadata.contains("llama.attention.sliding_window")) return kMistral;
+  for (const Family& family : kFamilies)
+    if (family.gguf == arch) return family;
+  return error(Code::kUnsupported,
+               "the architecture '{}' cannot be written for Hugging Face; llama, qwen2 "
+               "and qwen3 can",
+               arch);
+}
+
+// --- config.json
+// -------------------------------------------------------------------------------------
+
+struct FieldName {
+  const char *hf, *gguf;
+};
+constexpr FieldName kUints[] = {{"hidden_size", "embedding_length"},
+                                {"intermediate_size", "feed_forward_length"},
+                                {"num_hidden_layers", "block_count"},
+                                {"num_attention_heads", "attention.head_count"},
+                                {"num_key_value_heads", "attention.head_count_kv"},
+                                {"head_dim", "attention.key_length"},
+                                {"max_position_embeddings", "context_length"},
+                                {"sliding_window", "attention.sliding_window"},
+                                {"num_local_experts", "expert_count"},
+                                {"num_experts_per_tok", "expert_used_count"}};
+constexpr FieldName kFloats[] = {{"rms_norm_eps", "attention.layer_norm_rms_epsilon"},
+                                 {"rope_theta", "rope.freq_base"}};
+
+// The shortest decimal that is the same f32: 1e-05, not 9.99999974e-06.
+double shortest(double value) { return std::stod(fmt::format("{}", static_cast<float>(value))); }
+
+// rope_freqs.weight is Llama 3's scaling with its parameters left out. They are the same in all
+// models that were published with it, but for the factor; what they give is compared with the
+// tensor.
+Result<json> llama3_scaling(const ModelFile& model, const TensorInfo& tensor, const json& config) {
+  std::vector<float> factors(static_cast<size_t>(tensor.n_values()));
+  TRY(model.read_rows_f32(tensor, 0, factors));
+  float largest = 1;
+  for (const float factor : factors) largest = std::max(largest, factor);
+  const json scaling = {{"rope_type", "llama3"},
+                        {"factor", largest},
+                        {"low_freq_factor", 1.0},
+                        {"high_freq_factor", 4.0},
+                        {"original_max_position_embeddings", 8192}};
+  json with = config;
+  with["rope_scaling"] = scaling;
+  const auto expected = TRY(llama3_rope_factors(HfConfig(std::move(with), model.path)));
+  bool same = expected.size() == factors.size();
+  for (size_t i = 0; same && i < factors.size(); ++i)
+    same = std::abs(expected[i] - factors[i]) <= 1e-4f * factors[i];
+  if (!same)
+    return error(Code::kUnsupported,
+                 "{}: rope_freqs.weight is not Llama 3's scaling with its usual "
+                 "parameters, and config.json has no other way to say it",
+                 model.path);
+  return scaling;
+}
+
+Result<json> rope_scaling(const ModelFile& model, const json& config) {
+  if (const TensorInfo* tensor = model.find("rope_freqs.weight"))
+    return llama3_scaling(model, *tensor, config);
+  const auto key = [&](std::string_view name) { return arch_key(model.metadata, name); };
+  const std::string type = TRY(model.metadata.string_or(key("rope.scaling.type"), "none"));
+  if (type == "none") return json(nullptr);
+  json scaling = {
+      {"rope_type", type},
+      {"type", type},
+      {"factor", shortest(TRY(model.metadata.float_or(key("rope.scaling.factor"), 1)))}};
+  const std::string original = key("rope.scaling.original_context_length");
+  if (model.metadata.contains(original))
+    scaling["original_max_position_embeddings"] = TRY(model.metadata.get_uint(original));
+  return scaling;
+}
+
+Result<json> config_json(const ModelFile& model, const Family& family, std::string_view dtype) {
+  json config = {{"architectures", json::array({family.class_name})},
+                 {"model_type", family.model_type},
+                 {"hidden_act", "silu"},
+                 {"tie_word_embeddings", model.find("output.weight") == nullptr},
+                 {"attention_bias", model.find("blk.0.attn_q.bias") != nullptr},
+                 {"torch_dtype", dtype == "F32"   ? "float32"
+                                 : dtype == "F16" ? "float16"
+                                                  : "bfloat16"}};
+  const Metadata& metadata = model.metadata;
+  for (const FieldName& field : kUints)
+    if (const std::string key = arch_key(metadata, field.gguf); metadata.contains(key))
+      config[field.hf] = TRY(metadata.get_uint(key));
+  for (const FieldName& field : kFloats)
+    if (const std::string key = arch_key(metadata, field.gguf); metadata.contains(key))
+      config[field.hf] = shortest(TRY(metadata.get_float(key)));
+  if (const TensorInfo* embedding = model.find("token_embd.weight"))
+    config["vocab_size"] = embedding->n_rows();
+  for (const char* name : {"bos", "eos", "padding"}) {
+    const std::string key = fmt::format("tokenizer.ggml.{}_token_id", name);
+    if (metadata.contains(key))
+      config[std::string_view(name) == "padding" ? "pad_token_id"
+                                                 : fmt::format("{}_token_id", name)] =
+          TRY(metadata.get_uint(key));
+  }
+  json scaling = TRY(rope_scaling(model, config));
+  if (!scaling.is_null()) config["rope_scaling"] = std::move(scaling);
+  return config;
+}
+
+Result<json> generation_json(const Metadata& metadata, const json& config) {
+  json generation = json::object();
+  for (const char* name : {"bos_token_id", "eos_token_id", "pad_token_id"})
+    if (config.contains(name)) generation[name] = config[name];
+  const std::pair<const char*, const char*> numbers[] = {
+      {"temperature", "temp"}, {"top_p", "top_p"}, {"min_p", "min_p"}};
+  for (const auto& [field, key] : numbers)
+    if (const std::string name = fmt::format("general.sampling.{}", key); metadata.contains(name))
+      generation[field] = shortest(TRY(metadata.get_float(name)));
+  if (metadata.contains("general.sampling.top_k"))
+    generation["top_k"] = TRY(metadata.get_uint("general.sampling.top_k"));
+  return generation;
+}
+
+// --- tensors
+// -----------------------------------------------------------------------------------------
+
+struct Output {
+  const TensorInfo* tensor;
+  HfTransform transform;
+  const Codec* codec;
+  int64_t first_row, n_rows;
+};
+
+// Where row `i` of a rotated tensor in halves stands in pairs.
+int64_t paired_position(int64_t i, int64_t n, uint64_t heads) {
+  const int64_t head_dim = n / static_cast<int64_t>(heads), half = head_dim / 2;
+  const int64_t within = i % head_dim;
+  return i - within + within % half * 2 + within / half;
+}
+
+class HfConversion {
+ public:
+  HfConversion(const ModelFile& model, const ConvertOptions& options, ThreadPool& pool)
+      : model_(model), options_(options), pool_(pool) {}
+
+  Result<ConvertReport> run(const std::string& folder) {
+    const Codec* codec = options_.type == "F32" || options_.type == "F16" || options_.type == "BF16"
+                             ? find_codec(options_.type)
+                             : nullptr;
+    if (!codec)
+      return error(Code::kInvalidArgument, "safetensors are written as F32, F16 or BF16, not '{}'",
+                   options_.type);
+    const Family family = TRY(family_of(model_.metadata));
+    const json config = TRY(config_json(model_, family, options_.type));
+    TRY(plan(*find_hf_architecture(family.class_name), codec));
+    std::error_code failed;
+    std::filesystem::create_directories(folder, failed);
+    if (failed) return error(Code::kIo, "cannot make the folder {}: {}", folder, failed.message());
+    report_.paths = TRY(write_hf_vocabulary(model_.metadata, folder));
+    TRY(write_json(folder + "/generation_config.json",
+                   TRY(generation_json(model_.metadata, config))));
+    TRY(write_safetensors(
+        folder + "/model.safetensors", names_, {{"format", "pt"}},
+        [this](size_t index, const ByteSink& sink) { return give(index, sink); }));
+    report_.paths.push_back(folder + "/model.safetensors");
+    // Last: a folder with a config is one that can be opened.
+    TRY(write_json(folder + "/config.json", config));
+    if (overflows_ > 0)
+      report_.warnings.push_back(
+          fmt::format("{} values are too large for F16 and became infinite; use BF16", overflows_));
+    return std::move(report_);
+  }
+
+ private:
+  Status write_json(const std::string& path, const json& value) {
+    AtomicFile file = TRY(AtomicFile::create(path));
+    TRY(file.append(value.dump(1, ' ', false, json::error_handler_t::replace) + "\n"));
+    report_.paths.push_back(path);
+    return file.commit();
+  }
+
+  Status plan(const HfArchitecture& architecture, const Codec* codec) {
+    for (const TensorInfo& tensor : model_.tensors) {
+      if (tensor.name == "rope_freqs.weight") continue;  // config.json says it
+      const bool experts = tensor.dims.size() == 3;
+      const int64_t n_parts = experts ? tensor.dims[2] : 1;
+      for (int64_t part = 0; part < n_parts; ++part) {
+        const HfRule* rule = nullptr;
+        const std::string name =
+            hf_name_of(architecture, tensor.name, static_cast<int>(part), &rule);
+        if (name.empty())
+          return error(Code::kUnsupported, "{}: tensor '{}' has no name in Hugging Face's {}",
+                       model_.path, tensor.name, architecture.classes[0]);
+        const Codec* own = tensor.dims.size() == 1 ? find_codec("F32") : codec;
+        const int64_t n_rows = tensor.n_rows() / n_parts;
+        std::vector<int64_t> shape(tensor.dims.rbegin() + (experts ? 1 : 0), tensor.dims.rend());
+        names_.push_back(
+            {.name = name, .dtype = std::string(own->name), .shape = std::move(shape)});
+        outputs_.push_back({&tensor, rule->transform, own, part * n_rows, n_rows});
+        const uint64_t bytes = own->bytes(static_cast<uint64_t>(n_rows * tensor.n_in()));
+        TypeTotal& total = report_.by_type[std::string(own->name)];
+        ++total.tensors;
+        total.bytes += bytes;
+        report_.bytes += bytes;
+      }
+    }
+    return {};
+  }
+
+  // Heads whose rows have to go back from pairs to halves; 0 if none.
+  Result<uint64_t> rotated_heads(const Output& output) {
+    if (output.transform != HfTransform::kRopeQuery && output.transform != HfTransform::kRopeKey)
+      return uint64_t{0};
+    const Metadata& metadata = model_.metadata;
+    const uint64_t n_heads = TRY(metadata.get_uint(arch_key(metadata, "attention.head_count")));
+    const uint64_t heads =
+        output.transform == HfTransform::kRopeQuery
+            ? n_heads
+            : TRY(metadata.uint_or(arch_key(metadata, "attention.head_count_kv"), n_heads));
+    const TensorInfo& tensor = *output.tensor;
+    const auto rows =
+        static_cast<uint64_t>(tensor.dims.size() == 1 ? tensor.dims[0] : tensor.n_rows());
+    if (heads == 0 || rows % heads != 0 || rows / heads % 2 != 0)
+      return error(Code::kCorrupt, "tensor '{}': {} heads do not divide its {} rows into pairs",
+                   tensor.name, heads, rows);
+    return heads;
+  }
+
+  Status give(size_t index, const ByteSink& sink) {
+    const Output& output = outputs_[index];
+    const TensorInfo& tensor = *output.tensor;
+    const ByteSink counted = [&](std::span<const uint8_t> piece) -> Status {
+      TRY(sink(piece));
+      done_ += piece.size();
+      if (options_.progress &&
+          !options_.progress({index, outputs_.size(), done_, report_.bytes, tensor.name}))
+        return error(Code::kCancelled, "stopped at tensor '{}'", tensor.name);
+      return {};
+    };
+    const uint64_t heads = TRY(rotated_heads(output));
+    if (heads != 0 && tensor.dims.size() == 1) return give_bias(output, heads, counted);
+    std::function<int64_t(int64_t)> row_of;
+    if (heads != 0)
+      row_of = [&](int64_t row) { return paired_position(row, tensor.n_rows(), heads); };
+    return encode_rows({.model = model_,
+                        .tensor = tensor,
+                        .codec = *output.codec,
+                        .importance = nullptr,
+                        .row_of = std::move(row_of),
+                        .first_row = output.first_row,
+                        .n_rows = output.n_rows},
+                       pool_, counted, overflows_);
+  }
+
+  Status give_bias(const Output& output, uint64_t heads, const ByteSink& sink) {
+    const int64_t n = output.tensor->n_in();
+    std::vector<float> pairs(static_cast<size_t>(n)), halves(pairs.size());
+    TRY(model_.read_row_f32(*output.tensor, 0, pairs));
+    for (int64_t i = 0; i < n; ++i)
+      halves[static_cast<size_t>(i)] = pairs[static_cast<size_t>(paired_position(i, n, heads))];
+    std::vector<uint8_t> bytes(output.codec->bytes(halves.size()));
+    output.codec->encode(halves.data(), nullptr, bytes.data(), n);
+    return sink(bytes);
+  }
+
+  const ModelFile& model_;
+  const ConvertOptions& options_;
+  ThreadPool& pool_;
+  std::vector<Output> outputs_;
+  std::vector<SafeTensor> names_;
+  ConvertReport report_;
+  uint64_t done_ = 0, overflows_ = 0;
+};
+
+}  // namespace
+
+Result<ConvertReport> convert_to_hf(const ModelFile& model, const std::string& folder,
+                                    const ConvertOptions& options, ThreadPool& pool) {
+  return HfConversion(model, options, pool).run(folder);
+}
+
+}  // namespace venturi

@@ -1,0 +1,169 @@
+#include "ops/moe.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/rows/rows.h"
+#include "ops/linear.h"
+
+namespace venturi {
+
+namespace {
+
+// The k best of n scores, best first; scores of what must not be chosen are -infinity. Whatever the
+// scores (even NaN), k different indices come out.
+void choose(const float* scores, int64_t n, int64_t k, std::vector<char>& taken, int32_t* out) {
+  taken.assign(static_cast<size_t>(n), 0);
+  for (int64_t i = 0; i < k; ++i) {
+    int64_t best = -1;
+    for (int64_t e = 0; e < n; ++e)
+      if (!taken[e] && (best < 0 || scores[e] > scores[best])) best = e;
+    taken[best] = 1;
+    out[i] = static_cast<int32_t>(best);
+  }
+}
+
+struct RouterScratch {
+  std::vector<float> scores, groups;
+  std::vector<char> taken;
+  std::vector<int32_t> kept;
+};
+
+// Closes the experts of groups that were not kept.
+void limit_groups(const RouterParams& p, RouterScratch& s) {
+  const int64_t size = p.n_experts / p.n_groups;
+  s.groups.resize(static_cast<size_t>(p.n_groups));
+  for (int64_t g = 0; g < p.n_groups; ++g) {
+    float first = -std::numeric_limits<float>::infinity(), second = first;
+    for (int64_t e = g * size; e < (g + 1) * size; ++e) {
+      const float score = s.scores[e];
+      if (score > first) {
+        second = first;
+        first = score;
+      } else if (score > second) {
+        second = score;
+      }
+    }
+    s.groups[g] = p.selection_bias && size > 1 ? first + second : first;
+  }
+  s.kept.resize(static_cast<size_t>(p.n_groups_used));
+  choose(s.groups.data(), p.n_groups, p.n_groups_used, s.taken, s.kept.data());
+  for (int64_t g = 0; g < p.n_groups; ++g)
+    if (!s.taken[g])
+      std::fill_n(s.scores.begin() + g * size, size, -std::numeric_limits<float>::infinity());
+}
+
+void route_row(const RouterParams& p, float* logits, RouterScratch& s, int32_t* expert, float* weight) {
+  if (p.gate == RouterParams::Gate::kSoftmax) row_kernels().softmax(logits, p.n_experts);
+  if (p.gate == RouterParams::Gate::kSigmoid)
+    for (int64_t e = 0; e < p.n_experts; ++e) logits[e] = 1.0f / (1.0f + std::exp(-logits[e]));
+  s.scores.assign(logits, logits + p.n_experts);
+  if (p.selection_bias)
+    for (int64_t e = 0; e < p.n_experts; ++e) s.scores[e] += p.selection_bias->data()[e];
+  if (p.n_groups > 1) limit_groups(p, s);
+  choose(s.scores.data(), p.n_experts, p.top_k, s.taken, expert);
+  for (int64_t i = 0; i < p.top_k; ++i) weight[i] = logits[expert[i]];
+  if (p.gate == RouterParams::Gate::kSoftmaxChosen) row_kernels().softmax(weight, p.top_k);
+  float factor = p.scale;
+  if (p.normalise) {
+    float sum = 0;
+    for (int64_t i = 0; i < p.top_k; ++i) sum += weight[i];
+    factor /= std::max(sum, 1e-20f);
+  }
+  for (int64_t i = 0; i < p.top_k; ++i) weight[i] *= factor;
+}
+
+// Choices, as indices into Routes::expert, in order of expert: those of expert e are
+// [begin[e], begin[e + 1]).
+struct ByExpert {
+  std::vector<int64_t> begin, choices;
+};
+
+ByExpert sort_by_expert(const Routes& routes, int64_t n_experts) {
+  ByExpert sorted;
+  sorted.begin.assign(static_cast<size_t>(n_experts) + 1, 0);
+  for (const int32_t e : routes.expert) ++sorted.begin[e + 1];
+  for (int64_t e = 0; e < n_experts; ++e) sorted.begin[e + 1] += sorted.begin[e];
+  sorted.choices.resize(routes.expert.size());
+  std::vector<int64_t> next(sorted.begin.begin(), sorted.begin.end() - 1);
+  for (size_t i = 0; i < routes.expert.size(); ++i)
+    sorted.choices[next[routes.expert[i]]++] = static_cast<int64_t>(i);
+  return sorted;
+}
+
+Act run_expert(Context& context, const ExpertWeights& w, int64_t expert, const Act& x,
+               std::span<const int64_t> rows) {
+  Act gathered = take_rows(context, x, rows);
+  const Weight* both[] = {w.gate, w.up};
+  auto hidden = linear_planes(context, both, expert, gathered);
+  gathered.reset();
+  gated_in_place(context, w.activation, hidden[0], &hidden[1]);
+  hidden[1].reset();
+  return linear_plane(context, *w.down, expert, hidden[0]);
+}
+
+// What an expert needs that every row chose: a step may route so, and the plan must hold it.
+uint64_t largest_expert(const Context& context, const ExpertWeights& w, int64_t rows) {
+  const auto shape = Context::shape(context.threads());
+  const Act x = shape->allocate(rows, w.gate->n_in);
+  const std::vector<int64_t> all(static_cast<size_t>(rows));
+  (void)run_expert(*shape, w, 0, x, all);
+  return shape->arena_peak();
+}
+
+}  // namespace
+
+Routes route(Context& context, const RouterParams& p, Act& logits) {
+  const int64_t rows = logits.rows();
+  Routes routes;
+  routes.top_k = p.top_k;
+  routes.expert.resize(static_cast<size_t>(rows * p.top_k));
+  routes.weight.resize(static_cast<size_t>(rows * p.top_k));
+  const Context::Scope scope(context, {.op = "route"});
+  if (!scope.computes()) {
+    for (size_t i = 0; i < routes.expert.size(); ++i)
+      routes.expert[i] = static_cast<int32_t>(static_cast<int64_t>(i) % p.n_experts);
+    return routes;
+  }
+  context.pool().parallel_for(rows, 16, [&](int64_t begin, int64_t end, int) {
+    RouterScratch scratch;
+    for (int64_t r = begin; r < end; ++r)
+      route_row(p, logits.row(r), scratch, &routes.expert[r * p.top_k], &routes.weight[r * p.top_k]);
+  });
+  return routes;
+}
+
+Act mixture(Context& context, const Act& x, const Routes& routes, const ExpertWeights& w) {
+  const int64_t rows = x.rows(), k = routes.top_k, d = w.down->n_out;
+  Act y = context.allocate(rows, d);
+  Act parts = context.allocate(rows * k, d);  // [rows, top_k, d_model]
+  if (!context.computes()) (void)context.scratch_bytes(static_cast<int64_t>(largest_expert(context, w, rows)));
+  const ByExpert sorted = sort_by_expert(routes, w.gate->n_planes);
+  std::vector<int64_t> chosen_by;
+  for (int64_t e = 0; e < w.gate->n_planes; ++e) {
+    const int64_t begin = sorted.begin[e], n = sorted.begin[e + 1] - begin;
+    if (n == 0) continue;
+    chosen_by.clear();
+    for (int64_t i = begin; i < begin + n; ++i) chosen_by.push_back(sorted.choices[i] / k);
+    const Act out = run_expert(context, w, e, x, chosen_by);
+    const Context::Scope scope(context, {.op = "mix"});
+    if (!scope.computes()) continue;
+    context.pool().parallel_for(n, 8, [&](int64_t from, int64_t to, int) {
+      for (int64_t i = from; i < to; ++i)
+        std::copy_n(out.row(i), d, parts.row(sorted.choices[begin + i]));
+    });
+  }
+  const Context::Scope scope(context, {.op = "mix"});
+  if (!scope.computes()) return y;
+  context.pool().parallel_for(rows, 4, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      std::fill_n(y.row(r), d, 0.0f);
+      for (int64_t i = 0; i < k; ++i)
+        row_kernels().add_scaled(parts.row(r * k + i), routes.weight[r * k + i], d, y.row(r));
+    }
+  });
+  return y;
+}
+
+}  // namespace venturi
