@@ -4,13 +4,15 @@
 export PROMPT ?= It was the best of times, and the old gentleman
 TOKENS ?= 96
 export MODEL ?=
+# The embedded model has a budget to show itself against; a model of yours gets one if you give it.
+export MEMORY ?= $(if $(MODEL),,64M)
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
 
 VENTURI = build/release/venturi
 
-# MODEL, if given; the shell expands it, so any file name will do.
-MODEL_FLAG = $${MODEL:+-m "$$MODEL"}
+# MODEL and MEMORY, if given; the shell expands them, so any file name will do.
+MODEL_FLAGS = $${MODEL:+-m "$$MODEL"} $${MEMORY:+--memory "$$MEMORY"}
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -18,10 +20,10 @@ MODEL_FLAG = $${MODEL:+-m "$$MODEL"}
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
-	@echo "Variables: PROMPT, TOKENS, MODEL (run, bench), FUZZ_SECONDS (fuzz, soak), JOBS."
+	@echo "Variables: PROMPT, TOKENS, MEMORY (run), MODEL (run, bench), FUZZ_SECONDS (fuzz, soak), JOBS."
 
 run: deps build  ## install what is missing, build, generate text with the embedded model
-	$(VENTURI) run $(MODEL_FLAG) -p "$$PROMPT" -n $(TOKENS)
+	$(VENTURI) run $(MODEL_FLAGS) -p "$$PROMPT" -n $(TOKENS)
 
 test: deps build  ## install what is missing, build, run all tests
 	ctest --test-dir build/release -j2 --output-on-failure --no-tests=error
@@ -32,7 +34,7 @@ build:  ## only build
 
 bench: build  ## measure this machine, then prefill and decode of MODEL, each beside its bound
 	$(VENTURI) probe
-	$(VENTURI) bench $(MODEL_FLAG)
+	$(VENTURI) bench $${MODEL:+-m "$$MODEL"}
 
 fuzz:  ## build the fuzzers with clang and run each for FUZZ_SECONDS
 	scripts/install-deps.sh --soak

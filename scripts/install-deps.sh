@@ -15,7 +15,7 @@ ninja-build       runs the build
 pkg-config        finds PCRE2, utf8proc and libedit
 ccache            makes rebuilding quick; the build works without it
 libfmt-dev        formatting of text and errors
-libspdlog-dev     logging
+libspdlog-dev     warnings and log lines on standard error
 nlohmann-json3-dev  JSON: model configurations, --json output
 libcli11-dev      the command line
 libpcre2-dev      patterns that cut text into words before tokenizing

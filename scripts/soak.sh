@@ -20,9 +20,8 @@ run() {  # run NAME command...: remembers a failure, goes on
   "$@" || failed+=("$name")
 }
 
-build() {
-  cmake --preset "$1"
-  cmake --build --preset "$1" -j "$jobs"
+build() {  # build PRESET [target...]
+  cmake --preset "$1" && cmake --build --preset "$1" -j "$jobs" ${2:+--target "${@:2}"}
 }
 
 # New inputs that reach new code go to a work folder under build/; the seeds in the tree are read
@@ -38,9 +37,12 @@ fuzz_one() {
 }
 
 if wanted fuzz; then
-  if build fuzz; then
-    for source in fuzz/*_fuzz.cc; do
-      name=$(basename "$source" .cc)
+  fuzzers=()
+  for source in fuzz/*_fuzz.cc; do
+    fuzzers+=("$(basename "$source" .cc)")
+  done
+  if build fuzz "${fuzzers[@]}"; then
+    for name in "${fuzzers[@]}"; do
       run "fuzz $name, $fuzz_seconds s" fuzz_one "$name"
     done
   else

@@ -50,6 +50,20 @@ class Run(ProgramTest):
         text = self.succeeds("run", "-p", GOLDEN["prompt"], "-n", 16, "--temp", 0).out
         self.assertIn("first time the evening was the first time", text)
 
+    def test_a_seed_decides_the_text(self):
+        def draw(seed):
+            return self.succeeds("run", "-p", GOLDEN["prompt"], "-n", 24, "--temp", 1, "--seed", seed, "--ids").out
+
+        self.assertEqual(draw(1), draw(1))
+        self.assertNotEqual(draw(1), draw(2))
+
+    def test_the_report_has_speed_bound_and_memory(self):
+        flags = ["run", "-p", GOLDEN["prompt"], "-n", 8, "--temp", 0]
+        report = self.succeeds(*flags, "--memory", "1G").err
+        for pattern in (r"\d tok/s", r"bound", r"held .*budget 1\.00 GB"):
+            self.assertRegex(report, pattern)
+        self.assertEqual(self.succeeds(*flags, "-q").err, "")
+
 
 class Failures(ProgramTest):
     def test_wrong_command_lines_exit_with_2(self):
