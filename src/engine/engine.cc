@@ -128,9 +128,12 @@ Result<const Act*> Engine::step(const Step& step) {
     if (id < 0 || id >= info().vocab_size)
       return error(Code::kInvalidArgument, "token id {} is outside the vocabulary of {}", id, info().vocab_size);
   for (const Span& span : step.spans) {
-    if (info().whole_spans ? span.position != 0 : has_recurrent_ && span.position != span.state->length())
+    if (info().whole_spans && span.position != 0)
+      return error(Code::kInvalidArgument, "this model takes a sequence in one span; one at position {} was given",
+                   span.position);
+    if (has_recurrent_ && span.position != span.state->length())
       return error(Code::kInvalidArgument, "a span at position {} does not continue its sequence of {} tokens",
-                   span.position, info().whole_spans ? 0 : span.state->length());
+                   span.position, span.state->length());
     if (auto status = span.state->reserve(span.position + span.n_rows); !status) return std::move(status).error();
   }
   output_.reset();

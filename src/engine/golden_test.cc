@@ -1,5 +1,5 @@
-// Every golden model (tools/golden/README.md) through the façade: right logits, right continuations,
-// and the same bits however a step is cut, threaded, laid out or shared.
+// Every golden model (tools/golden/README.md) through the façade: right logits, right
+// continuations, and the same bits however a step is cut, threaded, laid out or shared.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -67,7 +67,8 @@ std::vector<Row> run_rows(Engine& engine, const std::vector<TokenId>& tokens, in
     step.output_rows = every_row(n);
     const auto out = engine.step(step);
     EXPECT_TRUE(out) << (out ? "" : out.error().message);
-    for (int64_t r = 0; r < (*out)->rows(); ++r) rows.emplace_back((*out)->row(r), (*out)->row(r) + (*out)->cols());
+    for (int64_t r = 0; r < (*out)->rows(); ++r)
+      rows.emplace_back((*out)->row(r), (*out)->row(r) + (*out)->cols());
     at += n;
   }
   return rows;
@@ -75,7 +76,8 @@ std::vector<Row> run_rows(Engine& engine, const std::vector<TokenId>& tokens, in
 
 std::vector<std::vector<TokenId>> prompts_of(const Json& golden) {
   std::vector<std::vector<TokenId>> prompts;
-  for (const Json& prompt : golden["prompts"]) prompts.push_back(prompt["tokens"].get<std::vector<TokenId>>());
+  for (const Json& prompt : golden["prompts"])
+    prompts.push_back(prompt["tokens"].get<std::vector<TokenId>>());
   return prompts;
 }
 
@@ -99,10 +101,11 @@ class Golden : public testing::TestWithParam<std::string> {
   Json golden_;
 };
 
-// The goldens are float64. Keys and values are held as F16, so logits are compared with goldens whose
-// keys and values were rounded so too. What remains is f32 arithmetic (2e-5) and, here and there, an
-// F16 rounding that falls the other way because its input differs in the last bits: 2^-11 of one
-// element. Rounding all of some 5000 elements moves a logit by up to 1e-2; the few that flip, by 1e-3.
+// The goldens are float64. Keys and values are held as F16, so logits are compared with goldens
+// whose keys and values were rounded so too. What remains is f32 arithmetic (2e-5) and, here and
+// there, an F16 rounding that falls the other way because its input differs in the last bits: 2^-11
+// of one element. Rounding all of some 5000 elements moves a logit by up to 1e-2; the few that
+// flip, by 1e-3.
 constexpr double kTolerance = 2e-3;
 // In at least one prompt none, or none that matters, does.
 constexpr double kBestTolerance = 2e-4;
@@ -126,7 +129,8 @@ Deviations compare(Engine& engine, const Json& prompt, const std::vector<TokenId
   const auto worst = [&](const Json& list) {
     double largest = 0;
     for (const Json& at : list)
-      largest = std::max(largest, deviation(rows[at["position"].get<size_t>()], at["values"].get<Row>()));
+      largest =
+          std::max(largest, deviation(rows[at["position"].get<size_t>()], at["values"].get<Row>()));
     return largest;
   };
   d.rounded = worst(prompt["logits_f16_cache"]);
@@ -144,8 +148,8 @@ TEST_P(Golden, Logits) {
     const Deviations d = compare(*engine, prompt, tokens);
     EXPECT_LE(d.rounded, has_cache ? kTolerance : kExactTolerance);
     EXPECT_LE(d.unrounded, has_cache ? kCacheTolerance : kExactTolerance);
-    std::printf("%-20s %2zu tokens: %.2g, without F16 in the golden's cache %.2g\n", GetParam().c_str(),
-                tokens.size(), d.rounded, d.unrounded);
+    std::printf("%-20s %2zu tokens: %.2g, without F16 in the golden's cache %.2g\n",
+                GetParam().c_str(), tokens.size(), d.rounded, d.unrounded);
     best = std::min(best, d.rounded);
   }
   EXPECT_LE(best, kBestTolerance);
@@ -180,7 +184,8 @@ TEST_P(Golden, SameBitsHoweverCutThreadedOrLaidOut) {
                                    Setting{.threads = 1, .repack = false}}) {
       auto other = open_golden(GetParam(), setting);
       ASSERT_TRUE(other);
-      EXPECT_EQ(run_rows(*other, tokens), rows) << setting.threads << " threads, repack " << setting.repack;
+      EXPECT_EQ(run_rows(*other, tokens), rows)
+          << setting.threads << " threads, repack " << setting.repack;
     }
     if (engine->info().whole_spans) continue;
     EXPECT_EQ(run_rows(*engine, tokens, 1), rows);
@@ -193,8 +198,10 @@ TEST_P(Golden, NeighboursChangeNoBit) {
   auto engine = open_golden(GetParam());
   ASSERT_TRUE(engine);
   const auto prompts = prompts_of(golden_);
-  const int64_t long_rows = static_cast<int64_t>(prompts[0].size()), short_rows = static_cast<int64_t>(prompts[1].size());
-  const auto alone_long = run_rows(*engine, prompts[0]), alone_short = run_rows(*engine, prompts[1]);
+  const int64_t long_rows = static_cast<int64_t>(prompts[0].size()),
+                short_rows = static_cast<int64_t>(prompts[1].size());
+  const auto alone_long = run_rows(*engine, prompts[0]),
+             alone_short = run_rows(*engine, prompts[1]);
   const int64_t cut = engine->info().whole_spans ? 0 : long_rows - 5;
   auto a = engine->new_sequence(), b = engine->new_sequence();
   ASSERT_TRUE(a && b);
@@ -207,8 +214,9 @@ TEST_P(Golden, NeighboursChangeNoBit) {
   Step both;
   both.tokens = prompts[1];
   both.tokens.insert(both.tokens.end(), prompts[0].begin() + cut, prompts[0].end());
-  both.spans = {{.row_begin = 0, .n_rows = short_rows, .position = 0, .state = b->get()},
-                {.row_begin = short_rows, .n_rows = long_rows - cut, .position = cut, .state = a->get()}};
+  both.spans = {
+      {.row_begin = 0, .n_rows = short_rows, .position = 0, .state = b->get()},
+      {.row_begin = short_rows, .n_rows = long_rows - cut, .position = cut, .state = a->get()}};
   both.output_rows = every_row(both.n_rows());
   const auto out = engine->step(both);
   ASSERT_TRUE(out) << out.error().message;
@@ -219,7 +227,8 @@ TEST_P(Golden, NeighboursChangeNoBit) {
     return;
   }
   for (int64_t r = 0; r < short_rows; ++r) EXPECT_EQ(row(r), alone_short[r]) << r;
-  for (int64_t r = cut; r < long_rows; ++r) EXPECT_EQ(row(short_rows + r - cut), alone_long[r]) << r;
+  for (int64_t r = cut; r < long_rows; ++r)
+    EXPECT_EQ(row(short_rows + r - cut), alone_long[r]) << r;
 }
 
 // Long enough for several splits of the keys, so that both ways to spread attention are taken.
@@ -228,12 +237,15 @@ TEST_P(Golden, LongSequencesToo) {
   {
     auto engine = open_golden(GetParam());
     ASSERT_TRUE(engine);
-    if (engine->info().max_context > 0) GTEST_SKIP() << "has positions for " << engine->info().max_context;
+    if (engine->info().max_context > 0)
+      GTEST_SKIP() << "has positions for " << engine->info().max_context;
   }
   std::vector<TokenId> tokens = prompts_of(golden_)[0];
-  while (static_cast<int64_t>(tokens.size()) < n) tokens.push_back(tokens[tokens.size() - 41] * 7 % 200 + 3);
+  while (static_cast<int64_t>(tokens.size()) < n)
+    tokens.push_back(tokens[tokens.size() - 41] * 7 % 200 + 3);
   auto engine = open_golden(GetParam(), {.sequences = 1, .context = 1152});
-  auto other = open_golden(GetParam(), {.threads = 1, .repack = false, .sequences = 1, .context = 1152});
+  auto other =
+      open_golden(GetParam(), {.threads = 1, .repack = false, .sequences = 1, .context = 1152});
   ASSERT_TRUE(engine && other);
   const auto rows = run_rows(*engine, tokens);
   EXPECT_EQ(run_rows(*engine, tokens, 97), rows);
@@ -259,8 +271,8 @@ TEST_P(Golden, SequencesStartEmpty) {
   EXPECT_EQ(run_rows(*engine, prompts[1]), first);
 }
 
-// Shape mode plans for what a run takes: the arena never outgrows its plan, and what an op of a step
-// reads of the weights is at most what the model has.
+// Shape mode plans for what a run takes: the arena never outgrows its plan, and what an op of a
+// step reads of the weights is at most what the model has.
 TEST_P(Golden, ShapeModeIsAnUpperBound) {
   auto engine = open_golden(GetParam());
   ASSERT_TRUE(engine);

@@ -65,7 +65,8 @@ Act AttentionBlock::run(Context& context, const Step& step, const Act& x) const 
     const int64_t k_width = int64_t{params.n_kv_heads} * params.k_dim;
     parts.push_back(take_columns(context, fused, 0, q_width));
     parts.push_back(take_columns(context, fused, q_width, k_width));
-    parts.push_back(take_columns(context, fused, q_width + k_width, params.n_kv_heads * params.v_dim));
+    parts.push_back(
+        take_columns(context, fused, q_width + k_width, params.n_kv_heads * params.v_dim));
   } else {
     const Weight* weights[] = {q, k, v};
     parts = linear(context, weights, x);
@@ -134,8 +135,8 @@ Result<MixtureBlock> MixtureBlock::declare(WeightCatalog& catalog, int64_t layer
                .down = TRY(catalog.matrix(name("ffn_down_exps.weight"), expert_ff, d_model, n)),
                .activation = Activation::kSilu};
   if (shared_ff > 0)
-    m.shared = TRY(FeedForward::declare(catalog, layer, d_model, shared_ff, true,
-                                        Activation::kSilu, "_shexp"));
+    m.shared = TRY(FeedForward::declare(catalog, layer, d_model, shared_ff, true, Activation::kSilu,
+                                        "_shexp"));
   return m;
 }
 

@@ -29,8 +29,8 @@ Status Decoder::declare(const Hyper& hyper, WeightCatalog& catalog, const Transf
       layer.mixture = TRY(MixtureBlock::declare(catalog, i, h.d_model, traits.expert_ff,
                                                 traits.shared_ff, traits.router));
     } else {
-      layer.dense = TRY(
-          FeedForward::declare(catalog, i, h.d_model, h.d_ff, true, traits.activation));
+      layer.dense =
+          TRY(FeedForward::declare(catalog, i, h.d_model, h.d_ff, true, traits.activation));
     }
     layers_.push_back(std::move(layer));
     info_.slots.push_back(SlotSpec::paged(static_cast<int>(h.n_kv_heads),

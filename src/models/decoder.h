@@ -14,8 +14,8 @@ struct DecoderLayer {
   Norm attention_norm, ffn_norm;
   std::optional<Norm> attention_post_norm, ffn_post_norm;  // of what is added to the stream
   AttentionBlock attention;
-  std::optional<FeedForward> dense;      // this …
-  std::optional<MixtureBlock> mixture;   // … or this
+  std::optional<FeedForward> dense;     // this …
+  std::optional<MixtureBlock> mixture;  // … or this
 };
 
 class Decoder : public Model {

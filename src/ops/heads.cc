@@ -16,7 +16,8 @@ constexpr int64_t kRowTile = 64;
 
 }  // namespace
 
-void linear_heads(Context& context, const Weight& weight, const Act& x, int64_t x_begin, Act& y, int64_t y_begin) {
+void linear_heads(Context& context, const Weight& weight, const Act& x, int64_t x_begin, Act& y,
+                  int64_t y_begin) {
   const int64_t heads = weight.n_planes, x_stride = x.cols() / heads, y_stride = y.cols() / heads;
   for (int64_t h = 0; h < heads; ++h) {
     Act in = context.allocate(x.rows(), weight.n_in);
@@ -30,8 +31,8 @@ void linear_heads(Context& context, const Weight& weight, const Act& x, int64_t 
   }
 }
 
-void linear_heads_transposed(Context& context, const Weight& weight, const Act& x, int64_t x_begin, Act& y,
-                             int64_t y_begin) {
+void linear_heads_transposed(Context& context, const Weight& weight, const Act& x, int64_t x_begin,
+                             Act& y, int64_t y_begin) {
   const int64_t heads = weight.n_planes, x_stride = x.cols() / heads, y_stride = y.cols() / heads;
   Act decoded = context.allocate(context.threads(), weight.n_in);
   const Context::Scope scope(
@@ -49,21 +50,23 @@ void linear_heads_transposed(Context& context, const Weight& weight, const Act& 
       for (int64_t k = 0; k < weight.n_out; ++k) {
         weight.decode_row(k, decoded.row(worker), h);
         for (int64_t r = row_begin; r < row_end; ++r)
-          row_kernels().add_scaled(decoded.row(worker), x.row(r)[h * x_stride + x_begin + k], weight.n_in,
-                                   y.row(r) + h * y_stride + y_begin);
+          row_kernels().add_scaled(decoded.row(worker), x.row(r)[h * x_stride + x_begin + k],
+                                   weight.n_in, y.row(r) + h * y_stride + y_begin);
       }
     }
   });
 }
 
-void copy_heads(Context& context, int64_t heads, int64_t n, const Act& x, int64_t x_begin, Act& y, int64_t y_begin) {
+void copy_heads(Context& context, int64_t heads, int64_t n, const Act& x, int64_t x_begin, Act& y,
+                int64_t y_begin) {
   const Context::Scope scope(context, {.op = "copy_heads"});
   if (!scope.computes()) return;
   const int64_t x_stride = x.cols() / heads, y_stride = y.cols() / heads;
   context.pool().parallel_for(x.rows(), 8, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r)
       for (int64_t h = 0; h < heads; ++h)
-        std::memcpy(y.row(r) + h * y_stride + y_begin, x.row(r) + h * x_stride + x_begin, n * sizeof(float));
+        std::memcpy(y.row(r) + h * y_stride + y_begin, x.row(r) + h * x_stride + x_begin,
+                    n * sizeof(float));
   });
 }
 

@@ -54,7 +54,8 @@ void limit_groups(const RouterParams& p, RouterScratch& s) {
       std::fill_n(s.scores.begin() + g * size, size, -std::numeric_limits<float>::infinity());
 }
 
-void route_row(const RouterParams& p, float* logits, RouterScratch& s, int32_t* expert, float* weight) {
+void route_row(const RouterParams& p, float* logits, RouterScratch& s, int32_t* expert,
+               float* weight) {
   if (p.gate == RouterParams::Gate::kSoftmax) row_kernels().softmax(logits, p.n_experts);
   if (p.gate == RouterParams::Gate::kSigmoid)
     for (int64_t e = 0; e < p.n_experts; ++e) logits[e] = 1.0f / (1.0f + std::exp(-logits[e]));
@@ -129,7 +130,8 @@ Routes route(Context& context, const RouterParams& p, Act& logits) {
   context.pool().parallel_for(rows, 16, [&](int64_t begin, int64_t end, int) {
     RouterScratch scratch;
     for (int64_t r = begin; r < end; ++r)
-      route_row(p, logits.row(r), scratch, &routes.expert[r * p.top_k], &routes.weight[r * p.top_k]);
+      route_row(p, logits.row(r), scratch, &routes.expert[r * p.top_k],
+                &routes.weight[r * p.top_k]);
   });
   return routes;
 }
@@ -138,7 +140,8 @@ Act mixture(Context& context, const Act& x, const Routes& routes, const ExpertWe
   const int64_t rows = x.rows(), k = routes.top_k, d = w.down->n_out;
   Act y = context.allocate(rows, d);
   Act parts = context.allocate(rows * k, d);  // [rows, top_k, d_model]
-  if (!context.computes()) (void)context.scratch_bytes(static_cast<int64_t>(largest_expert(context, w, rows)));
+  if (!context.computes())
+    (void)context.scratch_bytes(static_cast<int64_t>(largest_expert(context, w, rows)));
   const ByExpert sorted = sort_by_expert(routes, w.gate->n_planes);
   std::vector<int64_t> chosen_by;
   for (int64_t e = 0; e < w.gate->n_planes; ++e) {

@@ -1,5 +1,5 @@
-// The router against a plain restatement of each published rule, and its choices where scores tie or
-// are not numbers.
+// The router against a plain restatement of each published rule, and its choices where scores tie
+// or are not numbers.
 #include "ops/moe.h"
 
 #include <gmock/gmock.h>
@@ -38,11 +38,14 @@ TEST_F(Router, TiesGoToTheLowerIndex) {
 }
 
 TEST_F(Router, WhateverTheScoresDifferentExpertsComeOut) {
-  const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
-  for (const auto gate : {RouterParams::Gate::kSoftmax, RouterParams::Gate::kSoftmaxChosen, RouterParams::Gate::kSigmoid})
+  const float nan = std::numeric_limits<float>::quiet_NaN(),
+              inf = std::numeric_limits<float>::infinity();
+  for (const auto gate : {RouterParams::Gate::kSoftmax, RouterParams::Gate::kSoftmaxChosen,
+                          RouterParams::Gate::kSigmoid})
     for (const std::vector<float>& logits :
          {std::vector<float>{nan, nan, nan, nan}, {inf, -inf, nan, 0}, {-inf, -inf, -inf, -inf}}) {
-      auto expert = run({.gate = gate, .n_experts = 4, .top_k = 4, .normalise = true}, logits).expert;
+      auto expert =
+          run({.gate = gate, .n_experts = 4, .top_k = 4, .normalise = true}, logits).expert;
       std::sort(expert.begin(), expert.end());
       EXPECT_THAT(expert, ElementsAre(0, 1, 2, 3));
     }
@@ -65,7 +68,8 @@ TEST_F(Router, TheBiasChoosesButDoesNotWeigh) {
   VectorWeight bias;
   bias.values = {0, 0, 10, 0};
   bias.n = 4;
-  const RouterParams params{.gate = RouterParams::Gate::kSigmoid, .n_experts = 4, .top_k = 2, .selection_bias = &bias};
+  const RouterParams params{
+      .gate = RouterParams::Gate::kSigmoid, .n_experts = 4, .top_k = 2, .selection_bias = &bias};
   const Routes routes = run(params, {0, 3, -1, 2});
   EXPECT_THAT(routes.expert, ElementsAre(2, 1));
   EXPECT_NEAR(routes.weight[0], 1 / (1 + std::exp(1.0)), 1e-6);
@@ -75,7 +79,11 @@ TEST_F(Router, TheBiasChoosesButDoesNotWeigh) {
 TEST_F(Router, GroupsByTheirBestOrTheirTwoBest) {
   // Group 0 has the best expert; group 1 the best pair.
   const std::vector<float> logits{4, -9, -9, 3, 3, -9, 0, 0, 0};
-  RouterParams params{.gate = RouterParams::Gate::kSigmoid, .n_experts = 9, .top_k = 2, .n_groups = 3, .n_groups_used = 1};
+  RouterParams params{.gate = RouterParams::Gate::kSigmoid,
+                      .n_experts = 9,
+                      .top_k = 2,
+                      .n_groups = 3,
+                      .n_groups_used = 1};
   EXPECT_THAT(run(params, logits).expert, ElementsAre(0, 1));
   VectorWeight bias;
   bias.values.assign(9, 0.0f);

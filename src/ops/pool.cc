@@ -14,9 +14,11 @@ Act pool_spans(Context& context, const Step& step, Pooling pooling, const Act& x
     const Span& span = step.spans[i];
     float* out = y.row(static_cast<int64_t>(i));
     const int64_t last = span.row_begin + span.n_rows - 1;
-    std::memcpy(out, x.row(pooling == Pooling::kLast ? last : span.row_begin), x.cols() * sizeof(float));
+    std::memcpy(out, x.row(pooling == Pooling::kLast ? last : span.row_begin),
+                x.cols() * sizeof(float));
     if (pooling != Pooling::kMean) continue;
-    for (int64_t r = span.row_begin + 1; r <= last; ++r) row_kernels().add(out, x.row(r), x.cols(), out);
+    for (int64_t r = span.row_begin + 1; r <= last; ++r)
+      row_kernels().add(out, x.row(r), x.cols(), out);
     row_kernels().scale(out, 1.0f / static_cast<float>(span.n_rows), x.cols());
   }
   return y;

@@ -14,11 +14,12 @@ namespace {
 constexpr int64_t kChannelBlock = 256;
 
 // Channels [c0, c1) of a span. `ring` holds taps rows of them, the present last.
-void conv_span(const Span& span, const ConvParams& p, int64_t channels, int64_t c0, int64_t c1, Act& x,
-               float* ring) {
+void conv_span(const Span& span, const ConvParams& p, int64_t channels, int64_t c0, int64_t c1,
+               Act& x, float* ring) {
   const int64_t n = c1 - c0, before = p.taps - 1;
   float* state = span.state->recurrent(p.slot) + p.state_begin;
-  for (int64_t j = 0; j < before; ++j) std::memcpy(ring + j * n, state + j * channels + c0, n * sizeof(float));
+  for (int64_t j = 0; j < before; ++j)
+    std::memcpy(ring + j * n, state + j * channels + c0, n * sizeof(float));
   for (int64_t r = span.row_begin; r < span.row_begin + span.n_rows; ++r) {
     float* row = x.row(r) + c0;
     std::memcpy(ring + before * n, row, n * sizeof(float));
@@ -31,12 +32,14 @@ void conv_span(const Span& span, const ConvParams& p, int64_t channels, int64_t 
     row_kernels().silu_mul(row, nullptr, n, row);
     std::memmove(ring, ring + n, before * n * sizeof(float));
   }
-  for (int64_t j = 0; j < before; ++j) std::memcpy(state + j * channels + c0, ring + j * n, n * sizeof(float));
+  for (int64_t j = 0; j < before; ++j)
+    std::memcpy(state + j * channels + c0, ring + j * n, n * sizeof(float));
 }
 
 float softplus(float x) { return x > 20 ? x : std::log1p(std::exp(x)); }
 
-void scan_span(const Span& span, const ScanParams& p, int64_t head, const Act& xbc, const Act& dt, Act& y) {
+void scan_span(const Span& span, const ScanParams& p, int64_t head, const Act& xbc, const Act& dt,
+               Act& y) {
   const int64_t inner = p.n_heads * p.head_dim, group = head / (p.n_heads / p.n_groups);
   float* state = span.state->recurrent(p.slot) + p.state_begin + head * p.head_dim * p.d_state;
   for (int64_t r = span.row_begin; r < span.row_begin + span.n_rows; ++r) {
@@ -47,7 +50,8 @@ void scan_span(const Span& span, const ScanParams& p, int64_t head, const Act& x
     const float* c = b + p.n_groups * p.d_state;
     float* out = y.row(r) + head * p.head_dim;
     for (int64_t i = 0; i < p.head_dim; ++i) {
-      const float mixed = row_kernels().scan_step(state + i * p.d_state, decay, step * x[i], b, c, p.d_state);
+      const float mixed =
+          row_kernels().scan_step(state + i * p.d_state, decay, step * x[i], b, c, p.d_state);
       out[i] = mixed + p.skip->data()[head] * x[i];
     }
   }
@@ -60,7 +64,8 @@ void causal_conv_silu(Context& context, const Step& step, const ConvParams& p, A
   Act rings = context.allocate(context.threads(), p.taps * kChannelBlock);
   const Context::Scope scope(
       context, {.op = "conv",
-                .state_bytes = step.spans.size() * static_cast<uint64_t>((p.taps - 1) * channels) * sizeof(float),
+                .state_bytes = step.spans.size() * static_cast<uint64_t>((p.taps - 1) * channels) *
+                               sizeof(float),
                 .f32_macs = static_cast<uint64_t>(x.rows() * channels * p.taps)});
   if (!scope.computes()) return;
   const int64_t blocks = ceil_div(channels, kChannelBlock);
@@ -74,7 +79,8 @@ void causal_conv_silu(Context& context, const Step& step, const ConvParams& p, A
   });
 }
 
-Act ssd_scan(Context& context, const Step& step, const ScanParams& p, const Act& xbc, const Act& dt) {
+Act ssd_scan(Context& context, const Step& step, const ScanParams& p, const Act& xbc,
+             const Act& dt) {
   Act y = context.allocate(xbc.rows(), p.n_heads * p.head_dim);
   const uint64_t state = static_cast<uint64_t>(p.n_heads * p.head_dim * p.d_state);
   const Context::Scope scope(context, {.op = "scan",

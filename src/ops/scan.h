@@ -9,8 +9,9 @@ namespace venturi {
 
 // Depthwise convolution over time, bias, then SiLU:
 //   y[t, c] = silu(bias[c] + sum over j of kernel[c, j] x[t - (taps - 1) + j, c])
-// The last tap is the present; taps are summed in ascending order. The slot holds, from `state_begin`
-// on, the taps - 1 rows before the next token, oldest first. x [rows, channels] is overwritten by y.
+// The last tap is the present; taps are summed in ascending order. The slot holds, from
+// `state_begin` on, the taps - 1 rows before the next token, oldest first. x [rows, channels] is
+// overwritten by y.
 struct ConvParams {
   int slot = 0;
   int64_t state_begin = 0;
@@ -32,6 +33,7 @@ struct ScanParams {
 };
 // xbc [rows, n_heads * head_dim + 2 * n_groups * d_state] holds x, B, C; dt [rows, n_heads].
 //   -> [rows, n_heads * head_dim]
-Act ssd_scan(Context& context, const Step& step, const ScanParams& params, const Act& xbc, const Act& dt);
+Act ssd_scan(Context& context, const Step& step, const ScanParams& params, const Act& xbc,
+             const Act& dt);
 
 }  // namespace venturi

@@ -26,12 +26,14 @@ TEST(ScanStep, MatchesItsDefinition) {
       for (int64_t i = 0; i < n; ++i) {
         const double next = static_cast<double>(decay) * before[i] + static_cast<double>(x) * b[i];
         // Two roundings of terms no larger than their sum of magnitudes.
-        EXPECT_NEAR(state[i], next, 1.2e-7 * (std::abs(decay * before[i]) + std::abs(x * b[i]))) << isa_name(isa);
+        EXPECT_NEAR(state[i], next, 1.2e-7 * (std::abs(decay * before[i]) + std::abs(x * b[i])))
+            << isa_name(isa);
         expected += static_cast<double>(state[i]) * c[i];
         magnitude += std::abs(static_cast<double>(state[i]) * c[i]);
       }
       // n / 16 sums in a lane, four folds.
-      EXPECT_NEAR(y, expected, 6e-8 * static_cast<double>(n / 16 + 6) * magnitude) << isa_name(isa) << " n " << n;
+      EXPECT_NEAR(y, expected, 6e-8 * static_cast<double>(n / 16 + 6) * magnitude)
+          << isa_name(isa) << " n " << n;
     }
 }
 

@@ -1,5 +1,6 @@
 // BERT (arXiv 1810.04805): an encoder. Every token sees every other, norms follow each block,
-// positions are learned, GELU is exact; one pooled vector per span comes out, not scaled to length 1.
+// positions are learned, GELU is exact; one pooled vector per span comes out, not scaled to
+// length 1.
 #include "models/blocks.h"
 #include "ops/pool.h"
 
@@ -14,13 +15,17 @@ class Bert : public Model {
     const Hyper hyper(metadata, "bert");
     const TransformerHyper h = TRY(read_transformer(hyper, catalog, NormKind::kLayer));
     if (TRY(metadata.bool_or(hyper.key("attention.causal"), false)))
-      return error(Code::kUnsupported, "{} is true; a bert is not causal", hyper.key("attention.causal"));
+      return error(Code::kUnsupported, "{} is true; a bert is not causal",
+                   hyper.key("attention.causal"));
     // The file's numbers: 0 none, 1 mean, 2 first token, 3 last.
     const int64_t pooling = TRY(hyper.count_or("pooling_type", 1, 0, 3));
     if (pooling == 0)
-      return error(Code::kUnsupported, "{} is 0 (none); known are 1 (mean), 2 (first token), 3 (last token)",
+      return error(Code::kUnsupported,
+                   "{} is 0 (none); known are 1 (mean), 2 (first token), 3 (last token)",
                    hyper.key("pooling_type"));
-    model->pooling_ = pooling == 1 ? Pooling::kMean : pooling == 2 ? Pooling::kFirst : Pooling::kLast;
+    model->pooling_ = pooling == 1   ? Pooling::kMean
+                      : pooling == 2 ? Pooling::kFirst
+                                     : Pooling::kLast;
     model->info_ = {.architecture = "bert",
                     .name = TRY(metadata.string_or("general.name", "")),
                     .n_layers = h.n_layers,
@@ -40,7 +45,8 @@ class Bert : public Model {
     model->types_ = TRY(catalog.matrix("token_types.weight", h.d_model, types->n_rows()));
     model->embedding_norm_ = TRY(norm("token_embd_norm"));
     // Keys and values are wanted only while their layer attends, so all layers share one slot.
-    model->info_.slots.push_back(SlotSpec::paged(static_cast<int>(h.n_kv_heads), static_cast<int>(h.head_dim),
+    model->info_.slots.push_back(SlotSpec::paged(static_cast<int>(h.n_kv_heads),
+                                                 static_cast<int>(h.head_dim),
                                                  static_cast<int>(h.v_head_dim)));
     for (int64_t i = 0; i < h.n_layers; ++i) {
       Layer layer;
@@ -48,7 +54,8 @@ class Bert : public Model {
       layer.attention.params.slot = 0;
       layer.attention.params.full = true;
       layer.attention_norm = TRY(norm(layer_name(i, "attn_output_norm")));
-      layer.ffn = TRY(FeedForward::declare(catalog, i, h.d_model, h.d_ff, false, Activation::kGeluErf));
+      layer.ffn =
+          TRY(FeedForward::declare(catalog, i, h.d_model, h.d_ff, false, Activation::kGeluErf));
       layer.ffn_norm = TRY(norm(layer_name(i, "layer_output_norm")));
       model->layers_.push_back(std::move(layer));
     }

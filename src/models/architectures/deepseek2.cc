@@ -1,5 +1,5 @@
-// DeepSeek V2 (arXiv 2405.04434) and V3 (arXiv 2412.19437): attention over a latent, and mixtures of
-// many small experts.
+// DeepSeek V2 (arXiv 2405.04434) and V3 (arXiv 2412.19437): attention over a latent, and mixtures
+// of many small experts.
 //
 // Keys and values of all heads are linear in one latent per token, so they are never formed: a
 // query is multiplied into the latent's space (by its head's key matrix), attends to
@@ -23,8 +23,8 @@ struct LatentHyper {
 
 class LatentAttention {
  public:
-  static Result<LatentAttention> declare(WeightCatalog& catalog, int64_t layer, const LatentHyper& h,
-                                         const Rope& rope) {
+  static Result<LatentAttention> declare(WeightCatalog& catalog, int64_t layer,
+                                         const LatentHyper& h, const Rope& rope) {
     LatentAttention b;
     const auto name = [&](const char* suffix) { return layer_name(layer, suffix); };
     const auto norm = [&](const char* suffix, int64_t n) {
@@ -44,8 +44,10 @@ class LatentAttention {
     // matrix transposed, and the value matrix, each as a stack of heads.
     if (catalog.has(name("attn_kv_b.weight"))) {
       const int64_t head_rows = h.nope_dim + h.v_dim;
-      b.k_rows_ = TRY(catalog.slice(name("attn_kv_b.weight"), h.kv_rank, h.n_heads, head_rows, 0, h.nope_dim));
-      b.v_ = TRY(catalog.slice(name("attn_kv_b.weight"), h.kv_rank, h.n_heads, head_rows, h.nope_dim, h.v_dim));
+      b.k_rows_ = TRY(
+          catalog.slice(name("attn_kv_b.weight"), h.kv_rank, h.n_heads, head_rows, 0, h.nope_dim));
+      b.v_ = TRY(catalog.slice(name("attn_kv_b.weight"), h.kv_rank, h.n_heads, head_rows,
+                               h.nope_dim, h.v_dim));
     } else {
       b.k_ = TRY(catalog.matrix(name("attn_k_b.weight"), h.nope_dim, h.kv_rank, h.n_heads));
       b.v_ = TRY(catalog.matrix(name("attn_v_b.weight"), h.kv_rank, h.v_dim, h.n_heads));
@@ -129,7 +131,8 @@ Result<LatentHyper> read_latent(const Hyper& hyper, const WeightCatalog& catalog
   h.epsilon = static_cast<float>(TRY(hyper.real("attention.layer_norm_rms_epsilon", 1e-30, 1.0)));
   // With YaRN, scores grow with the logarithm of the factor.
   const double factor = TRY(hyper.real_or("rope.scaling.factor", 1.0, 1.0, 1e6));
-  const double log_multiplier = TRY(hyper.real_or("rope.scaling.yarn_log_multiplier", 0.0, 0.0, 1e3));
+  const double log_multiplier =
+      TRY(hyper.real_or("rope.scaling.yarn_log_multiplier", 0.0, 0.0, 1e3));
   const double magnitude = 1 + log_multiplier * std::log(factor);
   h.scale = static_cast<float>(magnitude * magnitude / std::sqrt(static_cast<double>(key_dim)));
   return h;
@@ -144,7 +147,8 @@ Result<RouterParams> read_router(const Hyper& hyper, const MixtureHyper& m) {
   p.n_groups = TRY(hyper.count_or("expert_group_count", 1, 1, m.n_experts));
   p.n_groups_used = TRY(hyper.count_or("expert_group_used_count", p.n_groups, 1, p.n_groups));
   if (m.n_experts % p.n_groups != 0 || m.n_used > m.n_experts / p.n_groups * p.n_groups_used)
-    return error(Code::kCorrupt, "{} experts in {} groups, {} of them used, cannot give {} experts a row",
+    return error(Code::kCorrupt,
+                 "{} experts in {} groups, {} of them used, cannot give {} experts a row",
                  m.n_experts, p.n_groups, p.n_groups_used, m.n_used);
   return p;
 }
@@ -180,13 +184,15 @@ class DeepSeek2 : public Model {
       layer.attention = TRY(LatentAttention::declare(catalog, i, h, model->rope_));
       layer.ffn_norm = TRY(norm(layer_name(i, "ffn_norm")));
       if (i < h.n_dense || m.n_experts == 0) {
-        layer.dense = TRY(FeedForward::declare(catalog, i, h.d_model, h.d_ff, true, Activation::kSilu));
+        layer.dense =
+            TRY(FeedForward::declare(catalog, i, h.d_model, h.d_ff, true, Activation::kSilu));
       } else {
-        layer.mixture = TRY(MixtureBlock::declare(catalog, i, h.d_model, m.expert_ff, shared_ff, router));
+        layer.mixture =
+            TRY(MixtureBlock::declare(catalog, i, h.d_model, m.expert_ff, shared_ff, router));
       }
       model->layers_.push_back(std::move(layer));
-      model->info_.slots.push_back(
-          SlotSpec::paged_latent(static_cast<int>(h.n_rot + h.kv_rank), static_cast<int>(h.kv_rank)));
+      model->info_.slots.push_back(SlotSpec::paged_latent(static_cast<int>(h.n_rot + h.kv_rank),
+                                                          static_cast<int>(h.kv_rank)));
     }
     model->norm_ = TRY(norm("output_norm"));
     model->head_ = TRY(declare_head(catalog, h.d_model, h.vocab_size));
@@ -196,9 +202,12 @@ class DeepSeek2 : public Model {
   Act forward(Context& context, const Step& step) const override {
     Act x = embed(context, *embedding_, step.tokens);
     for (const Layer& layer : layers_) {
-      add_in_place(context, x, layer.attention.run(context, step, layer.attention_norm.run(context, x)));
+      add_in_place(context, x,
+                   layer.attention.run(context, step, layer.attention_norm.run(context, x)));
       const Act normed = layer.ffn_norm.run(context, x);
-      add_in_place(context, x, layer.dense ? layer.dense->run(context, normed) : layer.mixture->run(context, normed));
+      add_in_place(
+          context, x,
+          layer.dense ? layer.dense->run(context, normed) : layer.mixture->run(context, normed));
     }
     x = take_rows(context, x, step.output_rows);
     return linear(context, *head_, norm_.run(context, x));

@@ -1,6 +1,6 @@
-// Gemma 2 (arXiv 2408.00118): norms before and after each block, capped scores and logits, a sliding
-// window in the even layers, GELU gates, embeddings times sqrt(d_model). Norm weights are stored
-// with the published 1 + added.
+// Gemma 2 (arXiv 2408.00118): norms before and after each block, capped scores and logits, a
+// sliding window in the even layers, GELU gates, embeddings times sqrt(d_model). Norm weights are
+// stored with the published 1 + added.
 #include <cmath>
 
 #include "models/decoder.h"
@@ -20,8 +20,9 @@ class Gemma2 : public Decoder {
     const int64_t window = TRY(hyper.count_or("attention.sliding_window", 4096, 1, kMaxContext));
     // The published query_pre_attn_scalar has no key in most files: it is the head's size, but in
     // the 27 B model (46 layers) d_model / n_heads.
-    const double scalar = h.n_layers == 46 ? static_cast<double>(h.d_model) / static_cast<double>(h.n_heads)
-                                           : static_cast<double>(h.head_dim);
+    const double scalar = h.n_layers == 46
+                              ? static_cast<double>(h.d_model) / static_cast<double>(h.n_heads)
+                              : static_cast<double>(h.head_dim);
     const double scale = TRY(hyper.real_or("attention.scale", 1 / std::sqrt(scalar), 1e-6, 1e6));
     TRY(model->declare(hyper, catalog, h, {.activation = Activation::kGelu, .post_norms = true}));
     model->embedding_scale_ = std::sqrt(static_cast<float>(h.d_model));

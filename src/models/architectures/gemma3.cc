@@ -21,11 +21,13 @@ class Gemma3 : public Decoder {
     const double local_base = TRY(hyper.real_or("rope.freq_base_swa", 10000, 1, 1e12));
     const double final_cap = TRY(hyper.real_or("final_logit_softcapping", 0, 0, 1e6));
     // Like gemma2's, for the 27 B model (62 layers).
-    const double scalar = h.n_layers == 62 ? static_cast<double>(h.d_model) / static_cast<double>(h.n_heads)
-                                           : static_cast<double>(h.head_dim);
+    const double scalar = h.n_layers == 62
+                              ? static_cast<double>(h.d_model) / static_cast<double>(h.n_heads)
+                              : static_cast<double>(h.head_dim);
     const double scale = TRY(hyper.real_or("attention.scale", 1 / std::sqrt(scalar), 1e-6, 1e6));
-    TRY(model->declare(hyper, catalog, h,
-                       {.needs = {.head_norms = true}, .activation = Activation::kGelu, .post_norms = true}));
+    TRY(model->declare(
+        hyper, catalog, h,
+        {.needs = {.head_norms = true}, .activation = Activation::kGelu, .post_norms = true}));
     model->local_rope_.frequencies = Rope::plain(model->rope_.dims(), local_base);
     model->embedding_scale_ = std::sqrt(static_cast<float>(h.d_model));
     model->final_soft_cap_ = static_cast<float>(final_cap);

@@ -29,9 +29,11 @@ class Gpt2 : public Model {
       layer.attention_norm = TRY(norm(layer_name(i, "attn_norm")));
       layer.attention = TRY(AttentionBlock::declare(catalog, i, h, {.qkv_bias = true}));
       layer.ffn_norm = TRY(norm(layer_name(i, "ffn_norm")));
-      layer.ffn = TRY(FeedForward::declare(catalog, i, h.d_model, h.d_ff, false, Activation::kGelu));
+      layer.ffn =
+          TRY(FeedForward::declare(catalog, i, h.d_model, h.d_ff, false, Activation::kGelu));
       model->layers_.push_back(std::move(layer));
-      model->info_.slots.push_back(SlotSpec::paged(static_cast<int>(h.n_kv_heads), static_cast<int>(h.head_dim),
+      model->info_.slots.push_back(SlotSpec::paged(static_cast<int>(h.n_kv_heads),
+                                                   static_cast<int>(h.head_dim),
                                                    static_cast<int>(h.v_head_dim)));
     }
     model->norm_ = TRY(norm("output_norm"));
@@ -43,7 +45,8 @@ class Gpt2 : public Model {
     Act x = embed(context, *embedding_, step.tokens);
     add_in_place(context, x, embed(context, *positions_, row_positions(step)));
     for (const Layer& layer : layers_) {
-      add_in_place(context, x, layer.attention.run(context, step, layer.attention_norm.run(context, x)));
+      add_in_place(context, x,
+                   layer.attention.run(context, step, layer.attention_norm.run(context, x)));
       add_in_place(context, x, layer.ffn.run(context, layer.ffn_norm.run(context, x)));
     }
     x = take_rows(context, x, step.output_rows);

@@ -23,7 +23,8 @@ class Mamba2 : public Model {
       return error(Code::kCorrupt, "{} is {}, {} is {}, {} is {}; each must divide the one before",
                    hyper.key("ssm.inner_size"), d_inner, hyper.key("ssm.time_step_rank"), n_heads,
                    hyper.key("ssm.group_count"), n_groups);
-    const auto epsilon = static_cast<float>(TRY(hyper.real("attention.layer_norm_rms_epsilon", 1e-30, 1.0)));
+    const auto epsilon =
+        static_cast<float>(TRY(hyper.real("attention.layer_norm_rms_epsilon", 1e-30, 1.0)));
     const int64_t conv_dim = d_inner + 2 * n_groups * d_state;
     const int64_t vocab_size = TRY(read_vocab_size(catalog));
     model->info_ = {.architecture = "mamba2",

@@ -13,7 +13,8 @@ class Qwen2Moe : public Decoder {
     const Hyper hyper(metadata, "qwen2moe");
     const TransformerHyper h = TRY(read_transformer(hyper, catalog, NormKind::kRms));
     const MixtureHyper m = TRY(read_mixture(hyper, h.d_ff));
-    if (m.n_experts == 0) return error(Code::kCorrupt, "{} is missing or 0", hyper.key("expert_count"));
+    if (m.n_experts == 0)
+      return error(Code::kCorrupt, "{} is missing or 0", hyper.key("expert_count"));
     const int64_t shared_ff =
         TRY(hyper.count_or("expert_shared_feed_forward_length", h.d_ff, 1, kMaxWidth));
     TRY(model->declare(hyper, catalog, h,
@@ -22,8 +23,8 @@ class Qwen2Moe : public Decoder {
                         .expert_ff = m.expert_ff,
                         .shared_ff = shared_ff}));
     for (size_t i = 0; i < model->layers_.size(); ++i)
-      model->layers_[i].mixture->shared_gate =
-          TRY(catalog.matrix(layer_name(static_cast<int64_t>(i), "ffn_gate_inp_shexp.weight"), h.d_model, 1));
+      model->layers_[i].mixture->shared_gate = TRY(catalog.matrix(
+          layer_name(static_cast<int64_t>(i), "ffn_gate_inp_shexp.weight"), h.d_model, 1));
     return std::unique_ptr<Model>(std::move(model));
   }
 };

@@ -13,12 +13,12 @@ class Qwen3Moe : public Decoder {
     const Hyper hyper(metadata, "qwen3moe");
     const TransformerHyper h = TRY(read_transformer(hyper, catalog, NormKind::kRms));
     const MixtureHyper m = TRY(read_mixture(hyper, h.d_ff));
-    if (m.n_experts == 0) return error(Code::kCorrupt, "{} is missing or 0", hyper.key("expert_count"));
-    TRY(model->declare(
-        hyper, catalog, h,
-        {.needs = {.head_norms = true},
-         .router = {.n_experts = m.n_experts, .top_k = m.n_used, .normalise = true},
-         .expert_ff = m.expert_ff}));
+    if (m.n_experts == 0)
+      return error(Code::kCorrupt, "{} is missing or 0", hyper.key("expert_count"));
+    TRY(model->declare(hyper, catalog, h,
+                       {.needs = {.head_norms = true},
+                        .router = {.n_experts = m.n_experts, .top_k = m.n_used, .normalise = true},
+                        .expert_ff = m.expert_ff}));
     return std::unique_ptr<Model>(std::move(model));
   }
 };
