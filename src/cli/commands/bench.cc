@@ -188,11 +188,12 @@ Status run(const Options& o) {
   Options options = o;
   if (options.model.context == 0) options.model.context = std::max<int64_t>({o.prompt, o.generate, 1});
   auto engine = TRY(options.model.open(1, static_cast<int>(o.streams)));
+  if (engine->info().embeds) options.generate = 0;  // nothing to decode
   Bench bench(*engine, options);
   if (auto status = bench.prepare(); !status) return status;
   std::vector<Outcome> outcomes;
-  if (o.prompt > 0) outcomes.push_back(TRY(bench.prefill()));
-  if (o.generate > 0) outcomes.push_back(TRY(bench.decode()));
+  if (options.prompt > 0) outcomes.push_back(TRY(bench.prefill()));
+  if (options.generate > 0) outcomes.push_back(TRY(bench.decode()));
   if (o.json) {
     nlohmann::ordered_json list = nlohmann::json::array();
     for (const Outcome& out : outcomes) list.push_back(outcome_json(out));

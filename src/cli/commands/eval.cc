@@ -49,12 +49,14 @@ Status run(const Options& o) {
   ModelFlags flags = o.model;
   flags.context = flags.batch = o.window;
   auto engine = TRY(flags.open(o.window));
+  if (engine->info().embeds)
+    return error(Code::kUnsupported, "{} gives embeddings, not logits: it has no perplexity", engine->file().path);
   std::unique_ptr<Engine> base;
   if (!o.base.empty()) {
     ModelFlags base_flags = flags;
     base_flags.model = o.base;
     base = TRY(base_flags.open(o.window));
-    if (base->info().vocab_size != engine->info().vocab_size)
+    if (base->info().embeds || base->info().vocab_size != engine->info().vocab_size)
       return error(Code::kInvalidArgument, "the models' vocabularies differ: {} and {}", engine->info().vocab_size,
                    base->info().vocab_size);
   }
