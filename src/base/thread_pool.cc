@@ -52,7 +52,7 @@ double cgroup_cpus() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int n_threads) : n_threads_(std::max(1, n_threads)) {
+ThreadPool::ThreadPool(int n_threads) : n_threads_(std::max(1, n_threads)), shares_(static_cast<size_t>(n_threads_)) {
   for (int worker = 1; worker < n_threads_; ++worker)
     threads_.emplace_back([this, worker] { worker_loop(worker); });
 }

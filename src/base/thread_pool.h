@@ -34,9 +34,10 @@ class ThreadPool {
                const_cast<void*>(static_cast<const void*>(&task)));
   }
 
-  // Calls body(begin, end, worker) on disjoint chunks that cover [0, n). Chunks are handed out in
-  // order as workers come free, `grain` items each: what a chunk computes may not depend on who runs
-  // it; `worker` is for scratch memory.
+  // Calls body(begin, end, worker) on disjoint chunks of `grain` items that cover [0, n). Each worker
+  // walks a contiguous share from its front, so that what streams memory goes on where it left off;
+  // one that is done takes chunks off the back of another's share. What a chunk computes may not
+  // depend on who runs it; `worker` is for scratch memory.
   template <typename Body>
   void parallel_for(int64_t n, int64_t grain, Body&& body) {
     if (n <= 0) return;
@@ -44,17 +45,40 @@ class ThreadPool {
       body(int64_t{0}, n, 0);
       return;
     }
-    std::atomic<int64_t> next{0};
+    const int64_t chunks = (n + grain - 1) / grain;
+    for (int w = 0; w < n_threads_; ++w)
+      shares_[w].chunks.store(pack(chunks * w / n_threads_, chunks * (w + 1) / n_threads_), std::memory_order_relaxed);
     run([&](int worker) {
-      for (;;) {
-        const int64_t begin = next.fetch_add(grain, std::memory_order_relaxed);
-        if (begin >= n) return;
-        body(begin, begin + grain < n ? begin + grain : n, worker);
+      for (int i = 0; i < n_threads_; ++i) {
+        Share& share = shares_[(worker + i) % n_threads_];
+        int64_t chunk;
+        while (share.take(i == 0, chunk)) {
+          const int64_t begin = chunk * grain;
+          body(begin, begin + grain < n ? begin + grain : n, worker);
+        }
       }
     });
   }
 
  private:
+  // The chunks of one worker that nobody has taken: first and past-the-last in one word.
+  static uint64_t pack(int64_t begin, int64_t end) {
+    return static_cast<uint64_t>(begin) << 32 | static_cast<uint64_t>(end);
+  }
+  struct alignas(64) Share {
+    std::atomic<uint64_t> chunks{0};
+    bool take(bool front, int64_t& chunk) {
+      uint64_t now = chunks.load(std::memory_order_relaxed);
+      for (;;) {
+        const int64_t begin = static_cast<int64_t>(now >> 32), end = static_cast<int64_t>(now & 0xffffffff);
+        if (begin >= end) return false;
+        chunk = front ? begin : end - 1;
+        const uint64_t left = front ? pack(begin + 1, end) : pack(begin, end - 1);
+        if (chunks.compare_exchange_weak(now, left, std::memory_order_relaxed)) return true;
+      }
+    }
+  };
+
   void run_erased(void (*function)(void*, int), void* self);
   void worker_loop(int worker);
 
@@ -67,6 +91,7 @@ class ThreadPool {
   std::atomic<int> sleepers_{0};
   std::mutex mutex_;
   std::condition_variable wake_;
+  std::vector<Share> shares_;
   std::vector<std::thread> threads_;
 };
 

@@ -105,9 +105,10 @@ void run_products(Context& context, std::vector<Product>& products, int64_t rows
   }
   const int64_t tile = is_int8 ? kRowTile : kFloatRowTile;
   const int64_t m_tiles = ceil_div(rows, tile);
-  // Chunks of groups: large enough to stream, small enough to even out two threads.
+  // Chunks of groups, small enough to even out the threads at the end; a thread's own follow one
+  // another.
   // Float groups interleave by four.
-  int64_t chunk = std::clamp<int64_t>(groups / (context.threads() * 16), 1, 8);
+  int64_t chunk = std::clamp<int64_t>(groups / (context.threads() * 16), 1, 4);
   if (!is_int8) chunk = round_up(chunk, 4);
   const int64_t chunks = ceil_div(groups, chunk);
   context.pool().parallel_for(m_tiles * chunks, 1, [&](int64_t begin, int64_t end, int worker) {
