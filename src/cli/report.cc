@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <span>
 
 #include "cli/flags.h"
 #include "planner/probe.h"
@@ -23,6 +24,29 @@ uint64_t peak_rss() {
   return kilobytes * 1024;
 }
 
+// Bytes a second read from memory: over the weights if they are far larger than the caches, else
+// over as much as the budget still gives, up to 128 MB. 0 if that is too little to tell anything.
+double memory_bandwidth(Engine& engine) {
+  constexpr uint64_t kWanted = 128u << 20, kLeast = 32u << 20;
+  const Buffer& weights = engine.catalog().memory();
+  std::span<const uint8_t> memory{weights.data(), weights.size()};
+  Buffer spare;
+  if (memory.size() < kWanted) {
+    const uint64_t room = engine.ledger().available();
+    // Room for the rounding to whole huge pages.
+    const uint64_t size = room < kWanted + (4u << 20) ? (room > (4u << 20) ? (room - (4u << 20)) >> 20 << 20 : 0) : kWanted;
+    if (size < kLeast) return 0;
+    auto buffer = Buffer::allocate(engine.ledger(), size, "probe");
+    if (!buffer) return 0;
+    spare = std::move(buffer).value();
+    std::memset(spare.data(), 1, spare.size());
+    memory = {spare.data(), spare.size()};
+  }
+  double best = 0;
+  for (int i = 0; i < 3; ++i) best = std::max(best, read_bandwidth(engine.context().pool(), memory));
+  return best;
+}
+
 }  // namespace
 
 std::string generation_report(Engine& engine, const GenerationReport& report) {
@@ -30,27 +54,21 @@ std::string generation_report(Engine& engine, const GenerationReport& report) {
   double bytes = 0;
   for (const OpCost& cost : engine.costs(1, std::min(position, engine.options().context - 1), 1))
     bytes += static_cast<double>(cost.weight_bytes + cost.state_bytes);
-  const Buffer& weights = engine.catalog().memory();
-  std::string bound;
-  // A model that the caches hold is not bound by memory: no share to state.
-  if (weights.size() >= (128u << 20)) {
-    double bandwidth = 0;
-    for (int i = 0; i < 3; ++i)
-      bandwidth = std::max(bandwidth, read_bandwidth(engine.context().pool(), {weights.data(), weights.size()}));
+  const uint64_t held = engine.ledger().held(), rss = peak_rss();
+  const double bandwidth = memory_bandwidth(engine);
+  std::string bound = "; memory bound not measured: the budget leaves no room to";
+  if (bandwidth > 0)
     bound = fmt::format("; {:.0f} % of the memory bound of {} ({:.1f} GB/s over {} a token)",
                         100 * report.decode_rate() * bytes / bandwidth, format_rate(bandwidth / bytes),
                         bandwidth / 1e9, format_bytes(static_cast<uint64_t>(bytes)));
-  } else {
-    bound = fmt::format("; {} of weights, which caches may hold: no memory bound stated", format_bytes(weights.size()));
-  }
   std::string text = fmt::format("prefill {} tokens at {}, first token after {:.3f} s\n", report.prompt_tokens,
                                  format_rate(report.prefill_rate()), report.first_token_seconds);
   text += fmt::format("decode  {} tokens at {}{}\n", report.generated_tokens, format_rate(report.decode_rate()), bound);
   const uint64_t limit = engine.ledger().limit();
   text += fmt::format("memory  {} held (weights {}, state {} for {} tokens, activations {}), peak RSS {}, budget {}\n",
-                      format_bytes(engine.ledger().held()), format_bytes(engine.footprint().weights),
+                      format_bytes(held), format_bytes(engine.footprint().weights),
                       format_bytes(engine.footprint().state), engine.options().context,
-                      format_bytes(engine.footprint().activations), format_bytes(peak_rss()),
+                      format_bytes(engine.footprint().activations), format_bytes(rss),
                       limit == Ledger::kUnlimited ? "not set" : format_bytes(limit));
   return text;
 }
