@@ -234,8 +234,8 @@ const Command command_bench{"bench", "Measure prefill and decode speed beside th
   app.add_option("-n,--generate", o->generate, "tokens of the decode test; 0: leave it out")->check(CLI::Range(0, 1 << 20))->capture_default_str();
   app.add_option("-r,--repetitions", o->repetitions, "counted repetitions")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--streams", o->streams, "sequences decoded together")->check(CLI::Range(1, 4096))->capture_default_str();
-  app.add_flag("--json", o->json, "JSON");
-  app.add_flag("--md", o->markdown, "Markdown (the default)");
+  auto* json = app.add_flag("--json", o->json, "JSON");
+  app.add_flag("--md", o->markdown, "Markdown tables (what comes without --json, too)")->excludes(json);
   app.add_flag("--ops", o->ops, "time per operator, each with its share of its bound");
   return [o] { return run(*o); };
 }};
