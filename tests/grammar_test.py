@@ -49,8 +49,8 @@ class Grammar(ProgramTest):
 
     def test_what_cannot_be_compiled_is_refused(self):
         self.assertIn("multipleOf", self.fails(1, "run", "-p", "x", "-j", '{"multipleOf":2}'))
-        self.assertIn("line 1", self.fails(1, "run", "-p", "x", "--grammar", "root ::= ("))
-        self.assertIn("not JSON", self.fails(1, "run", "-p", "x", "-j", "{"))
+        self.assertIn("line 1", self.fails(2, "run", "-p", "x", "--grammar", "root ::= ("))
+        self.assertIn("not JSON", self.fails(2, "run", "-p", "x", "-j", "{"))
         self.fails(2, "run", "-p", "x", "-j", "{}", "--grammar", "root ::= \"a\"")
 
 
