@@ -91,7 +91,7 @@ class Bench(ProgramTest):
             flags = ("bench", "-m", MIXTURE, "-p", 5, "-n", 4, "-r", 1, "--streams", 2, "--json", "--routes")
             tests = json.loads(self.succeeds(*flags, trace).out)
             self.assertEqual([t["test"] for t in tests], ["pp5", "tg4x2"])
-            self.assertIn("2 of 4, 2 used", self.fails(1, *flags, TRACE))
+            self.assertIn("2 of 4, 2 used", self.fails(2, *flags, TRACE))
 
 
 if __name__ == "__main__":
