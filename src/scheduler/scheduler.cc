@@ -1,0 +1,399 @@
+#include "scheduler/scheduler.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace venturi {
+
+struct Scheduler::Key {
+  double weight = 1, counter = 0;
+  int64_t requests = 0;  // that have not ended
+  int64_t queued = 0;
+};
+
+struct Scheduler::Request {
+  RequestId id = 0;
+  RequestSpec spec;
+  Key* key = nullptr;
+  double arrived = 0;
+  enum class Place { kQueue, kMemory, kDisk } place = Place::kQueue;
+  int64_t computed = 0;       // tokens in its state
+  int64_t known = 0;          // prompt and drawn
+  int64_t cached = 0;         // of the prompt, found
+  int64_t most_computed = 0;  // before state was taken away: what comes again is not charged again
+  int64_t drafts = 0;
+  bool started = false;       // its prompt was computed once
+  double waits_since = 0;     // for a place in memory
+  bool promoted = false;      // it waited too long, and from then on counts as of the highest priority
+  int priority = 0;           // in the plan at hand
+  double charged = 0;         // of its prompt
+  bool in_step = false, cancelled = false;
+  int64_t step_count = 0;     // rows in the step, without guesses
+  bool step_outputs = false;
+
+  int64_t missing() const { return known - computed; }
+  bool streams() const { return place == Place::kMemory && started && missing() == 1; }
+};
+
+Scheduler::Scheduler(const SchedulerOptions& options, const StepCost& cost, StateStore& store)
+    : options_(options), cost_(cost), store_(store) {}
+Scheduler::~Scheduler() = default;
+
+// ---- coming and going ---------------------------------------------------------------------------
+
+double Scheduler::backlog_seconds() const {
+  double rows = 0;
+  for (const auto& [id, r] : requests_) rows += static_cast<double>(r->missing() + r->spec.prompt_tokens + r->spec.max_new_tokens - r->known);
+  return rows * cost_.per_row_seconds;
+}
+
+Scheduler::Submitted Scheduler::submit(const RequestSpec& spec, double now) {
+  assert(spec.prompt_tokens > 0 && spec.max_new_tokens > 0 && spec.weight > 0);
+  const auto refuse = [&](Refusal::Why why, double retry, std::string message) {
+    ++counts_.refused;
+    return Submitted{.refusal = Refusal{why, retry, std::move(message)}};
+  };
+  // The last token drawn takes no place.
+  const int64_t tokens = spec.prompt_tokens + spec.max_new_tokens - 1;
+  if (!store_.can_ever_hold(tokens))
+    return refuse(Refusal::Why::kNever, 0, fmt::format("{} tokens of prompt and {} to generate do not fit the state's memory", spec.prompt_tokens, spec.max_new_tokens));
+  const auto known = keys_.find(spec.key);
+  const int64_t of_key = known == keys_.end() ? 0 : known->second.queued;
+  if (of_key >= options_.max_queued_per_key)
+    return refuse(Refusal::Why::kKeyQueueFull, std::max(1.0, backlog_seconds()), fmt::format("{} requests of this key wait already", of_key));
+  if (counts_.queued >= options_.max_queued)
+    return refuse(Refusal::Why::kQueueFull, std::max(1.0, backlog_seconds()), fmt::format("{} requests wait already", counts_.queued));
+
+  Key& key = keys_[spec.key];
+  key.weight = spec.weight;
+  if (key.requests == 0) {
+    // Nobody saves up credit while away.
+    double least = -1;
+    for (const auto& [name, other] : keys_)
+      if (other.requests > 0 && (least < 0 || other.counter < least)) least = other.counter;
+    key.counter = std::max(key.counter, least < 0 ? last_counter_ : least);
+  }
+  auto request = std::make_unique<Request>();
+  request->id = next_id_++;
+  request->spec = spec;
+  request->key = &key;
+  request->arrived = request->waits_since = now;
+  request->known = spec.prompt_tokens;
+  ++key.requests;
+  ++key.queued;
+  ++counts_.queued;
+  ++counts_.submitted;
+  const RequestId id = request->id;
+  requests_.emplace(id, std::move(request));
+  return {.id = id};
+}
+
+Scheduler::Request* Scheduler::find(RequestId id) const {
+  const auto at = requests_.find(id);
+  return at == requests_.end() ? nullptr : at->second.get();
+}
+
+void Scheduler::end(RequestId id) {
+  Request& r = *find(id);
+  // What was charged for and will not be computed.
+  if (r.charged > 0 && !r.started)
+    charge(r, -options_.prompt_charge * static_cast<double>(r.spec.prompt_tokens - std::max(r.cached, r.most_computed)));
+  if (r.place == Request::Place::kQueue) {
+    --counts_.queued;
+    --r.key->queued;
+  } else {
+    --(r.place == Request::Place::kMemory ? counts_.running : counts_.moved_out);
+    store_.release(id);
+  }
+  if (--r.key->requests == 0) last_counter_ = r.key->counter;
+  // Keys that are far in the past of everyone would be lifted anyway: only those with work are kept.
+  if (r.key->requests == 0 && keys_.size() > 4096) keys_.erase(keys_.find(r.spec.key));
+  requests_.erase(id);
+}
+
+bool Scheduler::cancel(RequestId id) {
+  Request* r = find(id);
+  if (!r || r->cancelled) return false;
+  ++counts_.cancelled;
+  if (r->in_step) {
+    r->cancelled = true;
+  } else {
+    end(id);
+  }
+  return true;
+}
+
+void Scheduler::set_drafts(RequestId id, int64_t tokens) {
+  if (Request* r = find(id)) r->drafts = std::max<int64_t>(tokens, 0);
+}
+
+// ---- planning -----------------------------------------------------------------------------------
+
+bool Scheduler::before(const Request& a, const Request& b) const {
+  if (a.priority != b.priority) return a.priority > b.priority;
+  if (a.key != b.key && a.key->counter != b.key->counter) return a.key->counter < b.key->counter;
+  return a.id < b.id;
+}
+
+Scheduler::Order Scheduler::ordered() {
+  Order order;
+  int highest = 0;
+  for (const auto& [id, r] : requests_) {
+    highest = order.empty() ? r->spec.priority : std::max(highest, r->spec.priority);
+    order.push_back(r.get());
+  }
+  for (Request* r : order) {
+    r->promoted |= r->place != Request::Place::kMemory && now_ - r->waits_since > options_.promote_after_seconds;
+    r->priority = r->promoted ? highest : r->spec.priority;
+  }
+  sort(order.begin(), order.end());
+  return order;
+}
+
+void Scheduler::sort(Order::iterator begin, Order::iterator end) const {
+  std::sort(begin, end, [&](const Request* a, const Request* b) { return before(*a, *b); });
+}
+
+void Scheduler::preempt(Request& r) {
+  assert(r.place == Request::Place::kMemory && !r.in_step);
+  const double to_disk = 2 * static_cast<double>(r.computed) * cost_.move_seconds_per_token;
+  const double again = static_cast<double>(r.computed) * cost_.per_row_seconds;
+  --counts_.running;
+  r.waits_since = now_;
+  if (r.computed > 0 && to_disk < again && store_.move_out(r.id)) {
+    r.place = Request::Place::kDisk;
+    ++counts_.moved_out;
+    ++counts_.preempted_to_disk;
+    return;
+  }
+  store_.release(r.id);
+  r.place = Request::Place::kQueue;
+  ++counts_.queued;
+  ++r.key->queued;
+  r.computed = 0;
+  ++counts_.preempted_to_recompute;
+}
+
+bool Scheduler::make_room(const Order& order, const Request& keep) {
+  for (auto at = order.rbegin(); at != order.rend() && *at != &keep; ++at)
+    if ((*at)->place == Request::Place::kMemory && !(*at)->in_step) {
+      preempt(**at);
+      return true;
+    }
+  return false;
+}
+
+bool Scheduler::reserve(const Order& order, Request& r, int64_t tokens) {
+  while (!store_.reserve(r.id, tokens))
+    if (!make_room(order, r)) return false;
+  return true;
+}
+
+void Scheduler::add_rows(Request& r, int64_t count, int64_t drafts, StepWork& work) {
+  r.in_step = true;
+  r.step_count = count;
+  r.step_outputs = r.computed + count == r.known;
+  work.rows.push_back({.id = r.id, .first = r.computed, .count = count + drafts, .outputs = r.step_outputs, .drafts = drafts});
+  work.n_rows += count + drafts;
+  for (int64_t i = 0; i < count + drafts; ++i) work.context += r.computed + i + 1;
+}
+
+void Scheduler::plan_streams(const Order& order, StepWork& work) {
+  for (Request* r : order) {
+    if (!r->streams()) continue;  // may have been preempted for one before it
+    if (work.n_rows >= options_.max_step_rows) return;
+    const int64_t room = std::min(options_.max_step_rows - work.n_rows - 1,
+                                  r->spec.prompt_tokens + r->spec.max_new_tokens - 1 - r->known);
+    // Guesses are not worth anybody's place.
+    int64_t drafts = std::clamp<int64_t>(r->drafts, 0, std::max<int64_t>(room, 0));
+    if (drafts > 0 && !store_.reserve(r->id, r->known + drafts)) drafts = 0;
+    if (drafts == 0 && !reserve(order, *r, r->known)) {
+      preempt(*r);
+      continue;
+    }
+    add_rows(*r, 1, drafts, work);
+  }
+}
+
+// Who would give way to `r`, which has nothing in memory: the last in the order, if it is of lesser
+// priority, or of another key that is far ahead.
+Scheduler::Request* Scheduler::victim_for(const Order& order, const Request& r) const {
+  for (auto at = order.rbegin(); at != order.rend() && *at != &r; ++at) {
+    Request& victim = **at;
+    if (victim.place != Request::Place::kMemory || victim.in_step) continue;
+    if (victim.priority < r.priority) return &victim;
+    if (victim.key == r.key || victim.key->counter - r.key->counter < options_.preempt_margin) return nullptr;
+    return &victim;
+  }
+  return nullptr;
+}
+
+// Preempts for `r`; a few in a plan at most, for what is taken from one is given to another only.
+bool Scheduler::take_from_others(const Order& order, const Request& r) {
+  if (preempted_for_others_ >= 4) return false;
+  Request* victim = victim_for(order, r);
+  if (!victim) return false;
+  preempt(*victim);
+  ++preempted_for_others_;
+  return true;
+}
+
+// State in memory for a request that has none there, with room for all that is known of it.
+bool Scheduler::bring_in(const Order& order, Request& r) {
+  if (counts_.running >= options_.max_running && !take_from_others(order, r)) return false;
+  if (r.place == Request::Place::kDisk) {
+    StateStore::MoveIn moved;
+    while ((moved = store_.move_in(r.id)) == StateStore::MoveIn::kNoRoom)
+      if (!take_from_others(order, r)) return false;
+    --counts_.moved_out;
+    ++counts_.resumed;
+    if (moved == StateStore::MoveIn::kDone) {
+      r.place = Request::Place::kMemory;
+      ++counts_.running;
+      return true;
+    }
+    r.place = Request::Place::kQueue;
+    ++counts_.queued;
+    ++r.key->queued;
+    r.computed = 0;
+  }
+  const int64_t found = store_.attach(r.id);
+  assert(found >= 0 && found < r.known);
+  while (!store_.reserve(r.id, r.known))
+    if (!take_from_others(order, r)) {
+      store_.release(r.id);
+      return false;
+    }
+  r.place = Request::Place::kMemory;
+  --counts_.queued;
+  --r.key->queued;
+  ++counts_.running;
+  r.computed = found;
+  if (r.charged == 0) {
+    // At once, so that the next place goes by what this one will take.
+    r.cached = found;
+    counts_.cached_tokens += static_cast<uint64_t>(found);
+    r.charged = options_.prompt_charge * static_cast<double>(r.spec.prompt_tokens - found);
+    charge(r, r.charged);
+  }
+  return true;
+}
+
+void Scheduler::plan_prompts(Order order, StepWork& work) {
+  const bool beside_streams = work.n_rows > 0;
+  const double limit = options_.stretch * work.predicted_seconds;
+  bool full = false;  // somebody found no place: nobody after them gets one either
+  for (auto at = order.begin(); at != order.end(); ++at) {
+    Request* r = *at;
+    if (r->in_step) continue;
+    int64_t left = options_.max_step_rows - work.n_rows;
+    if (left <= 0) return;
+    if (r->place != Request::Place::kMemory) {
+      if (full) continue;
+      const Request* first = r->spec.after ? find(r->spec.after) : nullptr;
+      if (first && !first->started) continue;
+      // Nothing is brought in for a step that has no time for it.
+      if (beside_streams && cost_.rows_within(limit, work.n_rows, work.context, r->known, left) < 1 &&
+          work.n_rows >= counts_.running + options_.min_prompt_rows)
+        continue;
+      if (!bring_in(order, *r)) {
+        full = true;
+        continue;
+      }
+      sort(at + 1, order.end());
+      if (r->streams()) {  // back from disk in the middle of its answer
+        if (reserve(order, *r, r->known)) add_rows(*r, 1, 0, work);
+        continue;
+      }
+    }
+    if (r->missing() <= 0) continue;
+    if (!store_.reserve(r->id, r->known) && !reserve(order, *r, r->known)) continue;
+    if (beside_streams) {
+      int64_t fits = cost_.rows_within(limit, work.n_rows, work.context, r->computed + r->missing() / 2, left);
+      // Prompts get on even where the model sees no time for them.
+      int64_t prompt_rows = 0;
+      for (const StepWork::Rows& rows : work.rows) prompt_rows += rows.count > 1 + rows.drafts ? rows.count : 0;
+      fits = std::max(fits, options_.min_prompt_rows - prompt_rows);
+      left = std::min(left, fits);
+    }
+    if (left <= 0) return;
+    add_rows(*r, std::min(left, r->missing()), 0, work);
+  }
+}
+
+StepWork Scheduler::plan(double now) {
+  assert(!in_step_);
+  now_ = now;
+  preempted_for_others_ = 0;
+  StepWork work;
+  const Order order = ordered();
+  plan_streams(order, work);
+  work.predicted_seconds = cost_.seconds(work.n_rows, work.context);
+  plan_prompts(order, work);
+  work.predicted_seconds = cost_.seconds(work.n_rows, work.context);
+  step_rows_ = work.n_rows;
+  step_context_ = work.context;
+  in_step_ = !work.rows.empty();
+  return work;
+}
+
+// ---- after a step -------------------------------------------------------------------------------
+
+void Scheduler::charge(Request& r, double tokens) { r.key->counter += tokens / r.key->weight; }
+
+void Scheduler::complete(const std::vector<StepOutcome>& outcomes, double seconds) {
+  assert(in_step_);
+  in_step_ = false;
+  cost_.observe(step_rows_, step_context_, seconds);
+  for (const StepOutcome& o : outcomes) {
+    Request& r = *find(o.id);
+    assert(r.in_step);
+    r.in_step = false;
+    r.drafts = 0;
+    if (r.cancelled) {
+      end(r.id);
+      continue;
+    }
+    if (o.failed) {
+      ++counts_.failed;
+      end(r.id);
+      continue;
+    }
+    // Of the guesses, those that held are computed: all that was drawn but the last.
+    assert(o.ended || r.step_outputs == (o.new_tokens > 0));
+    const int64_t before_step = r.computed;
+    r.computed += r.step_outputs ? r.step_count + o.new_tokens - 1 : r.step_count;
+    const int64_t fresh = std::max<int64_t>(0, std::min(r.computed, r.spec.prompt_tokens) - std::max(before_step, r.most_computed));
+    counts_.recomputed_tokens += static_cast<uint64_t>(std::max<int64_t>(0, std::min(r.computed, r.most_computed) - before_step));
+    counts_.prompt_tokens += static_cast<uint64_t>(fresh);
+    counts_.output_tokens += static_cast<uint64_t>(o.new_tokens);
+    charge(r, options_.output_charge * static_cast<double>(o.new_tokens));
+    r.most_computed = std::max(r.most_computed, r.computed);
+    if (o.new_tokens > 0) {
+      r.started = true;
+      r.known += o.new_tokens;
+    }
+    if (o.ended) {
+      ++counts_.finished;
+      end(r.id);
+    }
+  }
+}
+
+bool Scheduler::idle() const { return requests_.empty(); }
+
+std::optional<RequestView> Scheduler::view(RequestId id) const {
+  const Request* r = find(id);
+  if (!r || r->cancelled) return std::nullopt;
+  RequestPhase phase = RequestPhase::kQueued;
+  if (r->place == Request::Place::kDisk) phase = RequestPhase::kMovedOut;
+  if (r->place == Request::Place::kMemory) phase = r->started && r->missing() <= 1 ? RequestPhase::kStream : RequestPhase::kPrompt;
+  return RequestView{phase, r->computed, r->known, r->cached, r->arrived};
+}
+
+double Scheduler::served(std::string_view key) const {
+  const auto at = keys_.find(key);
+  return at == keys_.end() ? 0 : at->second.counter;
+}
+
+}  // namespace venturi

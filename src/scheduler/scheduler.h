@@ -1,0 +1,191 @@
+// Which rows go into the next step.
+//
+// Requests wait in a queue; the scheduler gives them state (pages), cuts their prompts into chunks,
+// puts the chunks beside the rows of running streams, and takes state away when there is too little.
+// It computes nothing, reads no clock and owns no page: times are handed in, the StateStore is the
+// caller's, so that a simulator drives it as the server does.
+//
+//   batching    Every running stream has its row (and those of its draft) in every step. What time is
+//               left goes to prompts, in chunks: a step may take `stretch` times as long as without
+//               them (Dynamic SplitFuse, Holmes et al. 2024, with the budget in seconds by StepCost, for
+//               on a CPU equal tokens are not equal time).
+//   fairness    Each key has a counter of served tokens over its weight; the least counter goes first
+//               (Virtual Token Counter, Sheng et al. 2024, arXiv 2401.00588). A key that comes back is
+//               lifted to the least counter of those that have work. Tokens found in the prefix cache are free.
+//   order       higher priority, then the lesser counter, then the earlier request. What waits longer than
+//               promote_after_seconds for a place counts as of the highest priority there is from then on.
+//   preemption  When pages run out, or a request of a key that is far behind finds all places taken, the
+//               running request that comes last in the order gives way: to disk, or forgotten and
+//               recomputed, whichever StepCost says is quicker. The first in order is never taken from, so
+//               something always gets on.
+//   refusal     What can never fit, and what would queue too long, is refused at submit().
+//
+// Every request ends exactly once: by complete(), cancel() or fail_all(). Threads: one at a time.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "scheduler/step_cost.h"
+
+namespace venturi {
+
+using RequestId = uint64_t;  // 1, 2, 3, … in order of submission
+
+struct RequestSpec {
+  std::string key = {};        // who asks: the account of fairness
+  double weight = 1;           // of the key; the latest request's holds
+  int priority = 0;            // higher goes first
+  int64_t prompt_tokens = 0;
+  int64_t max_new_tokens = 0;
+  // Not before that request has its prompt computed, or has ended (n answers to one prompt: the others
+  // find it in the prefix cache). 0: none.
+  RequestId after = 0;
+};
+
+// The sequence state of requests, as the scheduler needs to know it. Calls for requests that have no
+// state yet create it; release() ends it.
+class StateStore {
+ public:
+  virtual ~StateStore() = default;
+  // Whether a request may ever have so many tokens, with nothing else in memory.
+  virtual bool can_ever_hold(int64_t tokens) const = 0;
+  // Takes what the prefix cache has of a request that has no state; the tokens, less than its prompt.
+  virtual int64_t attach(RequestId id) = 0;
+  // Makes room for `tokens` tokens in all; false, and nothing changed, when there are no pages.
+  virtual bool reserve(RequestId id, int64_t tokens) = 0;
+  // Gives all pages back, in memory and on disk. After it the request has no state.
+  virtual void release(RequestId id) = 0;
+  // To disk, giving its pages in memory back; false, and nothing changed, when the disk has no room.
+  virtual bool move_out(RequestId id) = 0;
+  // Back. kNoRoom: nothing changed, try again later. kLost: it cannot be read; the state is released.
+  enum class MoveIn { kDone, kNoRoom, kLost };
+  virtual MoveIn move_in(RequestId id) = 0;
+};
+
+struct SchedulerOptions {
+  int64_t max_running = 32;         // requests with state in memory
+  int64_t max_step_rows = 512;
+  int64_t min_prompt_rows = 8;      // a step beside running streams gives prompts at least these
+  double stretch = 2.0;             // of a step by prompts, over the step without
+  int64_t max_queued = 1024;
+  int64_t max_queued_per_key = 256;
+  double promote_after_seconds = 30;
+  double prompt_charge = 1, output_charge = 2;  // per token, over the key's weight
+  // Served tokens by which a key must be ahead before its running request gives its place to another's.
+  double preempt_margin = 512;
+};
+
+// One step's work. The state of every request named has room for its rows.
+struct StepWork {
+  struct Rows {
+    RequestId id = 0;
+    int64_t first = 0, count = 0;  // positions [first, first + count) of the request
+    bool outputs = false;          // they reach its end: a token is drawn after them
+    int64_t drafts = 0;            // of count, those that are guesses, at the end
+  };
+  std::vector<Rows> rows;
+  int64_t n_rows = 0, context = 0;  // context: tokens attended, over all rows
+  double predicted_seconds = 0;
+};
+
+struct StepOutcome {
+  RequestId id = 0;
+  int64_t new_tokens = 0;  // drawn: 1, or 1 + accepted guesses; 0 where there were no outputs
+  bool ended = false;      // by a token, a stop text, its limit
+  bool failed = false;     // ended by an error
+};
+
+enum class RequestPhase { kQueued, kPrompt, kStream, kMovedOut };
+
+struct RequestView {
+  RequestPhase phase = RequestPhase::kQueued;
+  int64_t computed = 0, known = 0, cached = 0;
+  double arrived = 0;
+};
+
+struct SchedulerCounts {
+  int64_t queued = 0, running = 0, moved_out = 0;
+  uint64_t submitted = 0, refused = 0, finished = 0, failed = 0, cancelled = 0;
+  uint64_t preempted_to_disk = 0, preempted_to_recompute = 0, resumed = 0;
+  uint64_t prompt_tokens = 0, output_tokens = 0, cached_tokens = 0, recomputed_tokens = 0;
+};
+
+struct Refusal {
+  enum class Why { kNever, kKeyQueueFull, kQueueFull } why = Why::kNever;
+  double retry_after_seconds = 0;  // not for kNever
+  std::string message = {};
+};
+
+class Scheduler {
+ public:
+  Scheduler(const SchedulerOptions& options, const StepCost& cost, StateStore& store);
+  ~Scheduler();
+
+  // The request's number, or why not.
+  struct Submitted {
+    RequestId id = 0;
+    std::optional<Refusal> refusal = std::nullopt;
+  };
+  Submitted submit(const RequestSpec& spec, double now);
+  // Ends a request wherever it is. Its pages come free at once, or, if it is part of the step that is
+  // running, when that completes. False if it has ended before.
+  bool cancel(RequestId id);
+  // Guesses that a stream would like checked in the next step (speculative decoding).
+  void set_drafts(RequestId id, int64_t tokens);
+
+  // The next step; empty when nothing can run. A step planned must be completed before the next is.
+  StepWork plan(double now);
+  // What became of it: an outcome for every request of the step.
+  void complete(const std::vector<StepOutcome>& outcomes, double seconds);
+
+  bool idle() const;  // nothing queued, running or moved out
+  std::optional<RequestView> view(RequestId id) const;  // none of what has ended
+  const SchedulerCounts& counts() const { return counts_; }
+  const StepCost& cost() const { return cost_; }
+  double served(std::string_view key) const;  // the counter, for tests and metrics
+
+ private:
+  struct Request;
+  struct Key;
+  using Order = std::vector<Request*>;
+
+  Request* find(RequestId id) const;
+  bool before(const Request& a, const Request& b) const;
+  Order ordered();
+  void sort(Order::iterator begin, Order::iterator end) const;
+  void charge(Request& request, double tokens);
+  void end(RequestId id);
+  void preempt(Request& request);
+  // Frees pages by preempting from the back of `order` what comes after `keep`; false if nobody is left.
+  Request* victim_for(const Order& order, const Request& request) const;
+  bool take_from_others(const Order& order, const Request& request);
+  bool make_room(const Order& order, const Request& keep);
+  bool reserve(const Order& order, Request& request, int64_t tokens);
+  void plan_streams(const Order& order, StepWork& work);
+  void plan_prompts(Order order, StepWork& work);
+  bool bring_in(const Order& order, Request& request);
+  void add_rows(Request& request, int64_t count, int64_t drafts, StepWork& work);
+  double backlog_seconds() const;
+
+  const SchedulerOptions options_;
+  StepCost cost_;
+  StateStore& store_;
+  RequestId next_id_ = 1;
+  std::map<RequestId, std::unique_ptr<Request>> requests_;
+  std::map<std::string, Key, std::less<>> keys_;
+  double last_counter_ = 0;  // of the key that was the last to have work
+  SchedulerCounts counts_;
+  int64_t step_rows_ = 0, step_context_ = 0;
+  bool in_step_ = false;
+  double now_ = 0;                // of the plan at hand
+  int preempted_for_others_ = 0;  // in it
+};
+
+}  // namespace venturi

@@ -1,0 +1,327 @@
+#include "scheduler/scheduler.h"
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+
+#include "scheduler/simulator_test.h"
+
+namespace venturi {
+namespace {
+
+// A 1.1 B model on two cores: 12 ms to read the weights, 500 rows a second.
+constexpr StepCost kMachine{.weights_seconds = 12e-3, .per_row_seconds = 2e-3, .per_context_seconds = 30e-9};
+
+World world(int64_t pages = 4096, int64_t disk_pages = 4096) {
+  World w;
+  w.truth = kMachine;
+  w.store.total = pages;
+  w.store.disk_total = disk_pages;
+  return w;
+}
+
+double percentile(std::vector<double> values, double p) {
+  std::sort(values.begin(), values.end());
+  return values[static_cast<size_t>(p * static_cast<double>(values.size() - 1))];
+}
+
+TEST(Scheduler, OnePromptInChunksThenOneRowAStep) {
+  World w = world();
+  w.start();
+  const RequestId id = w.submit({.key = "a", .prompt_tokens = 1100}, 10);
+  std::vector<int64_t> rows;
+  for (int i = 0; i < 12; ++i) {
+    const int64_t before = w.rows;
+    w.step();
+    rows.push_back(w.rows - before);
+  }
+  EXPECT_THAT(rows, testing::ElementsAre(512, 512, 76, 1, 1, 1, 1, 1, 1, 1, 1, 1));
+  EXPECT_EQ(w.users[id].drawn, 10);
+  w.drain();
+}
+
+TEST(Scheduler, ALongPromptDoesNotFreezeTheStreams) {
+  World w = world();
+  w.start();
+  for (int i = 0; i < 8; ++i) w.submit({.key = "s", .prompt_tokens = 32}, 2000);
+  for (int i = 0; i < 100; ++i) w.step();
+  const double undisturbed = w.truth.seconds(8, 8 * 100);
+  for (auto& [id, u] : w.users) u.longest_gap = 0;
+  const RequestId late = w.submit({.key = "late", .prompt_tokens = 1500}, 4);
+  while (w.users[late].first_token < 0) w.step();
+  for (const auto& [id, u] : w.users)
+    if (id != late) { EXPECT_LE(u.longest_gap, 2.5 * undisturbed); }
+  // Alone it would take 3 s.
+  EXPECT_LE(w.users[late].first_token - w.users[late].submitted, 3 * 1500 * w.truth.per_row_seconds);
+  for (const auto& [id, u] : w.users) w.cancel(id);
+  w.drain();
+}
+
+// Two keys with always enough to do, one ten times as eager: what they are served never differs by more than
+// VTC's bound, 2 max(w_p L_in, w_q M).
+TEST(Scheduler, BackloggedKeysAreServedAlike) {
+  World w = world(600);
+  w.options.max_running = 8;
+  w.options.max_queued = w.options.max_queued_per_key = 10'000;
+  w.start();
+  for (int i = 0; i < 400; ++i)
+    for (int k = 0; k < 10; ++k) w.submit({.key = k < 9 ? "eager" : "calm", .prompt_tokens = 100}, 50);
+  double worst = 0;
+  const auto calm_ended = [&] {
+    return std::count_if(w.users.begin(), w.users.end(), [](const auto& u) { return u.second.spec.key == "calm" && u.second.ended >= 0; });
+  };
+  for (int i = 0; i < 20'000 && (i % 64 || calm_ended() < 350); ++i) {
+    w.step();
+    worst = std::max(worst, std::abs(w.scheduler->served("eager") - w.scheduler->served("calm")));
+  }
+  const double most_in_memory = 600 * FakeStore::kPage;
+  EXPECT_LE(worst, 2 * std::max(100.0, 2 * most_in_memory));
+  EXPECT_LE(worst, 2000);  // far nearer in fact
+  for (const auto& [id, u] : w.users)
+    if (u.ended < 0) w.cancel(id);
+  w.drain();
+}
+
+TEST(Scheduler, WeightsShareOut) {
+  World w = world(600);
+  w.options.max_running = 8;
+  w.options.max_queued = w.options.max_queued_per_key = 10'000;
+  w.start();
+  const double weights[] = {1, 2, 4};
+  for (int i = 0; i < 600; ++i)
+    for (int k = 0; k < 3; ++k) w.submit({.key = std::string(1, static_cast<char>('a' + k)), .weight = weights[k], .prompt_tokens = 60}, 30);
+  for (int i = 0; i < 2000; ++i) w.step();
+  double drawn[3] = {};
+  for (const auto& [id, u] : w.users) drawn[u.spec.key[0] - 'a'] += static_cast<double>(u.drawn);
+  EXPECT_NEAR(drawn[1] / drawn[0], 2, 0.2);
+  EXPECT_NEAR(drawn[2] / drawn[0], 4, 0.4);
+  for (const auto& [id, u] : w.users)
+    if (u.ended < 0) w.cancel(id);
+  w.drain();
+}
+
+TEST(Scheduler, NobodySavesUpCredit) {
+  World w = world();
+  w.start();
+  w.submit({.key = "idle", .prompt_tokens = 10}, 2);
+  w.drain();
+  for (int i = 0; i < 50; ++i) w.submit({.key = "busy", .prompt_tokens = 200}, 100);
+  for (int i = 0; i < 200; ++i) w.step();
+  w.submit({.key = "idle", .prompt_tokens = 10}, 2);
+  EXPECT_GE(w.scheduler->served("idle"), w.scheduler->served("busy"));
+  w.drain();
+}
+
+// One key floods, another asks now and then.
+TEST(Scheduler, AFloodDoesNotDrownOthers) {
+  const auto first_tokens = [](bool flood) {
+    World w = world(2000);
+    w.options.max_running = 16;
+    w.start();
+    std::vector<double> waits;
+    std::vector<RequestId> calm;
+    double next = 1;
+    for (int i = 0; calm.size() < 40 || w.users[calm.back()].ended < 0; ++i) {
+      if (flood)
+        while (w.scheduler->counts().queued < 100 && w.submit({.key = "flood", .prompt_tokens = 400}, 200)) {}
+      if (w.now > next && calm.size() < 40) {
+        calm.push_back(w.submit({.key = "calm", .prompt_tokens = 400}, 20));
+        next += 4;
+      }
+      w.step();
+    }
+    for (const RequestId id : calm) waits.push_back(w.users[id].first_token - w.users[id].submitted);
+    for (const auto& [id, u] : w.users)
+      if (u.ended < 0) w.cancel(id);
+    w.drain();
+    return percentile(waits, 0.95);
+  };
+  EXPECT_LE(first_tokens(true), 2 * first_tokens(false));
+}
+
+TEST(Scheduler, PriorityGoesFirstAndWaitingEnds) {
+  World w = world(300);
+  w.options.max_running = 4;
+  w.options.promote_after_seconds = 5;
+  w.options.max_queued = w.options.max_queued_per_key = 10'000;
+  w.start();
+  const RequestId low = w.submit({.key = "low", .priority = -1, .prompt_tokens = 100}, 20);
+  for (int i = 0; i < 300; ++i) w.submit({.key = "high", .prompt_tokens = 100}, 50);
+  const RequestId top = w.submit({.key = "top", .priority = 1, .prompt_tokens = 100}, 20);
+  while (w.users[low].ended < 0 || w.users[top].ended < 0) w.step();
+  EXPECT_LT(w.users[top].first_token, 2);
+  EXPECT_GT(w.users[low].first_token, 0);
+  EXPECT_LT(w.users[low].ended, 15);
+  for (const auto& [id, u] : w.users)
+    if (u.ended < 0) w.cancel(id);
+  w.drain();
+}
+
+TEST(Scheduler, MemoryThatRunsOutPreemptsTheLast) {
+  for (const double move : {1e-6, 1.0}) {  // a quick disk, and one slower than computing again
+    World w = world(64);
+    w.truth.move_seconds_per_token = move;
+    w.start();
+    for (int i = 0; i < 8; ++i) w.submit({.key = "a", .prompt_tokens = 100}, 200);
+    w.drain();
+    const SchedulerCounts& c = w.scheduler->counts();
+    EXPECT_EQ(c.finished, 8u);
+    EXPECT_GT(move < 1e-3 ? c.preempted_to_disk : c.preempted_to_recompute, 0u);
+    EXPECT_EQ(move < 1e-3 ? c.preempted_to_recompute : c.preempted_to_disk, 0u);
+    // Earlier ones are never behind later ones of the same key.
+    double before = 0;
+    for (const auto& [id, u] : w.users) {
+      EXPECT_GE(u.ended, before);
+      before = u.ended;
+    }
+  }
+}
+
+TEST(Scheduler, WhatCannotFitOrWouldQueueTooLongIsRefused) {
+  World w = world(10);
+  w.options.max_queued_per_key = 3;
+  w.options.max_queued = 5;
+  w.start();
+  const auto why = [&](const RequestSpec& spec) { return w.scheduler->submit(spec, 0).refusal; };
+  EXPECT_EQ(why({.key = "a", .prompt_tokens = 150, .max_new_tokens = 20})->why, Refusal::Why::kNever);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(w.submit({.key = "a", .prompt_tokens = 150}, 10));
+  const auto full = why({.key = "a", .prompt_tokens = 1, .max_new_tokens = 1});
+  EXPECT_EQ(full->why, Refusal::Why::kKeyQueueFull);
+  EXPECT_GE(full->retry_after_seconds, 1);
+  EXPECT_TRUE(w.submit({.key = "b", .prompt_tokens = 1}, 1));
+  EXPECT_TRUE(w.submit({.key = "c", .prompt_tokens = 1}, 1));
+  EXPECT_EQ(why({.key = "d", .prompt_tokens = 1, .max_new_tokens = 1})->why, Refusal::Why::kQueueFull);
+  w.drain();
+  EXPECT_EQ(w.scheduler->counts().refused, 3u);
+}
+
+TEST(Scheduler, CachedTokensAreNeitherComputedNorCharged) {
+  World w = world();
+  w.start();
+  w.store.cached[1] = 960;
+  const RequestId id = w.submit({.key = "a", .prompt_tokens = 1000}, 5);
+  w.drain();
+  EXPECT_EQ(w.rows, 40 + 4);
+  EXPECT_EQ(w.scheduler->counts().cached_tokens, 960u);
+  EXPECT_EQ(w.scheduler->counts().prompt_tokens, 40u);
+  EXPECT_DOUBLE_EQ(w.scheduler->served("a"), 40 + 2 * 5);
+  EXPECT_EQ(w.users[id].drawn, 5);
+}
+
+TEST(Scheduler, SeveralAnswersWaitForTheFirstPrompt) {
+  World w = world();
+  w.start();
+  const RequestId first = w.submit({.key = "a", .prompt_tokens = 600}, 5);
+  w.store.cached[2] = 592;
+  const RequestId second = w.submit({.key = "a", .prompt_tokens = 600, .after = first}, 5);
+  w.step();
+  EXPECT_EQ(w.scheduler->view(second)->phase, RequestPhase::kQueued);
+  w.drain();
+  EXPECT_EQ(w.scheduler->counts().prompt_tokens, 608u);
+}
+
+TEST(Scheduler, GuessesAreCheckedTogether) {
+  World w = world();
+  w.accept_share = 1;
+  w.start();
+  const RequestId id = w.submit({.key = "a", .prompt_tokens = 50}, 41);
+  w.step();
+  int64_t steps = 0;
+  while (w.users[id].ended < 0) {
+    w.scheduler->set_drafts(id, 3);
+    w.step();
+    ++steps;
+  }
+  EXPECT_EQ(steps, 10);
+  EXPECT_EQ(w.users[id].drawn, 41);
+  w.drain();
+}
+
+TEST(StepCost, LearnsTheMachine) {
+  std::mt19937_64 random(9);
+  StepCost model{.weights_seconds = 50e-3, .per_row_seconds = 0.5e-3, .per_context_seconds = 1e-9};
+  const StepCost truth{.weights_seconds = 10e-3, .per_row_seconds = 2e-3, .per_context_seconds = 40e-9};
+  for (int i = 0; i < 3000; ++i) {
+    const int64_t rows = 1 + static_cast<int64_t>(random() % 64), context = rows * static_cast<int64_t>(random() % 30'000);
+    model.observe(rows, context, truth.seconds(rows, context) * std::exp(std::normal_distribution<>(0, 0.1)(random)));
+  }
+  EXPECT_NEAR(model.seconds(1, 100) / truth.seconds(1, 100), 1, 0.3);
+  EXPECT_NEAR(model.seconds(64, 64 * 100) / truth.seconds(64, 64 * 100), 1, 0.3);
+  EXPECT_NEAR(model.seconds(16, 16 * 30'000) / truth.seconds(16, 16 * 30'000), 1, 0.3);
+  EXPECT_EQ(truth.rows_within(truth.seconds(20, 20 * 10), 8, 80, 10, 100), 12);
+  EXPECT_EQ(truth.rows_within(1e-3, 0, 0, 10, 100), 0);
+}
+
+// Everything at once, at random, on many seeds: arrivals in bursts, cancels at any time, a model that is
+// wrong about the machine, pages and disk that run out, state that is lost, steps that fail.
+TEST(Simulation, EveryRequestEndsOnceAndEveryPageComesBack) {
+  int64_t steps = 0;
+  SchedulerCounts all;
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    SCOPED_TRACE(fmt::format("seed {}", seed));
+    World w = world(0);
+    w.random.seed(seed);
+    auto& random = w.random;
+    const auto pick = [&](int64_t low, int64_t high) { return low + static_cast<int64_t>(random() % static_cast<uint64_t>(high - low + 1)); };
+    w.store.total = pick(20, 400);
+    w.store.disk_total = pick(0, 600);
+    w.store.faults = &random;
+    w.store.lost_share = seed % 3 == 0 ? 0.1 : 0;
+    w.store.disk_refuses_share = seed % 4 == 0 ? 0.3 : 0;
+    w.truth.move_seconds_per_token = seed % 2 ? 1e-5 : 5e-3;
+    w.options.max_running = pick(1, 24);
+    w.options.max_step_rows = pick(w.options.max_running, 256);
+    w.options.max_queued = pick(4, 200);
+    w.options.max_queued_per_key = pick(2, 100);
+    w.options.promote_after_seconds = static_cast<double>(pick(1, 20));
+    w.options.preempt_margin = static_cast<double>(pick(0, 1000));
+    w.noise = 0.3;
+    w.failure_share = seed % 5 == 0 ? 0.002 : 0;
+    w.accept_share = 0.6;
+    w.start();
+    std::vector<RequestId> alive;
+    for (int i = 0; i < 12'000; ++i) {
+      const auto meanwhile = [&] {
+        if (random() % 40 == 0)
+          for (int64_t burst = pick(1, 12); burst > 0; --burst) {
+            RequestSpec spec{.key = std::string(1, static_cast<char>('a' + pick(0, 4))), .weight = static_cast<double>(pick(1, 3)),
+                             .priority = static_cast<int>(pick(0, 9) == 0) - static_cast<int>(pick(0, 9) == 0), .prompt_tokens = pick(1, 500)};
+            spec.max_new_tokens = pick(1, 200);
+            if (!alive.empty() && random() % 8 == 0) spec.after = alive[random() % alive.size()];
+            const RequestId next = w.scheduler->counts().submitted + 1;
+            if (random() % 3 == 0) w.store.cached[next] = pick(0, spec.prompt_tokens - 1) / FakeStore::kPage * FakeStore::kPage;
+            if (const RequestId id = w.submit(spec, pick(1, spec.max_new_tokens))) alive.push_back(id);
+            else w.store.cached.erase(next);
+          }
+        if (!alive.empty() && random() % 30 == 0) {
+          const size_t at = random() % alive.size();
+          w.cancel(alive[at]);
+          alive.erase(alive.begin() + static_cast<int64_t>(at));
+        }
+        if (!alive.empty() && random() % 2) w.scheduler->set_drafts(alive[random() % alive.size()], pick(0, 5));
+      };
+      w.step(meanwhile);
+      if (testing::Test::HasFailure()) FAIL() << "step " << i;
+    }
+    w.drain();
+    const SchedulerCounts& c = w.scheduler->counts();
+    EXPECT_EQ(c.submitted, c.finished + c.failed + c.cancelled);
+    EXPECT_EQ(c.queued + c.running + c.moved_out, 0);
+    steps += w.steps;
+    all.preempted_to_disk += c.preempted_to_disk;
+    all.preempted_to_recompute += c.preempted_to_recompute;
+    all.refused += c.refused;
+    all.cancelled += c.cancelled;
+    all.failed += c.failed;
+  }
+  // The test met what it is for.
+  EXPECT_GT(steps, 300'000);
+  EXPECT_GT(all.preempted_to_disk, 1000u);
+  EXPECT_GT(all.preempted_to_recompute, 1000u);
+  EXPECT_GT(all.refused, 100u);
+  EXPECT_GT(all.cancelled, 1000u);
+  EXPECT_GT(all.failed, 100u);
+}
+
+}  // namespace
+}  // namespace venturi
