@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <cassert>
+#include <set>
 
 namespace venturi {
 
 struct Scheduler::Key {
   double weight = 1, counter = 0;
+  double pending = 0;    // of the counter: charged for prompts that are not computed yet
+  double given() const { return counter - pending; }
   int64_t requests = 0;  // that have not ended
-  int64_t queued = 0;
+  int64_t queued = 0, running = 0;
 };
 
 struct Scheduler::Request {
@@ -70,7 +73,7 @@ Scheduler::Submitted Scheduler::submit(const RequestSpec& spec, double now) {
     // Nobody saves up credit while away.
     double least = -1;
     for (const auto& [name, other] : keys_)
-      if (other.requests > 0 && (least < 0 || other.counter < least)) least = other.counter;
+      if (other.requests > 0 && (least < 0 || other.given() < least)) least = other.given();
     key.counter = std::max(key.counter, least < 0 ? last_counter_ : least);
   }
   auto request = std::make_unique<Request>();
@@ -96,13 +99,21 @@ Scheduler::Request* Scheduler::find(RequestId id) const {
 void Scheduler::end(RequestId id) {
   Request& r = *find(id);
   // What was charged for and will not be computed.
-  if (r.charged > 0 && !r.started)
-    charge(r, -options_.prompt_charge * static_cast<double>(r.spec.prompt_tokens - std::max(r.cached, r.most_computed)));
+  if (r.charged > 0 && !r.started) {
+    const double left = options_.prompt_charge * static_cast<double>(r.spec.prompt_tokens - std::max(r.cached, r.most_computed));
+    charge(r, -left);
+    r.key->pending -= left / r.key->weight;
+  }
   if (r.place == Request::Place::kQueue) {
     --counts_.queued;
     --r.key->queued;
   } else {
-    --(r.place == Request::Place::kMemory ? counts_.running : counts_.moved_out);
+    if (r.place == Request::Place::kMemory) {
+      --counts_.running;
+      --r.key->running;
+    } else {
+      --counts_.moved_out;
+    }
     store_.release(id);
   }
   if (--r.key->requests == 0) last_counter_ = r.key->counter;
@@ -159,6 +170,7 @@ void Scheduler::preempt(Request& r) {
   const double to_disk = 2 * static_cast<double>(r.computed) * cost_.move_seconds_per_token;
   const double again = static_cast<double>(r.computed) * cost_.per_row_seconds;
   --counts_.running;
+  --r.key->running;
   r.waits_since = now_;
   if (r.computed > 0 && to_disk < again && store_.move_out(r.id)) {
     r.place = Request::Place::kDisk;
@@ -215,15 +227,21 @@ void Scheduler::plan_streams(const Order& order, StepWork& work) {
   }
 }
 
-// Who would give way to `r`, which has nothing in memory: the last in the order, if it is of lesser
-// priority, or of another key that is far ahead.
+// A key's share of the places, at least one.
+double Scheduler::share(const Key& key) const {
+  return std::max(1.0, static_cast<double>(options_.max_running) * key.weight / active_weight_);
+}
+
+// Who would give way to `r`, which has nothing in memory: the last in the order that is of lesser
+// priority, or of a key with more than its share while that of `r` has less.
 Scheduler::Request* Scheduler::victim_for(const Order& order, const Request& r) const {
   for (auto at = order.rbegin(); at != order.rend() && *at != &r; ++at) {
     Request& victim = **at;
     if (victim.place != Request::Place::kMemory || victim.in_step) continue;
     if (victim.priority < r.priority) return &victim;
-    if (victim.key == r.key || victim.key->counter - r.key->counter < options_.preempt_margin) return nullptr;
-    return &victim;
+    if (victim.priority == r.priority && victim.key != r.key && static_cast<double>(r.key->running + 1) <= share(*r.key) &&
+        static_cast<double>(victim.key->running) > share(*victim.key))
+      return &victim;
   }
   return nullptr;
 }
@@ -250,6 +268,7 @@ bool Scheduler::bring_in(const Order& order, Request& r) {
     if (moved == StateStore::MoveIn::kDone) {
       r.place = Request::Place::kMemory;
       ++counts_.running;
+      ++r.key->running;
       return true;
     }
     r.place = Request::Place::kQueue;
@@ -268,6 +287,7 @@ bool Scheduler::bring_in(const Order& order, Request& r) {
   --counts_.queued;
   --r.key->queued;
   ++counts_.running;
+  ++r.key->running;
   r.computed = found;
   if (r.charged == 0) {
     // At once, so that the next place goes by what this one will take.
@@ -275,49 +295,57 @@ bool Scheduler::bring_in(const Order& order, Request& r) {
     counts_.cached_tokens += static_cast<uint64_t>(found);
     r.charged = options_.prompt_charge * static_cast<double>(r.spec.prompt_tokens - found);
     charge(r, r.charged);
+    r.key->pending += r.charged / r.key->weight;
   }
   return true;
 }
 
-void Scheduler::plan_prompts(Order order, StepWork& work) {
+// Brings in what has no state in memory, best first, as long as a key's running prompts are not work enough
+// for a step. Whoever finds no place stops those after it: nobody is overtaken for being large.
+void Scheduler::admit(Order& order) {
+  std::map<const Key*, int64_t> waiting_rows;
+  for (const Request* r : order)
+    if (r->place == Request::Place::kMemory && !r->streams()) waiting_rows[r->key] += r->missing();
+  for (size_t i = 0; i < order.size(); ++i) {
+    Request& r = *order[i];
+    if (r.place == Request::Place::kMemory || waiting_rows[r.key] >= options_.max_step_rows) continue;
+    const Request* first = r.spec.after ? find(r.spec.after) : nullptr;
+    if (first && !first->started) continue;
+    if (!bring_in(order, r)) return;
+    if (!r.streams()) waiting_rows[r.key] += r.missing();
+    // It was charged: the next place goes by that.
+    sort(order.begin() + static_cast<int64_t>(i) + 1, order.end());
+  }
+}
+
+void Scheduler::plan_prompts(const Order& order, StepWork& work) {
+  // By what they were given, not by what they were promised: a key that just came in goes first.
+  Order prompts;
+  for (Request* r : order)
+    if (!r->in_step && r->place == Request::Place::kMemory) prompts.push_back(r);
+  std::sort(prompts.begin(), prompts.end(), [&](const Request* a, const Request* b) {
+    const double given_a = a->key->given(), given_b = b->key->given();
+    return a->priority == b->priority && a->key != b->key && given_a != given_b ? given_a < given_b : before(*a, *b);
+  });
   const bool beside_streams = work.n_rows > 0;
-  const double limit = options_.stretch * work.predicted_seconds;
-  bool full = false;  // somebody found no place: nobody after them gets one either
-  for (auto at = order.begin(); at != order.end(); ++at) {
-    Request* r = *at;
-    if (r->in_step) continue;
+  const double alone = work.predicted_seconds;
+  std::set<const Key*> streaming;
+  for (const StepWork::Rows& rows : work.rows) streaming.insert(find(rows.id)->key);
+  int64_t prompt_rows = 0;
+  for (Request* r : prompts) {
+    if (r->place != Request::Place::kMemory) continue;  // preempted for one before it
     int64_t left = options_.max_step_rows - work.n_rows;
-    if (left <= 0) return;
-    if (r->place != Request::Place::kMemory) {
-      if (full) continue;
-      const Request* first = r->spec.after ? find(r->spec.after) : nullptr;
-      if (first && !first->started) continue;
-      // Nothing is brought in for a step that has no time for it.
-      if (beside_streams && cost_.rows_within(limit, work.n_rows, work.context, r->known, left) < 1 &&
-          work.n_rows >= counts_.running + options_.min_prompt_rows)
-        continue;
-      if (!bring_in(order, *r)) {
-        full = true;
-        continue;
-      }
-      sort(at + 1, order.end());
-      if (r->streams()) {  // back from disk in the middle of its answer
-        if (reserve(order, *r, r->known)) add_rows(*r, 1, 0, work);
-        continue;
-      }
-    }
-    if (r->missing() <= 0) continue;
-    if (!store_.reserve(r->id, r->known) && !reserve(order, *r, r->known)) continue;
     if (beside_streams) {
-      int64_t fits = cost_.rows_within(limit, work.n_rows, work.context, r->computed + r->missing() / 2, left);
+      const double stretch = streaming.contains(r->key) ? options_.stretch : std::max(options_.stretch, options_.other_key_stretch);
+      const int64_t fits = cost_.rows_within(stretch * alone, work.n_rows, work.context, r->computed + r->missing() / 2, left);
       // Prompts get on even where the model sees no time for them.
-      int64_t prompt_rows = 0;
-      for (const StepWork::Rows& rows : work.rows) prompt_rows += rows.count > 1 + rows.drafts ? rows.count : 0;
-      fits = std::max(fits, options_.min_prompt_rows - prompt_rows);
-      left = std::min(left, fits);
+      left = std::min(left, std::max(fits, options_.min_prompt_rows - prompt_rows));
     }
-    if (left <= 0) return;
-    add_rows(*r, std::min(left, r->missing()), 0, work);
+    if (left <= 0) continue;
+    if (!reserve(order, *r, r->known)) continue;
+    const int64_t count = std::min(left, r->missing());
+    prompt_rows += count;
+    add_rows(*r, count, 0, work);
   }
 }
 
@@ -326,7 +354,11 @@ StepWork Scheduler::plan(double now) {
   now_ = now;
   preempted_for_others_ = 0;
   StepWork work;
-  const Order order = ordered();
+  Order order = ordered();
+  active_weight_ = 0;
+  for (const auto& [name, key] : keys_)
+    if (key.requests > 0) active_weight_ += key.weight;
+  admit(order);
   plan_streams(order, work);
   work.predicted_seconds = cost_.seconds(work.n_rows, work.context);
   plan_prompts(order, work);
@@ -367,6 +399,7 @@ void Scheduler::complete(const std::vector<StepOutcome>& outcomes, double second
     counts_.recomputed_tokens += static_cast<uint64_t>(std::max<int64_t>(0, std::min(r.computed, r.most_computed) - before_step));
     counts_.prompt_tokens += static_cast<uint64_t>(fresh);
     counts_.output_tokens += static_cast<uint64_t>(o.new_tokens);
+    r.key->pending -= options_.prompt_charge * static_cast<double>(fresh) / r.key->weight;
     charge(r, options_.output_charge * static_cast<double>(o.new_tokens));
     r.most_computed = std::max(r.most_computed, r.computed);
     if (o.new_tokens > 0) {

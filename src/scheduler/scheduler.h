@@ -14,8 +14,8 @@
 //               lifted to the least counter of those that have work. Tokens found in the prefix cache are free.
 //   order       higher priority, then the lesser counter, then the earlier request. What waits longer than
 //               promote_after_seconds for a place counts as of the highest priority there is from then on.
-//   preemption  When pages run out, or a request of a key that is far behind finds all places taken, the
-//               running request that comes last in the order gives way: to disk, or forgotten and
+//   preemption  When pages run out, or a request finds all places taken whose key has less than its share of
+//               them (by weight), the running request that comes last in the order gives way: to disk, or forgotten and
 //               recomputed, whichever StepCost says is quicker. The first in order is never taken from, so
 //               something always gets on.
 //   refusal     What can never fit, and what would queue too long, is refused at submit().
@@ -74,12 +74,11 @@ struct SchedulerOptions {
   int64_t max_step_rows = 512;
   int64_t min_prompt_rows = 8;      // a step beside running streams gives prompts at least these
   double stretch = 2.0;             // of a step by prompts, over the step without
+  double other_key_stretch = 3.0;   // by the prompts of keys that have no stream in it
   int64_t max_queued = 1024;
   int64_t max_queued_per_key = 256;
   double promote_after_seconds = 30;
   double prompt_charge = 1, output_charge = 2;  // per token, over the key's weight
-  // Served tokens by which a key must be ahead before its running request gives its place to another's.
-  double preempt_margin = 512;
 };
 
 // One step's work. The state of every request named has room for its rows.
@@ -164,12 +163,14 @@ class Scheduler {
   void end(RequestId id);
   void preempt(Request& request);
   // Frees pages by preempting from the back of `order` what comes after `keep`; false if nobody is left.
+  double share(const Key& key) const;
   Request* victim_for(const Order& order, const Request& request) const;
   bool take_from_others(const Order& order, const Request& request);
   bool make_room(const Order& order, const Request& keep);
   bool reserve(const Order& order, Request& request, int64_t tokens);
   void plan_streams(const Order& order, StepWork& work);
-  void plan_prompts(Order order, StepWork& work);
+  void admit(Order& order);
+  void plan_prompts(const Order& order, StepWork& work);
   bool bring_in(const Order& order, Request& request);
   void add_rows(Request& request, int64_t count, int64_t drafts, StepWork& work);
   double backlog_seconds() const;
@@ -185,7 +186,8 @@ class Scheduler {
   int64_t step_rows_ = 0, step_context_ = 0;
   bool in_step_ = false;
   double now_ = 0;                // of the plan at hand
-  int preempted_for_others_ = 0;  // in it
+  double active_weight_ = 0;      // in it: of the keys that have requests
+  int preempted_for_others_ = 0;
 };
 
 }  // namespace venturi
