@@ -4,7 +4,8 @@
 //   shape: nothing is computed. Ops allocate from an arena without memory and report their cost, so
 //          one pass over the same code yields the peak of activations, the bytes and operations of
 //          every op, and the order in which weights are used, before anything is loaded.
-//   run:   the ops compute.
+//   run:   the ops compute. When the bytes of a weight do not come (a disk that fails), the step has
+//          failed: ops do nothing from then on, and who runs the step takes the error.
 //
 // Observers see each linear's input; a profile adds up time per op.
 // Threads: one context, one calling thread; ops spread over the pool.
@@ -13,6 +14,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,7 +23,7 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "base/thread_pool.h"
-#include "memory/weights.h"
+#include "memory/residency.h"
 
 namespace venturi {
 
@@ -104,13 +106,29 @@ class Context {
    public:
     Scope(Context& context, const OpCost& cost);
     ~Scope();
-    bool computes() const { return context_.computes(); }
+    bool computes() const { return context_.computes() && !context_.failed(); }
 
    private:
     Context& context_;
     std::string_view op_;
     double begin_ = 0;
   };
+
+  // An op notes which plane of a weight it is about to use; shape mode keeps the order.
+  void note(const Weight& weight, int64_t plane, Use use) {
+    if (!computes()) uses_.push_back({&weight, plane, use});
+  }
+  const std::vector<WeightUse>& uses() const { return uses_; }
+
+  void fail(Error error) {
+    if (!error_) error_ = std::move(error);
+  }
+  bool failed() const { return error_.has_value(); }
+  // What the step failed of, if it did; the next step starts anew.
+  Status take_error() {
+    if (!error_) return {};
+    return *std::exchange(error_, std::nullopt);
+  }
 
   void set_observer(Observer* observer) { observer_ = observer; }
   Observer* observer() const { return observer_; }
@@ -138,6 +156,8 @@ class Context {
   bool profiling_ = false;
   std::map<std::string_view, OpTotals> totals_;
   std::vector<OpCost> costs_;
+  std::vector<WeightUse> uses_;
+  std::optional<Error> error_;
 };
 
 }  // namespace venturi
