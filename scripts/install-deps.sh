@@ -26,6 +26,7 @@ libgtest-dev      unit tests (GoogleTest)
 libgmock-dev      unit tests (matchers)
 libbenchmark-dev  kernel benchmarks
 python3           end-to-end tests, standard library only
+python3-jsonschema  checks output that was held to a JSON Schema
 "
 soak_packages="
 clang             compiles the fuzzers

@@ -7,7 +7,7 @@
 //   run:   the ops compute. When the bytes of a weight do not come (a disk that fails), the step has
 //          failed: ops do nothing from then on, and who runs the step takes the error.
 //
-// Observers see each linear's input; a profile adds up time per op.
+// Observers see each linear's input and each mixture's routes; a profile adds up time per op.
 // Threads: one context, one calling thread; ops spread over the pool.
 #pragma once
 
@@ -46,6 +46,19 @@ class Observer {
   virtual ~Observer() = default;
   // x [rows, n_in] is what `weight` (plane `plane`) is about to be multiplied with.
   virtual void linear_input(const Weight& weight, int64_t plane, const float* x, int64_t rows, int64_t n_in) = 0;
+  // A mixture is about to compute: chosen [rows, top_k], best first, of the experts whose gate is `gate`.
+  virtual void routed(const Weight& gate, const int32_t* chosen, int64_t rows, int64_t top_k) {
+    (void)gate, (void)chosen, (void)rows, (void)top_k;
+  }
+};
+
+// Chooses the experts instead of the routers, whose weights stay: for measuring with random models,
+// which route without locality (ops/route_replay.h).
+class RouteSource {
+ public:
+  virtual ~RouteSource() = default;
+  // Overwrites chosen [rows, top_k] for the experts whose gate is `gate`: different within a row.
+  virtual void choose(const Weight& gate, int32_t* chosen, int64_t rows, int64_t top_k) = 0;
 };
 
 // First-fit memory for activations. With a buffer it hands out its bytes; without one it only counts.
@@ -132,6 +145,8 @@ class Context {
 
   void set_observer(Observer* observer) { observer_ = observer; }
   Observer* observer() const { return observer_; }
+  void set_route_source(RouteSource* source) { route_source_ = source; }
+  RouteSource* route_source() const { return route_source_; }
 
   void reset_profile() { totals_.clear(); }
   void set_profiling(bool on) { profiling_ = on; }
@@ -153,6 +168,7 @@ class Context {
   // Blocks the planned arena had no hole for; should stay empty.
   std::map<uint64_t, Buffer> overflow_;
   Observer* observer_ = nullptr;
+  RouteSource* route_source_ = nullptr;
   bool profiling_ = false;
   std::map<std::string_view, OpTotals> totals_;
   std::vector<OpCost> costs_;

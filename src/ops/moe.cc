@@ -151,8 +151,12 @@ Routes route(Context& context, const RouterParams& p, Act& logits) {
   return routes;
 }
 
-Act mixture(Context& context, const Act& x, const Routes& routes, const ExpertWeights& w) {
+Act mixture(Context& context, const Act& x, Routes routes, const ExpertWeights& w) {
   const int64_t rows = x.rows(), k = routes.top_k, d = w.down->n_out;
+  if (context.computes()) {
+    if (RouteSource* source = context.route_source()) source->choose(*w.gate, routes.expert.data(), rows, k);
+    if (Observer* observer = context.observer()) observer->routed(*w.gate, routes.expert.data(), rows, k);
+  }
   Act y = context.allocate(rows, d);
   Act parts = context.allocate(rows * k, d);  // [rows, top_k, d_model]
   if (!context.computes())
