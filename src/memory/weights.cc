@@ -36,7 +36,7 @@ bool same_shape(const std::vector<int64_t>& a, std::vector<int64_t> b) {
 }  // namespace
 
 Piece Weight::pinned_piece(int64_t plane) const {
-  return {.data = data + plane * plane_bytes, .row_begin = 0, .row_end = pinned_rows, .packed = packed, .ticket = 0};
+  return {.data = data + plane * plane_bytes, .row_begin = 0, .row_end = std::min(pinned_rows, n_out), .packed = packed, .ticket = 0};
 }
 
 uint64_t Weight::held_bytes(int64_t rows, bool repack) const {

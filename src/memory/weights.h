@@ -37,14 +37,15 @@ struct Weight {
   bool packed = false;              // in groups of 16 rows, codec->layout
   const uint8_t* data = nullptr;    // plane 0; null until loaded
   uint64_t row_bytes = 0, plane_bytes = 0;  // plane_bytes as held: rows padded to 16 when packed
-  // Rows [0, pinned_rows) of every plane are in memory once loaded; those behind come from `residency`.
-  int64_t pinned_rows = 0;
+  // Rows [0, pinned_rows) of every plane are in memory once loaded, all of them unless a plan says less;
+  // those behind come from `residency`.
+  int64_t pinned_rows = INT64_MAX;
   Residency* residency = nullptr;
   // Where the rows lie in the file: plane p from row p * file_plane_rows + file_row on.
   int64_t file_plane_rows = 0, file_row = 0;
 
   uint64_t file_bytes() const { return row_bytes * static_cast<uint64_t>(n_out * n_planes); }
-  bool pinned() const { return pinned_rows == n_out; }
+  bool pinned() const { return pinned_rows >= n_out; }
   // Rows [0, pinned_rows) of a plane. (Piece: residency.h)
   Piece pinned_piece(int64_t plane) const;
   // Bytes of a plane of which `rows` rows are held.
