@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
+#include "engine/activations.h"
 
 namespace venturi {
 
@@ -17,10 +18,8 @@ Step shape_step(int64_t rows, int64_t position, int64_t outputs) {
   return step;
 }
 
-uint64_t arena_peak(const Model& model, int threads, const Step& step) {
-  const auto context = Context::shape(threads);
-  (void)model.forward(*context, step);
-  return context->arena_peak();
+StepShapes step_shapes(const EngineOptions& o) {
+  return {.context = o.context, .batch = o.batch, .outputs = o.outputs, .sequences = o.sequences, .threads = o.threads};
 }
 
 }  // namespace
@@ -30,17 +29,7 @@ Footprint Engine::measure(const Model& model, const WeightCatalog& catalog, cons
   f.weights = catalog.bytes(options.repack);
   f.staging = catalog.staging_bytes() * options.threads;
   f.state = state_bytes(model.info().slots, options.context, options.sequences);
-  const int64_t rows = std::min(options.batch, options.context);
-  // The last chunk of a full context, and one decode step of every sequence at its end.
-  f.activations = arena_peak(model, options.threads,
-                             shape_step(rows, options.context - rows, std::min(options.outputs, rows)));
-  Step decode;
-  for (int i = 0; i < options.sequences; ++i) {
-    decode.tokens.push_back(0);
-    decode.spans.push_back({.row_begin = i, .n_rows = 1, .position = options.context - 1, .state = nullptr});
-    decode.output_rows.push_back(i);
-  }
-  f.activations = Buffer::held_bytes(std::max(f.activations, arena_peak(model, options.threads, decode)));
+  f.activations = Buffer::held_bytes(plan_activations(model, step_shapes(options)).arena.peak);
   return f;
 }
 
@@ -108,6 +97,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
   engine->load_seconds_ = now_seconds() - begin;
   engine->pool_ = TRY(StatePool::create(*engine->ledger_, info.slots, o.context, o.sequences));
   engine->context_ = TRY(Context::run(engine->ledger_, engine->threads_, f.activations));
+  engine->context_->set_plan(plan_activations(*engine->model_, step_shapes(o)).arena);
 
   auto tokenizer = Tokenizer::from_metadata(engine->file_->metadata);
   if (tokenizer) {
@@ -137,6 +127,7 @@ Result<const Act*> Engine::step(const Step& step) {
     if (auto status = span.state->reserve(span.position + span.n_rows); !status) return std::move(status).error();
   }
   output_.reset();
+  context_->begin_step();
   output_ = model_->forward(*context_, step);
   for (const Span& span : step.spans) span.state->set_length(span.position + span.n_rows);
   return static_cast<const Act*>(&output_);
