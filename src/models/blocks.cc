@@ -175,7 +175,7 @@ Act MixtureBlock::run(Context& context, Act x) const {
     Act logits = linear(context, *router, x);
     routes = route(context, params, logits);
   }
-  Act y = mixture(context, x, routes, experts);
+  Act y = mixture(context, x, std::move(routes), experts);
   if (!shared) return y;
   by_tiles(context, &*shared, x.rows(), [&](Context& c, int64_t begin, int64_t n) {
     const Act part = x.view(begin, n);

@@ -90,11 +90,6 @@ void Context::free(uint64_t offset) {
   if (!overflow_.empty()) overflow_.erase(offset);
 }
 
-void Context::set_plan(ArenaPlan plan) {
-  plan_ = std::move(plan);
-  arena_.set_plan(&plan_);
-}
-
 Context::Workspace::Workspace(Context& context, uint64_t bytes) {
   if (context.inner_ || bytes == 0) return;
   context_ = &context;

@@ -4,9 +4,10 @@
 //   shape: nothing is computed. Ops allocate from an arena without memory and report their cost, so
 //          one pass over the same code yields the peak of activations, the bytes and operations of
 //          every op, and the order in which weights are used, before anything is loaded.
-//   run:   the ops compute.
+//   run:   the ops compute. When the bytes of a weight do not come (a disk that fails), the step has
+//          failed: ops do nothing from then on, and who runs the step takes the error.
 //
-// Observers see each linear's input; a profile adds up time per op.
+// Observers see each linear's input and each mixture's routes; a profile adds up time per op.
 // Threads: one context, one calling thread; ops spread over the pool.
 #pragma once
 
@@ -22,7 +23,7 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "base/thread_pool.h"
-#include "memory/weights.h"
+#include "memory/residency.h"
 #include "ops/arena.h"
 
 namespace venturi {
@@ -46,6 +47,19 @@ class Observer {
   virtual ~Observer() = default;
   // x [rows, n_in] is what `weight` (plane `plane`) is about to be multiplied with.
   virtual void linear_input(const Weight& weight, int64_t plane, const float* x, int64_t rows, int64_t n_in) = 0;
+  // A mixture is about to compute: chosen [rows, top_k], best first, of the experts whose gate is `gate`.
+  virtual void routed(const Weight& gate, const int32_t* chosen, int64_t rows, int64_t top_k) {
+    (void)gate, (void)chosen, (void)rows, (void)top_k;
+  }
+};
+
+// Chooses the experts instead of the routers, whose weights stay: for measuring with random models,
+// which route without locality (ops/route_replay.h).
+class RouteSource {
+ public:
+  virtual ~RouteSource() = default;
+  // Overwrites chosen [rows, top_k] for the experts whose gate is `gate`: different within a row.
+  virtual void choose(const Weight& gate, int32_t* chosen, int64_t rows, int64_t top_k) = 0;
 };
 
 class Context;
@@ -130,7 +144,7 @@ class Context {
    public:
     Scope(Context& context, const OpCost& cost);
     ~Scope();
-    bool computes() const { return context_.computes(); }
+    bool computes() const { return context_.computes() && !context_.failed(); }
 
    private:
     Context& context_;
@@ -138,8 +152,26 @@ class Context {
     double begin_ = 0;
   };
 
+  // An op notes which plane of a weight it is about to use; shape mode keeps the order.
+  void note(const Weight& weight, int64_t plane, Use use) {
+    if (!computes()) uses_.push_back({&weight, plane, use});
+  }
+  const std::vector<WeightUse>& uses() const { return uses_; }
+
+  void fail(Error error) {
+    if (!error_) error_ = std::move(error);
+  }
+  bool failed() const { return error_.has_value(); }
+  // What the step failed of, if it did; the next step starts anew.
+  Status take_error() {
+    if (!error_) return {};
+    return *std::exchange(error_, std::nullopt);
+  }
+
   void set_observer(Observer* observer) { observer_ = observer; }
   Observer* observer() const { return observer_; }
+  void set_route_source(RouteSource* source) { route_source_ = source; }
+  RouteSource* route_source() const { return route_source_; }
 
   void reset_profile() { totals_.clear(); }
   void set_profiling(bool on) { profiling_ = on; }
@@ -147,9 +179,6 @@ class Context {
   // Shape mode: every op in order.
   const std::vector<OpCost>& costs() const { return costs_; }
   uint64_t arena_peak() const { return arena_.peak(); }
-  // Where the blocks of the steps to come go; a step begins with begin_step().
-  void set_plan(ArenaPlan plan);
-  void begin_step() { arena_.begin_step(); }
   const Arena& arena() const { return arena_; }
 
  private:
@@ -173,11 +202,13 @@ class Context {
   std::optional<Inner> inner_;  // the workspace, inside one
   std::map<std::pair<const void*, int64_t>, uint64_t> workspace_bytes_;
   int64_t row_tile_ = kRowTile;
-  ArenaPlan plan_;
   Observer* observer_ = nullptr;
+  RouteSource* route_source_ = nullptr;
   bool profiling_ = false;
   std::map<std::string_view, OpTotals> totals_;
   std::vector<OpCost> costs_;
+  std::vector<WeightUse> uses_;
+  std::optional<Error> error_;
 };
 
 }  // namespace venturi
