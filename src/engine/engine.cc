@@ -38,6 +38,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
   TRY(engine->load());
   engine->pool_ = TRY(StatePool::create(*engine->ledger_, info.slots, o.context, o.sequences));
   engine->context_ = TRY(Context::run(engine->ledger_, engine->threads_, engine->footprint_.activations));
+  // Tiles would ask for a streamed weight once each.
+  if (engine->stream_) engine->context_->set_row_tile(0);
 
   auto tokenizer = Tokenizer::from_metadata(engine->file_->metadata);
   if (tokenizer) {
@@ -115,6 +117,7 @@ Result<std::span<const float>> Engine::feed(SequenceState& sequence, std::span<c
 
 std::vector<OpCost> Engine::costs(int64_t rows, int64_t position, int64_t outputs) const {
   const auto context = Context::shape(options_.threads);
+  if (stream_) context->set_row_tile(0);
   (void)model_->forward(*context, shape_step(rows, position - rows + 1, outputs));
   return context->costs();
 }

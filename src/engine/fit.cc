@@ -22,8 +22,9 @@ Step shape_step(int64_t rows, int64_t position, int64_t outputs) {
   return step;
 }
 
-uint64_t arena_peak(const Model& model, int threads, const Step& step) {
+uint64_t arena_peak(const Model& model, int threads, int64_t row_tile, const Step& step) {
   const auto context = Context::shape(threads);
+  context->set_row_tile(row_tile);
   (void)model.forward(*context, step);
   return context->arena_peak();
 }
@@ -61,6 +62,7 @@ class Fitting {
   bool free_context_ = false, free_batch_ = false;
   std::vector<WeightUse> uses_;
   uint64_t least_weights_ = 0;
+  int64_t row_tile_ = Context::kRowTile;  // 0 where weights stream
 };
 
 Footprint Fitting::measure(const EngineOptions& o) const {
@@ -71,14 +73,14 @@ Footprint Fitting::measure(const EngineOptions& o) const {
   const int64_t rows = std::min(o.batch, o.context);
   // The last chunk of a full context, and one decode step of every sequence at its end.
   f.activations =
-      arena_peak(model_, o.threads, shape_step(rows, o.context - rows, std::min(o.outputs, rows)));
+      arena_peak(model_, o.threads, row_tile_, shape_step(rows, o.context - rows, std::min(o.outputs, rows)));
   Step decode;
   for (int i = 0; i < o.sequences; ++i) {
     decode.tokens.push_back(0);
     decode.spans.push_back({.row_begin = i, .n_rows = 1, .position = o.context - 1, .state = nullptr});
     decode.output_rows.push_back(i);
   }
-  f.activations = Buffer::held_bytes(std::max(f.activations, arena_peak(model_, o.threads, decode)));
+  f.activations = Buffer::held_bytes(std::max(f.activations, arena_peak(model_, o.threads, row_tile_, decode)));
   return f;
 }
 
@@ -126,6 +128,7 @@ Result<Setting> Fitting::run() {
 }
 
 Result<Setting> Fitting::streamed() {
+  row_tile_ = 0;
   if (free_batch_)
     while (o_.batch > kLeastBatch && measure(o_).activations > o_.memory / 8) o_.batch /= 2;
   if (free_context_) {
@@ -142,6 +145,7 @@ Result<Setting> Fitting::streamed() {
 }
 
 Result<Setting> Fitting::with_plan(ResidencyPlan plan) {
+  if (plan.streams()) row_tile_ = 0;
   TRY(catalog_.pin(plan));
   Footprint f = measure(o_);
   f.windows = forecast_residency(catalog_, uses_, plan, o_.repack).window_bytes;
