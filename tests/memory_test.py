@@ -3,6 +3,7 @@
 Peak resident memory must not pass the budget by more than 64 MB. It is read from the kernel's
 account of the process and, where a memory cgroup can be made, enforced by it as well.
 """
+import json
 import os
 import re
 import subprocess
@@ -37,6 +38,18 @@ def write_model(path, shape, layers, kind):
         if done.returncode == 0:
             return
     raise unittest.SkipTest(f"{GENERATOR}: {done.stderr.decode()[-200:]}")
+
+
+class Activations(ProgramTest):
+    def test_placements_are_ordered_and_tiles_save(self):
+        found = json.loads(self.succeeds("inspect", "-m", MODEL, "--activations", "--json").out)["activations"]
+        for row in found:
+            self.assertTrue(row["proved"], row)
+            self.assertLessEqual(row["live"], row["exact"], row)
+            self.assertLessEqual(row["exact"], min(row["greedy"], row["first_fit"]), row)
+        at_512 = {row["row_tile"]: row["first_fit"] for row in found if row["rows"] == 512}
+        self.assertEqual(sorted(at_512), [0, 192])
+        self.assertLess(at_512[192], at_512[0])
 
 
 class Refusals(ProgramTest):
