@@ -12,7 +12,7 @@ build_packages="
 g++               the compiler: GCC 12, C++20
 cmake             configures the build (3.25 or later)
 ninja-build       runs the build
-pkg-config        finds PCRE2, utf8proc and libedit
+pkg-config        finds PCRE2, utf8proc, libedit and liburing
 ccache            makes rebuilding quick; the build works without it
 libfmt-dev        formatting of text and errors
 libspdlog-dev     warnings and log lines on standard error
@@ -21,10 +21,12 @@ libcli11-dev      the command line
 libpcre2-dev      patterns that cut text into words before tokenizing
 libutf8proc-dev   Unicode tables and normal forms
 libedit-dev       line editing in venturi chat
+liburing-dev      deep direct reads of what does not fit memory
 libgtest-dev      unit tests (GoogleTest)
 libgmock-dev      unit tests (matchers)
 libbenchmark-dev  kernel benchmarks
 python3           end-to-end tests, standard library only
+python3-jsonschema  checks output that was held to a JSON Schema
 "
 soak_packages="
 clang             compiles the fuzzers

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "grammar/constraint.h"
 #include "models/sampling.h"
 
 namespace venturi {
@@ -15,7 +16,7 @@ struct GenerationReport {
   double prefill_seconds = 0;  // to the logits after the prompt
   double decode_seconds = 0;   // of the tokens after the first
   double first_token_seconds = 0;
-  bool ended = false;          // by a token that ends generation, rather than by the limit
+  bool ended = false;          // by a token that ends generation or a whole text of the grammar, not by the limit
 
   double prefill_rate() const { return prefill_seconds > 0 ? prompt_tokens / prefill_seconds : 0; }
   double decode_rate() const { return decode_seconds > 0 ? (generated_tokens - 1) / decode_seconds : 0; }
@@ -24,6 +25,7 @@ struct GenerationReport {
 struct GenerateOptions {
   int64_t max_tokens = 128;
   bool ignore_end = false;  // go on after a token that ends generation
+  grammar::Constraint* constraint = nullptr;  // what may be drawn; generation ends when its text is whole
   // Called with each token; false stops.
   std::function<bool(TokenId)> on_token;
 };

@@ -146,7 +146,7 @@ Act MixtureBlock::run(Context& context, const Act& x) const {
     Act logits = linear(context, *router, x);
     routes = route(context, params, logits);
   }
-  Act y = mixture(context, x, routes, experts);
+  Act y = mixture(context, x, std::move(routes), experts);
   if (!shared) return y;
   Act common = shared->run(context, x);
   if (shared_gate) gate_rows_in_place(context, common, linear(context, *shared_gate, x));

@@ -4,15 +4,17 @@
 //   shape: nothing is computed. Ops allocate from an arena without memory and report their cost, so
 //          one pass over the same code yields the peak of activations, the bytes and operations of
 //          every op, and the order in which weights are used, before anything is loaded.
-//   run:   the ops compute.
+//   run:   the ops compute. When the bytes of a weight do not come (a disk that fails), the step has
+//          failed: ops do nothing from then on, and who runs the step takes the error.
 //
-// Observers see each linear's input; a profile adds up time per op.
+// Observers see each linear's input and each mixture's routes; a profile adds up time per op.
 // Threads: one context, one calling thread; ops spread over the pool.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,7 +23,7 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "base/thread_pool.h"
-#include "memory/weights.h"
+#include "memory/residency.h"
 
 namespace venturi {
 
@@ -44,6 +46,19 @@ class Observer {
   virtual ~Observer() = default;
   // x [rows, n_in] is what `weight` (plane `plane`) is about to be multiplied with.
   virtual void linear_input(const Weight& weight, int64_t plane, const float* x, int64_t rows, int64_t n_in) = 0;
+  // A mixture is about to compute: chosen [rows, top_k], best first, of the experts whose gate is `gate`.
+  virtual void routed(const Weight& gate, const int32_t* chosen, int64_t rows, int64_t top_k) {
+    (void)gate, (void)chosen, (void)rows, (void)top_k;
+  }
+};
+
+// Chooses the experts instead of the routers, whose weights stay: for measuring with random models,
+// which route without locality (ops/route_replay.h).
+class RouteSource {
+ public:
+  virtual ~RouteSource() = default;
+  // Overwrites chosen [rows, top_k] for the experts whose gate is `gate`: different within a row.
+  virtual void choose(const Weight& gate, int32_t* chosen, int64_t rows, int64_t top_k) = 0;
 };
 
 // First-fit memory for activations. With a buffer it hands out its bytes; without one it only counts.
@@ -104,7 +119,7 @@ class Context {
    public:
     Scope(Context& context, const OpCost& cost);
     ~Scope();
-    bool computes() const { return context_.computes(); }
+    bool computes() const { return context_.computes() && !context_.failed(); }
 
    private:
     Context& context_;
@@ -112,8 +127,26 @@ class Context {
     double begin_ = 0;
   };
 
+  // An op notes which plane of a weight it is about to use; shape mode keeps the order.
+  void note(const Weight& weight, int64_t plane, Use use) {
+    if (!computes()) uses_.push_back({&weight, plane, use});
+  }
+  const std::vector<WeightUse>& uses() const { return uses_; }
+
+  void fail(Error error) {
+    if (!error_) error_ = std::move(error);
+  }
+  bool failed() const { return error_.has_value(); }
+  // What the step failed of, if it did; the next step starts anew.
+  Status take_error() {
+    if (!error_) return {};
+    return *std::exchange(error_, std::nullopt);
+  }
+
   void set_observer(Observer* observer) { observer_ = observer; }
   Observer* observer() const { return observer_; }
+  void set_route_source(RouteSource* source) { route_source_ = source; }
+  RouteSource* route_source() const { return route_source_; }
 
   void reset_profile() { totals_.clear(); }
   void set_profiling(bool on) { profiling_ = on; }
@@ -135,9 +168,12 @@ class Context {
   // Blocks the planned arena had no hole for; should stay empty.
   std::map<uint64_t, Buffer> overflow_;
   Observer* observer_ = nullptr;
+  RouteSource* route_source_ = nullptr;
   bool profiling_ = false;
   std::map<std::string_view, OpTotals> totals_;
   std::vector<OpCost> costs_;
+  std::vector<WeightUse> uses_;
+  std::optional<Error> error_;
 };
 
 }  // namespace venturi

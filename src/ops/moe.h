@@ -44,6 +44,6 @@ struct ExpertWeights {
 
 // Rows are gathered by expert, so that an expert's weights are read once a step.
 // x [rows, d_model] -> [rows, d_model].
-Act mixture(Context& context, const Act& x, const Routes& routes, const ExpertWeights& experts);
+Act mixture(Context& context, const Act& x, Routes routes, const ExpertWeights& experts);
 
 }  // namespace venturi

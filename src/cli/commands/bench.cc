@@ -4,6 +4,7 @@
 #include "cli/flags.h"
 #include "cli/text.h"
 #include "base/clock.h"
+#include "ops/route_replay.h"
 #include "planner/probe.h"
 
 #include <nlohmann/json.hpp>
@@ -14,6 +15,7 @@ namespace {
 
 struct Options {
   ModelFlags model;
+  std::string routes;
   int64_t prompt = 512, generate = 64, streams = 1;
   int repetitions = 7;
   bool json = false, markdown = false, ops = false;
@@ -60,10 +62,16 @@ class Bench {
       memory_ = {spare_.data(), spare_.size()};
     }
     for (int64_t i = 0; i < std::max<int64_t>(1, o_.streams); ++i) sequences_.push_back(TRY(engine_.new_sequence()));
+    if (!o_.routes.empty()) {
+      replay_ = TRY(RouteReplay::create(TRY(read_routing_trace(o_.routes)), mixture_gates(engine_.catalog()),
+                                        experts_used(engine_.file())));
+      engine_.context().set_route_source(&*replay_);
+    }
     return {};
   }
 
   Result<Outcome> prefill() {
+    if (replay_) replay_->set_streams(1);
     std::vector<TokenId> tokens(o_.prompt);
     for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = token(i);
     return repeat(fmt::format("pp{}", o_.prompt), static_cast<double>(o_.prompt),
@@ -84,6 +92,7 @@ class Bench {
 
   Result<Outcome> decode() {
     const int64_t streams = std::max<int64_t>(1, o_.streams);
+    if (replay_) replay_->set_streams(streams);
     const std::string name = streams == 1 ? fmt::format("tg{}", o_.generate) : fmt::format("tg{}x{}", o_.generate, streams);
     return repeat(name, static_cast<double>(o_.generate * streams),
                   [&]() -> Status {
@@ -161,6 +170,7 @@ class Bench {
   std::span<const uint8_t> memory_;
   Buffer spare_;
   std::vector<std::unique_ptr<SequenceState>> sequences_;
+  std::optional<RouteReplay> replay_;  // goes on from repetition to repetition: no token comes twice soon
 };
 
 nlohmann::ordered_json outcome_json(const Outcome& out) {
@@ -236,6 +246,8 @@ const Command command_bench{"bench", "Measure prefill and decode speed beside th
   app.add_option("--streams", o->streams, "sequences decoded together")->check(CLI::Range(1, 4096))->capture_default_str();
   auto* json = app.add_flag("--json", o->json, "JSON");
   app.add_flag("--md", o->markdown, "Markdown tables (what comes without --json, too)")->excludes(json);
+  app.add_option("--routes", o->routes,
+                 "a mixture routes by this trace, not by its routers: for random weights, which route without locality");
   app.add_flag("--ops", o->ops, "time per operator, each with its share of its bound");
   return [o] { return run(*o); };
 }};

@@ -1,8 +1,11 @@
-// venturi inspect: what is in a file.
+// venturi inspect: what is in a file, and how a mixture routes a text.
 #include "cli/command.h"
+#include "base/file.h"
 #include "cli/flags.h"
+#include "cli/routing_report.h"
 #include "cli/text.h"
 #include "formats/model_file.h"
+#include "ops/route_replay.h"
 
 #include <nlohmann/json.hpp>
 
@@ -11,8 +14,10 @@ namespace venturi {
 namespace {
 
 struct Options {
-  std::string model;
-  bool json = false, tensors = false;
+  ModelFlags model;
+  TextFlags text;
+  std::string routes, save_routes;
+  bool json = false, tensors = false, routing = false;
 };
 
 constexpr uint64_t kShownElements = 8;
@@ -44,8 +49,58 @@ nlohmann::json value_json(const Metadata& metadata, const std::string& key, cons
       value.value);
 }
 
+// Routes of as much of the text as the context holds, as one sequence.
+Result<RoutingTrace> observe_routes(Engine& engine, const std::string& text) {
+  auto gates = mixture_gates(engine.catalog());
+  if (gates.empty())
+    return error(Code::kUnsupported, "{} has no mixture of experts: it does not route", engine.file().path);
+  for (const Weight* gate : gates)
+    if (gate->n_planes != gates[0]->n_planes)
+      return error(Code::kUnsupported, "the layers of {} differ in their numbers of experts", engine.file().path);
+  const Tokenizer* tokenizer = TRY(engine.tokenizer());
+  std::vector<TokenId> tokens = tokenizer->encode(text, {});
+  if (tokens.empty()) return error(Code::kInvalidArgument, "the text is empty: give one with -f FILE or -p TEXT");
+  if (static_cast<int64_t>(tokens.size()) > engine.options().context) tokens.resize(static_cast<size_t>(engine.options().context));
+  RouteRecorder recorder(std::move(gates));
+  auto sequence = TRY(engine.new_sequence());
+  engine.context().set_observer(&recorder);
+  const auto fed = engine.feed(*sequence, tokens);
+  engine.context().set_observer(nullptr);
+  if (!fed) return fed.error();
+  return recorder.trace();
+}
+
+// Bytes of one expert of one layer in the file.
+uint64_t expert_bytes(const WeightCatalog& catalog) {
+  uint64_t bytes = 0;
+  const auto gates = mixture_gates(catalog);
+  for (const auto& w : catalog.matrices())
+    if (w->n_planes > 1 && w->name.find("_exps") != std::string::npos) bytes += w->file_bytes() / w->n_planes;
+  return gates.empty() ? 0 : bytes / gates.size();
+}
+
+Status run_routing(const Options& o) {
+  RoutingTrace trace;
+  uint64_t bytes = 0;
+  if (o.routes.empty()) {
+    auto engine = TRY(o.model.open());
+    trace = TRY(observe_routes(*engine, TRY(o.text.text())));
+    bytes = expert_bytes(engine->catalog());
+  } else {
+    trace = TRY(read_routing_trace(o.routes));
+  }
+  if (!o.save_routes.empty()) {
+    AtomicFile file = TRY(AtomicFile::create(o.save_routes));
+    TRY(file.append(format_routing_trace(trace)));
+    TRY(file.commit());
+  }
+  print_out(routing_report(trace, bytes, o.json));
+  return {};
+}
+
 Status run(const Options& o) {
-  const auto file = TRY(open_model(o.model.empty() ? default_model() : o.model));
+  if (o.routing || !o.routes.empty()) return run_routing(o);
+  const auto file = TRY(open_model(o.model.model.empty() ? default_model() : o.model.model));
   std::map<std::string, std::pair<uint64_t, uint64_t>> by_type;  // type -> tensors, bytes
   uint64_t bytes = 0, parameters = 0;
   for (const TensorInfo& t : file->tensors) {
@@ -108,9 +163,18 @@ extern const Command command_inspect;
 const Command command_inspect{"inspect", "Show what is in a model file: metadata, tensors, bytes by type",
                               [](CLI::App& app) -> std::function<Status()> {
   auto o = std::make_shared<Options>();
-  app.add_option("-m,--model", o->model, "GGUF file or Hugging Face directory");
+  o->model.add(app);
   app.add_flag("--json", o->json, "JSON, tensors included");
-  app.add_flag("--tensors", o->tensors, "list every tensor");
+  auto* tensors = app.add_flag("--tensors", o->tensors, "list every tensor");
+  auto* routing = app.add_flag("--routing", o->routing,
+                               "how consistently a mixture routes a text (-f, -p), and the cache of experts that it advises");
+  auto* routes = app.add_option("--routes", o->routes, "the same of a trace file, without a model");
+  o->text.add(app, "--routing: the text");
+  app.add_option("--save-routes", o->save_routes, "write the routes of --routing to a trace file")->needs(routing);
+  routing->excludes(tensors)->excludes(routes);
+  routes->excludes(tensors);
+  for (const char* flag : {"--prompt", "--file", "--memory", "--ctx", "--batch", "--threads", "--no-repack"})
+    app.get_option(flag)->needs(routing);
   return [o] { return run(*o); };
 }};
 

@@ -1,6 +1,7 @@
 // venturi run: one prompt, one answer, and a report of how it went against the bounds.
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/grammar_flags.h"
 #include "cli/report.h"
 #include "cli/sampling_flags.h"
 #include "cli/text.h"
@@ -15,6 +16,7 @@ struct Options {
   ModelFlags model;
   TextFlags text;
   SamplingFlags sampling;
+  GrammarFlags grammar;
   int64_t n = 128;
   bool ids = false, quiet = false, ignore_eos = false, special = false;
 };
@@ -32,6 +34,7 @@ Status run(const Options& o) {
   if (room < 0)
     return error(Code::kOutOfBudget, "the prompt has {} tokens, the context holds {}; give -c {} or more", tokens.size(),
                  context, tokens.size() + 1);
+  const auto constraint = TRY(o.grammar.constraint(*tokenizer));
   auto sequence = TRY(engine->new_sequence());
   Detokenizer detokenizer(*tokenizer, o.special);
   if (!o.ids) print_out(prompt);
@@ -40,6 +43,7 @@ Status run(const Options& o) {
   // The last token drawn takes no place.
   options.max_tokens = std::min(o.n, room + 1);
   options.ignore_end = o.ignore_eos;
+  options.constraint = constraint.get();
   options.on_token = [&](TokenId id) {
     if (o.ids) {
       print_out(fmt::format("{}{}", first ? "" : " ", id));
@@ -66,6 +70,7 @@ const Command command_run{"run", "Generate text from one prompt", [](CLI::App& a
   o->text.add(app, "the prompt");
   app.add_option("-n,--predict", o->n, "tokens to generate at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
   o->sampling.add(app);
+  o->grammar.add(app);
   app.add_flag("--ids", o->ids, "print the generated ids on one line instead of text");
   app.add_flag("--ignore-eos", o->ignore_eos, "go on after a token that ends the text");
   app.add_flag("--special", o->special, "control tokens in the prompt become their ids, and are shown in the output");
