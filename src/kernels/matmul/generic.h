@@ -5,9 +5,28 @@
 
 // ---- integer formats --------------------------------------------------------------------------
 //
-// A format gives: Group (pointers into one group), Block (the codes and scales of 32 values of
-// kLanes rows), and apply(): acc plus the block's share of one output. The columns of a block are
-// the inner loop, so the codes are unpacked once per block and tile of columns.
+// A format gives: Block (the codes and scales of 32 values of kLanes rows), Super (what the kSuper
+// blocks of a super-block share) and apply(): acc plus the block's share of one output. The columns
+// of a block are the inner loop, so the codes are unpacked once per block and tile of columns.
+
+// body(Index<0>), … body(Index<n - 1>), unrolled before anything else is optimised: sums in an array
+// indexed by these are held in registers.
+template <int i> struct Index { static constexpr int value = i; };
+template <int n, typename Body>
+[[gnu::always_inline]] inline void unroll(const Body& body) {
+  if constexpr (n > 0) {
+    unroll<n - 1>(body);
+    body(Index<n - 1>{});
+  }
+}
+
+// Nothing loaded from memory is kept over this line. Else the compiler keeps the broadcast words of x
+// for the other parts of the rows, and has to spill them.
+inline void forget_loads() {
+  if constexpr (kParts > 1) asm volatile("" ::: "memory");
+}
+
+struct NoSuper {};
 
 struct Column {  // what a block of x offers, at one column
   const int8_t* q;
@@ -31,6 +50,8 @@ struct PairedBlock {
 
 struct FormatQ8_0 {
   static constexpr int kBlockBytes = 512 + 32;
+  static constexpr int kSuper = 1;
+  using Super = NoSuper;
   static constexpr bool kHalves = false;
   static constexpr bool kMin = false;
   const uint8_t* words;
@@ -38,11 +59,13 @@ struct FormatQ8_0 {
 
   FormatQ8_0(const MatmulArgs& a, int64_t group)
       : words(a.weights + group * group_bytes(kLayoutQ8_0, a.k)) {}
-  Block load(int64_t b, int part) const {
+  [[gnu::always_inline]] Super super(int64_t, int) const { return {}; }
+  template <int>
+  [[gnu::always_inline]] Block load(const Super&, int64_t b, int part) const {
     const PairedBlock<512> at(words, b);
     return {load_signed<8>(at.words + part * kLanes * 4, 64), load_f16(at.scales + part * kLanes)};
   }
-  static F32 apply(const Block& block, const Column& x, F32 acc) {
+  [[gnu::always_inline]] static F32 apply(const Block& block, const Column& x, F32 acc) {
     const I32 s = dot_signed<8>(block.w, x.q, x.negative_sum);
     return fma(to_f32(s), mul(block.scale, set1(x.d)), acc);
   }
@@ -50,6 +73,8 @@ struct FormatQ8_0 {
 
 struct FormatQ4_0 {
   static constexpr int kBlockBytes = 256 + 32;
+  static constexpr int kSuper = 1;
+  using Super = NoSuper;
   static constexpr bool kHalves = false;
   static constexpr bool kMin = false;
   const uint8_t* words;
@@ -57,7 +82,9 @@ struct FormatQ4_0 {
 
   FormatQ4_0(const MatmulArgs& a, int64_t group)
       : words(a.weights + group * group_bytes(kLayoutQ4_0, a.k)) {}
-  Block load(int64_t b, int part) const {
+  [[gnu::always_inline]] Super super(int64_t, int) const { return {}; }
+  template <int>
+  [[gnu::always_inline]] Block load(const Super&, int64_t b, int part) const {
     Block block;
     const PairedBlock<256> at(words, b);
     const uint8_t* p = at.words + part * kLanes * 4;
@@ -70,7 +97,7 @@ struct FormatQ4_0 {
     return block;
   }
   // Codes stand for code - 8.
-  static F32 apply(const Block& block, const Column& x, F32 acc) {
+  [[gnu::always_inline]] static F32 apply(const Block& block, const Column& x, F32 acc) {
     const I32 s = dot_block<15, 8>(block.w, x.q, shl<3>(iset1(x.negative_sum)));
     return fma(to_f32(s), mul(block.scale, set1(x.d)), acc);
   }
@@ -82,42 +109,48 @@ struct FormatQ4_0 {
 // minima (high nibble) of groups 4-7, whose top 2 bits are the top 2 bits of words 0 and 1.
 struct FormatQ4_K {
   static constexpr int kBlockBytes = 36 * 64 / 8;
+  static constexpr int kSuper = 8;
   static constexpr bool kHalves = false;
   static constexpr bool kMin = true;
   const uint8_t* words;
+  struct Super { F32 d, dmin; I32 scales[2], mins[2]; };  // bytes of groups 0-3, 4-7
   struct Block { Bytes w[8]; F32 scale, min; };
 
   FormatQ4_K(const MatmulArgs& a, int64_t group) : words(a.weights + group * (a.k / 256 * 144 * kGroupRows)) {}
-  Block load(int64_t b, int part) const {
+  [[gnu::always_inline]] Super super(int64_t b, int part) const {
+    Super s;
+    const uint8_t* at = words + (b >> 3) * (36 * 64) + part * kLanes * 4;
+    load_f16_pairs(at, s.d, s.dmin);
+    const I32 s0 = iload(reinterpret_cast<const int32_t*>(at + 64));
+    const I32 s1 = iload(reinterpret_cast<const int32_t*>(at + 128));
+    const I32 s2 = iload(reinterpret_cast<const int32_t*>(at + 192));
+    const I32 six = iset1(0x3f3f3f3f), four = iset1(0x0f0f0f0f), top = iset1(0x30303030);
+    s.scales[0] = iand(s0, six);
+    s.mins[0] = iand(s1, six);
+    s.scales[1] = ior(iand(s2, four), iand(shr<2>(s0), top));
+    s.mins[1] = ior(iand(shr<4>(s2), four), iand(shr<2>(s1), top));
+    return s;
+  }
+  template <int g>
+  [[gnu::always_inline]] Block load(const Super& super, int64_t b, int part) const {
     Block block;
-    const uint8_t* super = words + (b >> 3) * (36 * 64) + part * kLanes * 4;
-    const int g = static_cast<int>(b & 7);
     // Nibbles: 8 words serve groups 2i (low) and 2i + 1 (high).
-    const uint8_t* p = super + 4 * 64 + (g >> 1) * 512;
-    if (g & 1) {
-      for (int j = 0; j < 8; ++j) block.w[j] = high_nibbles(load_bytes(p + j * 64));
-    } else {
-      for (int j = 0; j < 8; ++j) block.w[j] = low_nibbles(load_bytes(p + j * 64));
+    const uint8_t* p = words + (b >> 3) * (36 * 64) + part * kLanes * 4 + 4 * 64 + (g >> 1) * 512;
+    for (int j = 0; j < 8; ++j) {
+      const Bytes v = load_bytes(p + j * 64);
+      block.w[j] = g & 1 ? high_nibbles(v) : low_nibbles(v);
     }
-    const I32 s0 = iload(reinterpret_cast<const int32_t*>(super + 64));
-    const I32 s1 = iload(reinterpret_cast<const int32_t*>(super + 128));
-    const int shift = 8 * (g & 3);
-    I32 scale, min;
-    if (g < 4) {
-      scale = iand(shr(s0, shift), iset1(63));
-      min = iand(shr(s1, shift), iset1(63));
-    } else {
-      const I32 s2 = shr(iload(reinterpret_cast<const int32_t*>(super + 192)), shift);
-      scale = ior(iand(s2, iset1(15)), iand(shr<2>(shr(s0, shift)), iset1(48)));
-      min = ior(iand(shr<4>(s2), iset1(15)), iand(shr<2>(shr(s1, shift)), iset1(48)));
-    }
-    F32 d, dmin;
-    load_f16_pairs(super, d, dmin);
-    block.scale = mul(d, to_f32(scale));
-    block.min = mul(dmin, to_f32(min));
+    block.scale = mul(super.d, to_f32(byte<g & 3>(super.scales[g >> 2])));
+    block.min = mul(super.dmin, to_f32(byte<g & 3>(super.mins[g >> 2])));
     return block;
   }
-  static F32 apply(const Block& block, const Column& x, F32 acc) {
+  template <int n>
+  static I32 byte(I32 v) {
+    if constexpr (n == 0) return iand(v, iset1(255));
+    if constexpr (n == 3) return shr<24>(v);
+    if constexpr (n == 1 || n == 2) return iand(shr<8 * n>(v), iset1(255));
+  }
+  [[gnu::always_inline]] static F32 apply(const Block& block, const Column& x, F32 acc) {
     const I32 s = dot_block<15, 8>(block.w, x.q, iset1(0));
     acc = fma(to_f32(s), mul(block.scale, set1(x.d)), acc);
     return fma(block.min, set1(x.negative_dsum), acc);
@@ -130,41 +163,39 @@ struct FormatQ4_K {
 // words 8 h + i / 4. Codes stand for code - 32.
 struct FormatQ6_K {
   static constexpr int kBlockBytes = 52 * 64 / 8;
+  static constexpr int kSuper = 8;
   static constexpr bool kHalves = true;
   static constexpr bool kMin = false;
   const uint8_t* words;
+  struct Super { F32 d; };
   struct Block { Bytes w[8]; F32 scale[2]; };
 
   FormatQ6_K(const MatmulArgs& a, int64_t group)
       : words(a.weights + group * group_bytes(kLayoutQ6_K, a.k)) {}
   template <int p>
-  static void codes(const uint8_t* low, const uint8_t* high, Bytes* w) {
+  [[gnu::always_inline]] static void codes(const uint8_t* low, const uint8_t* high, Bytes* w) {
     for (int j = 0; j < 8; ++j) {
       const Bytes nibbles = load_bytes(low + (8 * (p & 1) + j) * 64);
       w[j] = or_bytes(p < 2 ? low_nibbles(nibbles) : high_nibbles(nibbles),
                       two_bits_to_high<2 * p>(load_bytes(high + j * 64)));
     }
   }
-  Block load(int64_t b, int part) const {
+  [[gnu::always_inline]] Super super(int64_t b, int part) const {
+    return {load_f16(PairedBlock<52 * 64>(words, b >> 3).scales + part * kLanes)};
+  }
+  template <int g>
+  [[gnu::always_inline]] Block load(const Super& s, int64_t b, int part) const {
     Block block;
-    const PairedBlock<52 * 64> at(words, b >> 3);
-    const uint8_t* super = at.words + part * kLanes * 4;
-    const int h = static_cast<int>(b >> 2 & 1), p = static_cast<int>(b & 3);
-    const uint8_t* low = super + h * 16 * 64;
-    const uint8_t* high = super + (32 + h * 8) * 64;
-    if (p == 0) codes<0>(low, high, block.w);
-    if (p == 1) codes<1>(low, high, block.w);
-    if (p == 2) codes<2>(low, high, block.w);
-    if (p == 3) codes<3>(low, high, block.w);
-    // Scales 2b and 2b + 1 of the super-block: two bytes of word b / 2, sign-extended.
-    const int g = static_cast<int>(b & 7);
-    const I32 pair = shr(iload(reinterpret_cast<const int32_t*>(super + (48 + g / 2) * 64)), 16 * (g & 1));
-    const F32 d = load_f16(at.scales + part * kLanes);
-    block.scale[0] = mul(d, to_f32(sar<24>(shl<24>(pair))));
-    block.scale[1] = mul(d, to_f32(sar<24>(shl<16>(pair))));
+    const uint8_t* super = PairedBlock<52 * 64>(words, b >> 3).words + part * kLanes * 4;
+    constexpr int h = g >> 2, p = g & 3;
+    codes<p>(super + h * 16 * 64, super + (32 + h * 8) * 64, block.w);
+    // Scales 2g and 2g + 1 of the super-block: two bytes of word g / 2, sign-extended.
+    const I32 scales = iload(reinterpret_cast<const int32_t*>(super + (48 + g / 2) * 64));
+    block.scale[0] = mul(s.d, to_f32(sar<24>(shl<g & 1 ? 8 : 24>(scales))));
+    block.scale[1] = mul(s.d, to_f32(sar<24>(shl<g & 1 ? 0 : 16>(scales))));
     return block;
   }
-  static F32 apply(const Block& block, const Column& x, F32 acc) {
+  [[gnu::always_inline]] static F32 apply(const Block& block, const Column& x, F32 acc) {
     for (int half = 0; half < 2; ++half) {
       const I32 s = dot_block<63, 4>(block.w + 4 * half, x.q + 16 * half, shl<5>(iset1(x.half_sum[half])));
       acc = fma(to_f32(s), mul(block.scale[half], set1(x.d)), acc);
@@ -176,18 +207,22 @@ struct FormatQ6_K {
 // Expanded groups of any other format.
 struct FormatTile32 {
   static constexpr int kBlockBytes = 0;  // expanded just now: in the cache
+  static constexpr int kSuper = 1;
+  using Super = NoSuper;
   static constexpr bool kHalves = false;
   static constexpr bool kMin = true;
   const TileGroup& tile;
   struct Block { SignedBlock<8> w; F32 scale, min; };
 
   FormatTile32(const MatmulArgs& a, int64_t) : tile(*a.tile) {}
-  Block load(int64_t b, int part) const {
+  [[gnu::always_inline]] Super super(int64_t, int) const { return {}; }
+  template <int>
+  [[gnu::always_inline]] Block load(const Super&, int64_t b, int part) const {
     const auto* p = reinterpret_cast<const uint8_t*>(tile.q) + b * 512 + part * kLanes * 4;
     return {load_signed<8>(p, 64), venturi_isa::load(tile.scale + b * 16 + part * kLanes),
             tile.min ? venturi_isa::load(tile.min + b * 16 + part * kLanes) : zero()};
   }
-  static F32 apply(const Block& block, const Column& x, F32 acc) {
+  [[gnu::always_inline]] static F32 apply(const Block& block, const Column& x, F32 acc) {
     const I32 s = dot_signed<8>(block.w, x.q, x.negative_sum);
     acc = fma(to_f32(s), mul(block.scale, set1(x.d)), acc);
     return fma(block.min, set1(x.negative_dsum), acc);
@@ -196,13 +231,17 @@ struct FormatTile32 {
 
 struct FormatTile16 {
   static constexpr int kBlockBytes = 0;
+  static constexpr int kSuper = 1;
+  using Super = NoSuper;
   static constexpr bool kHalves = true;
   static constexpr bool kMin = true;
   const TileGroup& tile;
   struct Block { SignedBlock<4> w[2]; F32 scale[2], min[2]; };
 
   FormatTile16(const MatmulArgs& a, int64_t) : tile(*a.tile) {}
-  Block load(int64_t b, int part) const {
+  [[gnu::always_inline]] Super super(int64_t, int) const { return {}; }
+  template <int>
+  [[gnu::always_inline]] Block load(const Super&, int64_t b, int part) const {
     Block block;
     for (int half = 0; half < 2; ++half) {
       const auto* p = reinterpret_cast<const uint8_t*>(tile.q) + b * 512 + half * 256 + part * kLanes * 4;
@@ -213,7 +252,7 @@ struct FormatTile16 {
     }
     return block;
   }
-  static F32 apply(const Block& block, const Column& x, F32 acc) {
+  [[gnu::always_inline]] static F32 apply(const Block& block, const Column& x, F32 acc) {
     for (int half = 0; half < 2; ++half) {
       const I32 s = dot_signed<4>(block.w[half], x.q + 16 * half, x.half_sum[half]);
       acc = fma(to_f32(s), mul(block.scale[half], set1(x.d)), acc);
@@ -232,50 +271,85 @@ constexpr int kTileColumns = 64;
 // one after another, so running past the end of one asks for the next.
 constexpr int kAheadBytes = 8192;
 template <int kBlockBytes, typename Format>
-inline void prefetch_ahead(const Format& format, int64_t b) {
+[[gnu::always_inline]] inline void prefetch_ahead(const Format& format, int64_t b) {
   if constexpr (kBlockBytes > 0) {
     const uint8_t* p = format.words + b * kBlockBytes + kAheadBytes;
     for (int line = 0; line < kBlockBytes; line += 64) prefetch(p + line);
   }
 }
 
-// kFixed columns with their sums in registers, or (0) up to kTileColumns with them in L1.
-template <typename Format, int kFixed>
-inline void int_tile(const Format& format, const MatmulArgs& a, int64_t group, int64_t m0, int columns_in) {
-  const Int8Rows& x = *a.x_int8;
-  const int columns = kFixed ? kFixed : columns_in;
-  F32 acc[(kFixed ? kFixed : kTileColumns) * kParts];
-  for (int i = 0; i < columns * kParts; ++i) acc[i] = zero();
-  const int64_t blocks = a.k / 32;
-  for (int64_t b = 0; b < blocks; ++b) {
-    const int64_t at = b * x.rows + m0;
-    prefetch_ahead<Format::kBlockBytes>(format, b);
-    for (int part = 0; part < kParts; ++part) {
-      const typename Format::Block block = format.load(b, part);
-#pragma GCC unroll 2
-      for (int c = 0; c < columns; ++c) {
-        Column column{};
-        column.q = x.q + (at + c) * 32;
-        column.d = x.d[at + c];
-        if constexpr (Format::kHalves) {
-          const int64_t half = (2 * b) * x.rows + m0 + c;
-          column.half_sum[0] = x.half_sum[half];
-          column.half_sum[1] = x.half_sum[half + x.rows];
-          if constexpr (Format::kMin) {
-            column.half_dsum[0] = x.half_dsum[half];
-            column.half_dsum[1] = x.half_dsum[half + x.rows];
-          }
-        } else {
-          column.negative_sum = x.negative_sum[at + c];
-          if constexpr (Format::kMin) column.negative_dsum = x.negative_dsum[at + c];
-        }
-        F32& sum = acc[c * kParts + part];
-        sum = Format::apply(block, column, sum);
-      }
+// What block b of x has at column m.
+template <typename Format>
+[[gnu::always_inline]] inline Column column_at(const Int8Rows& x, int64_t b, int64_t m) {
+  const int64_t at = b * x.rows + m;
+  Column column{};
+  column.q = x.q + at * 32;
+  column.d = x.d[at];
+  if constexpr (Format::kHalves) {
+    const int64_t half = 2 * b * x.rows + m;
+    column.half_sum[0] = x.half_sum[half];
+    column.half_sum[1] = x.half_sum[half + x.rows];
+    if constexpr (Format::kMin) {
+      column.half_dsum[0] = x.half_dsum[half];
+      column.half_dsum[1] = x.half_dsum[half + x.rows];
     }
+  } else {
+    column.negative_sum = x.negative_sum[at];
+    if constexpr (Format::kMin) column.negative_dsum = x.negative_dsum[at];
   }
+  return column;
+}
+
+// body(block, b, part) for every block of a group and part of its rows, in ascending order of b.
+template <typename Format, typename Body>
+[[gnu::always_inline]] inline void each_block(const Format& format, int64_t blocks, const Body& body) {
+  for (int64_t b = 0; b < blocks; b += Format::kSuper) {
+    unroll<kParts>([&](auto part) __attribute__((always_inline)) {
+      const typename Format::Super super = format.super(b, part.value);
+      unroll<Format::kSuper>([&](auto g) __attribute__((always_inline)) {
+        if constexpr (part.value == 0) prefetch_ahead<Format::kBlockBytes>(format, b + g.value);
+        forget_loads();
+        body(format.template load<g.value>(super, b + g.value, part.value), b + g.value, part);
+      });
+    });
+  }
+}
+
+template <typename Format>
+inline void store_tile(const MatmulArgs& a, const F32* acc, int columns, int64_t group, int64_t m0) {
   for (int c = 0; c < columns; ++c)
     store_group(acc + c * kParts, a.y + (m0 + c) * a.y_stride + group * kGroupRows, a.n - group * kGroupRows);
+}
+
+// A few columns: their sums stay in registers.
+template <typename Format, int kColumns>
+inline void int_flat(const Format& format, const MatmulArgs& a, int64_t group, int64_t m0) {
+  const Int8Rows x = *a.x_int8;
+  F32 acc[kColumns * kParts];
+  unroll<kColumns * kParts>([&](auto i) { acc[i.value] = zero(); });
+  each_block(format, a.k / 32, [&](const typename Format::Block& block, int64_t b, auto part) __attribute__((always_inline)) {
+    unroll<kColumns>([&](auto c) __attribute__((always_inline)) {
+      F32& sum = acc[c.value * kParts + part.value];
+      sum = Format::apply(block, column_at<Format>(x, b, m0 + c.value), sum);
+    });
+  });
+  store_tile<Format>(a, acc, kColumns, group, m0);
+}
+
+// Up to kTileColumns columns, their sums in the L1 cache.
+template <typename Format>
+inline void int_tile(const Format& format, const MatmulArgs& a, int64_t group, int64_t m0, int columns) {
+  const Int8Rows x = *a.x_int8;
+  F32 acc[kTileColumns * kParts];
+  for (int i = 0; i < columns * kParts; ++i) acc[i] = zero();
+  each_block(format, a.k / 32, [&](const typename Format::Block& block, int64_t b, auto part) __attribute__((always_inline)) {
+#pragma GCC unroll 2
+    for (int c = 0; c < columns; ++c) {
+      F32& sum = acc[c * kParts + part.value];
+      sum = Format::apply(block, column_at<Format>(x, b, m0 + c), sum);
+    }
+  });
+  store_tile<Format>(a, acc, columns, group, m0);
 }
 
 template <typename Format>
@@ -286,11 +360,11 @@ void run_int(const MatmulArgs& a) {
     for (int64_t group = a.group_begin; group < a.group_end; ++group) {
       const Format format(a, group);
       switch (columns) {
-        case 1: int_tile<Format, 1>(format, a, group, m, 1); break;
-        case 2: int_tile<Format, 2>(format, a, group, m, 2); break;
-        case 3: int_tile<Format, 3>(format, a, group, m, 3); break;
-        case 4: int_tile<Format, 4>(format, a, group, m, 4); break;
-        default: int_tile<Format, 0>(format, a, group, m, columns);
+        case 1: int_flat<Format, 1>(format, a, group, m); break;
+        case 2: int_flat<Format, 2>(format, a, group, m); break;
+        case 3: int_flat<Format, 3>(format, a, group, m); break;
+        case 4: int_flat<Format, 4>(format, a, group, m); break;
+        default: int_tile(format, a, group, m, columns);
       }
     }
   }
