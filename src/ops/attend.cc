@@ -35,16 +35,18 @@ Visible visible(const Span& span, const AttendParams& p, int64_t row) {
 struct TaskScratch {
   float *queries, *lanes, *top, *sum, *out, *part_top, *part_sum, *part_out;
   int64_t *lo, *hi;
+  const float** rows;  // of the queries
   uint16_t* values;  // of one page, where the state has none
 
   static int64_t floats(int n_queries, int k_dim, int v_stride, bool values_in_keys) {
-    return int64_t{n_queries} * (k_dim + 16 + 2 + v_stride + 2 + v_stride + 4) + 16 +
+    return int64_t{n_queries} * (k_dim + 16 + 2 + v_stride + 2 + v_stride + 6) + 16 +
            (values_in_keys ? value_page_elems(v_stride) / 2 : 0);
   }
   TaskScratch(float* base, int n, int k_dim, int v_stride) {
     lo = reinterpret_cast<int64_t*>(base);
     hi = lo + n;
-    queries = reinterpret_cast<float*>(hi + n);
+    rows = reinterpret_cast<const float**>(hi + n);
+    queries = reinterpret_cast<float*>(rows + n);
     lanes = queries + int64_t{n} * k_dim;
     top = lanes + 16 * n;
     sum = top + n;
@@ -93,24 +95,23 @@ class AttendRun {
   // Queries of `tile` and head `head`, transposed and scaled.
   void load_queries(const Tile& tile, int head, const TaskScratch& s) const {
     const int n = static_cast<int>(tile.n_rows) * group_;
-    const float scale = p_.soft_cap > 0 ? p_.scale : p_.scale * kLog2e;
     for (int64_t r = 0; r < tile.n_rows; ++r) {
       const Visible seen = visible(*tile.span, p_, tile.row + r);
       for (int g = 0; g < group_; ++g) {
         const int i = static_cast<int>(r) * group_ + g;
         s.lo[i] = seen.lo;
         s.hi[i] = seen.hi;
-        const float* q = q_.row(tile.row + r) + int64_t{head * group_ + g} * p_.k_dim;
-        for (int d = 0; d < p_.k_dim; ++d) s.queries[int64_t{d} * n + i] = q[d] * scale;
+        s.rows[i] = q_.row(tile.row + r) + int64_t{head * group_ + g} * p_.k_dim;
       }
     }
+    attention_kernels().pack_queries(s.rows, n, p_.k_dim, p_.soft_cap > 0 ? p_.scale : p_.scale * kLog2e, s.queries);
   }
 
   // Split `split` for the tile's queries, into top / sum / out.
   void run_split(const Tile& tile, int head, int64_t split, const TaskScratch& s, float* top, float* sum, float* out) const {
     const int n = static_cast<int>(tile.n_rows) * group_;
     const int64_t first = split * kBlocksPerSplit;
-    const int64_t end = std::min(first + kBlocksPerSplit, ceil_div(s.hi[n - 1], kPageTokens));
+    const int64_t seen = ceil_div(s.hi[n - 1], kPageTokens), end = std::min(first + kBlocksPerSplit, seen);
     const uint16_t *keys[kBlocksPerSplit], *values[kBlocksPerSplit];
     for (int64_t b = first; b < end; ++b) {
       keys[b - first] = tile.span->state->key_page(p_.slot, b, head);
@@ -120,7 +121,8 @@ class AttendRun {
                                .n_blocks = static_cast<int>(end - first), .n_queries = n, .k_dim = p_.k_dim,
                                .v_dim = p_.v_dim, .queries = s.queries, .lo = s.lo, .hi = s.hi,
                                .soft_cap = p_.soft_cap, .top = top, .sum = sum, .out = out, .lanes = s.lanes,
-                               .value_scratch = s.values});
+                               .value_scratch = s.values,
+                               .next_keys = end < seen ? tile.span->state->key_page(p_.slot, end, head) : nullptr});
   }
 
   // Writes query i of the tile: sink and division.

@@ -39,7 +39,8 @@ struct AttendSplit {
   int n_blocks;                   // at most kSplitTokens / kPageTokens
   int n_queries;
   int k_dim, v_dim;
-  // [k_dim][n_queries] f32, rotated and multiplied by the score scale, and by log2(e) unless soft_cap.
+  // [n_queries * k_dim] f32 as pack_queries leaves them: rotated and multiplied by the score scale, and
+  // by log2(e) unless soft_cap.
   const float* queries;
   const int64_t* lo;  // [n_queries] visible keys [lo, hi), absolute
   const int64_t* hi;
@@ -49,11 +50,15 @@ struct AttendSplit {
   float* out;      // [n_queries][value_stride] out: sum of 2^(s - top) v
   float* lanes;    // [n_queries][16] scratch
   uint16_t* value_scratch = nullptr;
+  // The key page that the thread will read after this split, or null: asked for near the end.
+  const uint16_t* next_keys = nullptr;
 };
 
 constexpr float kNoScore = -1e30f;
 
 struct AttentionKernels {
+  // Queries [n][k_dim], each times `scale`, transposed tile by tile of queries: out [n * k_dim].
+  void (*pack_queries)(const float* const* rows, int n, int k_dim, float scale, float* out);
   void (*split)(const AttendSplit&);
   // Adds split `b` to the running `a`: tops, sums and n output elements.
   void (*merge)(float* top_a, float* sum_a, float* out_a, float top_b, float sum_b, const float* out_b, int n);
