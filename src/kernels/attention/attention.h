@@ -50,8 +50,11 @@ struct AttendSplit {
   float* out;      // [n_queries][value_stride] out: sum of 2^(s - top) v
   float* lanes;    // [n_queries][16] scratch
   uint16_t* value_scratch = nullptr;
-  // The key page that the thread will read after this split, or null: asked for near the end.
+  // The key page that the thread will read after this call, or null: asked for near the end.
   const uint16_t* next_keys = nullptr;
+  // A split may be done in several calls over consecutive pages, to the same bits: all but the first have
+  // `begun`, all but the last `unfinished`, and top, out and lanes are left alone between them.
+  bool begun = false, unfinished = false;
 };
 
 constexpr float kNoScore = -1e30f;

@@ -247,7 +247,7 @@ inline void values_of_keys(const uint16_t* keys, int k_dim, int v_dim, uint16_t*
 
 void split(const AttendSplit& a) {
   const int v_stride = value_stride(a.v_dim);
-  for (int q = 0; q < a.n_queries; ++q) {
+  for (int q = 0; q < a.n_queries && !a.begun; ++q) {
     a.top[q] = kNoScore;
     for (int i = 0; i < 16; ++i) a.lanes[q * 16 + i] = 0;
     for (int i = 0; i < v_stride; ++i) a.out[int64_t{q} * v_stride + i] = 0;
@@ -269,7 +269,7 @@ void split(const AttendSplit& a) {
       q += columns;
     }
   }
-  for (int q = 0; q < a.n_queries; ++q) {
+  for (int q = 0; q < a.n_queries && !a.unfinished; ++q) {
     float* lanes = a.lanes + q * 16;
     for (int width = 8; width >= 1; width /= 2)
       for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
