@@ -10,9 +10,10 @@
 // sum of exponentials in 16 lanes, key j in lane j mod 16, folded once at its end as in rows.h;
 // values ascending over keys.
 //
-// Layout of a page, per KV head: keys [kPageTokens / 16][k_dim][16 keys] f16, so that a lane is a
-// key; values [ceil(v_dim / 16)][kPageTokens][16] f16, so that a lane is an element. Both products
-// are then the register tile of the f32 matmul. Threads: pure.
+// Layout of a page, head by head, a head's values right behind its keys: keys
+// [kPageTokens / 16][k_dim][16 keys] f16, so that a lane is a key; values
+// [ceil(v_dim / 16)][kPageTokens][16] f16, so that a lane is an element. Both products are then the
+// register tile of the f32 matmul. Threads: pure.
 #pragma once
 
 #include <cstdint>
