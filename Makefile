@@ -6,6 +6,7 @@ TOKENS ?= 96
 export MODEL ?=
 # The embedded model has a budget to show itself against; a model of yours gets one if you give it.
 export MEMORY ?= $(if $(MODEL),,64M)
+export FILTER ?= .
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
 
@@ -16,11 +17,12 @@ MODEL_FLAGS = $${MODEL:+-m "$$MODEL"} $${MEMORY:+--memory "$$MEMORY"}
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test soak bench fuzz format clean deps
+.PHONY: help run build test soak bench bench-kernels fuzz format clean deps
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
-	@echo "Variables: PROMPT, TOKENS, MEMORY (run), MODEL (run, bench), FUZZ_SECONDS (fuzz, soak), JOBS."
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo "Variables: PROMPT, TOKENS, MEMORY (run), MODEL (run, bench), FILTER (bench-kernels),"
+	@echo "  FUZZ_SECONDS (fuzz, soak), JOBS."
 
 run: deps build  ## install what is missing, build, generate text with the embedded model
 	$(VENTURI) run $(MODEL_FLAGS) -p "$$PROMPT" -n $(TOKENS)
@@ -35,6 +37,11 @@ build:  ## only build
 bench: build  ## measure this machine, then prefill and decode of MODEL, each beside its bound
 	$(VENTURI) probe
 	$(VENTURI) bench $${MODEL:+-m "$$MODEL"}
+
+bench-kernels: deps  ## kernels alone, each beside its bound; FILTER: those whose names match
+	cmake --preset release -DVENTURI_BENCHMARKS=ON
+	cmake --build --preset release -j $(JOBS) --target kernel_benchmarks
+	for program in build/release/benchmarks/*_bench; do $$program --benchmark_filter="$$FILTER" || exit 1; done
 
 fuzz:  ## build the fuzzers with clang and run each for FUZZ_SECONDS
 	scripts/install-deps.sh --soak

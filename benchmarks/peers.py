@@ -11,15 +11,19 @@ speeds, of ours divided by the better peer's in the same repetition, and of our 
 A repetition whose two probes of memory bandwidth differ by more than --steady is thrown away and
 done again, at most once for each repetition asked for: something else was running.
 
+With --resume and --seconds a long table is measured in turns, a few repetitions at a time.
+
 A peer is a program that takes llama-bench's flags -m -t -p -n -r -o json. The machine should be idle.
 Needs Python's standard library only.
 """
 import argparse
 import json
+import os
 import shlex
 import statistics
 import subprocess
 import sys
+import time
 
 
 def run(command):
@@ -66,10 +70,13 @@ def repetition(venturi, engines, model, o):
     return (before, venturi.probe(o.threads)), speeds
 
 
-def measure(venturi, peers, model, o, log):
-    kept, thrown_away = [], 0
+def measure(venturi, peers, model, o, log, kept, thrown_away):
+    """Adds to `kept` until it has all repetitions or the time is up; returns it and how many were thrown away."""
     engines = [venturi, *peers]
+    if (len(kept) + thrown_away) % 2:
+        engines.reverse()
     while len(kept) < o.repetitions:
+        begin = time.monotonic()
         probes, speeds = repetition(venturi, engines, model, o)
         engines.reverse()
         change = abs(probes[1] - probes[0]) / max(probes)
@@ -81,6 +88,9 @@ def measure(venturi, peers, model, o, log):
             kept.append({"read_bytes_per_second": probes, "speeds": speeds})
         else:
             thrown_away += 1
+        # As long again would run past the limit.
+        if 2 * time.monotonic() - begin > o.end:
+            break
     return kept, thrown_away
 
 
@@ -108,7 +118,7 @@ def markdown(results, peers):
         head += ["ratio to the better peer", "low to high"]
     lines = [head, ["---"] * len(head)]
     for result in results:
-        for row in result["rows"]:
+        for row in result.get("rows", []):
             cells = [result["model"], row["test"], f"{row['venturi']:.1f}", f"{100 * row['share_of_bound']:.0f} %"]
             cells += [f"{row[p]:.1f}" for p in peers]
             if peers:
@@ -128,20 +138,34 @@ def main():
     parser.add_argument("-r", "--repetitions", type=int, default=7)
     parser.add_argument("--steady", type=float, default=0.15, help="largest share by which two probes may differ")
     parser.add_argument("--json", metavar="FILE", help="every number, of every repetition")
+    parser.add_argument("--resume", action="store_true",
+                        help="what the --json file already holds of a model counts; the file is rewritten")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no further repetition that would end later")
     parser.add_argument("--markdown", metavar="FILE", help="the table; it also goes to standard output")
     o = parser.parse_args()
 
     venturi, peers = Venturi(o.venturi), [Peer(text) for text in o.peer]
     names = [p.name for p in peers]
-    results = []
+    o.end = time.monotonic() + o.seconds
+    results, measured = [], False
+    if o.resume and o.json and os.path.exists(o.json):
+        with open(o.json) as f:
+            results = json.load(f)["results"]
     for text in o.model:
         label, _, path = text.partition("=")
         if not path:
             sys.exit(f"peers: '{text}' is not LABEL=FILE")
         print(f"{label}:", file=sys.stderr)
-        kept, thrown_away = measure(venturi, peers, path, o, lambda line: print(line, file=sys.stderr))
-        results.append({"model": label, "rows": summarise(kept, names), "thrown_away": thrown_away,
-                        "repetitions": kept})
+        known = next((r for r in results if r["model"] == label), None)
+        if not known:
+            known = {"model": label, "thrown_away": 0, "repetitions": []}
+            results.append(known)
+        if measured and time.monotonic() >= o.end:
+            continue
+        measured = True
+        kept, thrown_away = measure(venturi, peers, path, o, lambda line: print(line, file=sys.stderr),
+                                    known["repetitions"], known["thrown_away"])
+        known.update(rows=summarise(kept, names) if kept else [], thrown_away=thrown_away)
     table = markdown(results, names)
     print(table, end="")
     if o.markdown:

@@ -73,6 +73,23 @@ class Peers(unittest.TestCase):
         self.assertEqual(len(result["repetitions"]), 2)
         self.assertEqual(result["thrown_away"], 2)
 
+    def test_turns_add_up(self):
+        with tempfile.TemporaryDirectory() as folder:
+            engine = Path(folder) / "ours.py"
+            engine.write_text(ENGINE.format(speeds=[100, 120, 150]))
+            report = Path(folder) / "peers.json"
+            counts = []
+            for _ in range(4):
+                # No time at all: one repetition, since the first is always made.
+                self.run_script("--venturi", f"{sys.executable} {engine}", "--model", "M=x", "-r", 3, "--json", report,
+                                "--resume", "--seconds", 0.001)
+                results = json.loads(report.read_text())["results"]
+                counts.append(len(results[0]["repetitions"]))
+            row = results[0]["rows"][0]
+        self.assertEqual(len(results), 1)
+        self.assertEqual(counts, [1, 2, 3, 3])
+        self.assertEqual(row["venturi"], 120)
+
     def test_our_own_program_answers_it(self):
         table = self.run_script("--venturi", VENTURI, "--model", f"tiny={MODEL}", "-p", 16, "-n", 4, "-r", 1,
                                 "--steady", 1)

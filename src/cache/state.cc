@@ -83,12 +83,12 @@ bool SequenceState::truncate(int64_t tokens) {
 uint16_t* SequenceState::key_page(int slot, int64_t block, int head) const {
   const SlotSpec& spec = pool_->slots_[slot];
   uint8_t* page = pool_->memory_[slot].data() + pages_[block] * spec.page_bytes();
-  return reinterpret_cast<uint16_t*>(page) + head * key_page_elems(spec.k_dim);
+  return reinterpret_cast<uint16_t*>(page + head * (spec.page_bytes() / spec.n_kv_heads));
 }
 
 uint16_t* SequenceState::value_page(int slot, int64_t block, int head) const {
   const SlotSpec& spec = pool_->slots_[slot];
-  return key_page(slot, block, 0) + spec.n_kv_heads * key_page_elems(spec.k_dim) + head * value_page_elems(spec.v_dim);
+  return key_page(slot, block, head) + key_page_elems(spec.k_dim);
 }
 
 float* SequenceState::recurrent(int slot) const {

@@ -12,9 +12,12 @@ namespace venturi {
 void ModelFlags::add(CLI::App& app) {
   app.add_option("-m,--model", model, "GGUF file, or Hugging Face directory with safetensors (default: the embedded model)");
   app.add_option("--memory", memory, "budget for weights, state, activations and buffers, e.g. 2G or 1500M (default: none)");
+  app.add_option("--pin", pin, "keep at most so much of the weights in memory and stream the rest from disk (default: what the budget allows)");
+  app.add_option("--window", window, "memory for what is streamed ahead of use (default: a twentieth of the budget)");
   app.add_option("-c,--ctx", context, "context: tokens a sequence may hold (default: the model's, at most 4096)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
-  app.add_option("-b,--batch", batch, "tokens of a prompt computed at once")->check(CLI::Range(1, 65536))->capture_default_str();
+  app.add_option("-b,--batch", batch, "tokens of a prompt computed at once (default: 512, less where weights are streamed and the budget is small)")
+      ->check(CLI::Range(1, 65536));
   app.add_option("-t,--threads", threads, "threads (default: what affinity and cgroup quota allow)")->check(CLI::Range(1, 1024));
   app.add_flag("--no-repack", no_repack, "keep weights in the file's layout (slower; the same results)");
 }
@@ -22,6 +25,8 @@ void ModelFlags::add(CLI::App& app) {
 Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences) const {
   EngineOptions options;
   if (!memory.empty()) options.memory = TRY(parse_bytes(memory));
+  if (!pin.empty()) options.wishes.pinned_bytes = TRY(parse_bytes(pin));
+  if (!window.empty()) options.wishes.window_bytes = TRY(parse_bytes(window));
   options.context = context;
   options.batch = batch;
   options.outputs = outputs;

@@ -13,7 +13,8 @@ namespace venturi {
 struct ModelFlags {
   std::string model;
   std::string memory;
-  int64_t context = 0, batch = 512;
+  std::string pin, window;
+  int64_t context = 0, batch = 0;
   int threads = 0;
   bool no_repack = false;
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "base/checked.h"
 #include "base/clock.h"
+#include "engine/fit.h"
 
 namespace venturi {
 
@@ -17,32 +17,7 @@ Step shape_step(int64_t rows, int64_t position, int64_t outputs) {
   return step;
 }
 
-uint64_t arena_peak(const Model& model, int threads, const Step& step) {
-  const auto context = Context::shape(threads);
-  (void)model.forward(*context, step);
-  return context->arena_peak();
-}
-
 }  // namespace
-
-Footprint Engine::measure(const Model& model, const WeightCatalog& catalog, const EngineOptions& options) {
-  Footprint f;
-  f.weights = catalog.bytes(options.repack);
-  f.staging = catalog.staging_bytes() * options.threads;
-  f.state = state_bytes(model.info().slots, options.context, options.sequences);
-  const int64_t rows = std::min(options.batch, options.context);
-  // The last chunk of a full context, and one decode step of every sequence at its end.
-  f.activations = arena_peak(model, options.threads,
-                             shape_step(rows, options.context - rows, std::min(options.outputs, rows)));
-  Step decode;
-  for (int i = 0; i < options.sequences; ++i) {
-    decode.tokens.push_back(0);
-    decode.spans.push_back({.row_begin = i, .n_rows = 1, .position = options.context - 1, .state = nullptr});
-    decode.output_rows.push_back(i);
-  }
-  f.activations = Buffer::held_bytes(std::max(f.activations, arena_peak(model, options.threads, decode)));
-  return f;
-}
 
 Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const EngineOptions& options) {
   std::unique_ptr<Engine> engine(new Engine);
@@ -52,62 +27,19 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
   engine->catalog_ = std::make_unique<WeightCatalog>(*engine->file_);
   engine->model_ = TRY(create_model(*engine->file_, *engine->catalog_));
   const ModelInfo& info = engine->model_->info();
-
-  EngineOptions& o = engine->options_;
-  o = options;
-  if (o.threads <= 0) o.threads = default_thread_count();
-  const bool free_context = o.context <= 0;
-  if (free_context) o.context = std::min<int64_t>(info.trained_context, 4096);
-  if (info.max_context > 0 && o.context > info.max_context)
-    return error(Code::kInvalidArgument, "a context of {} was asked for; {} has positions for {} (-c {})", o.context,
-                 path, info.max_context, info.max_context);
-  // What cannot be fed in parts must fit one step.
-  if (info.whole_spans) o.batch = std::max(o.batch, o.context);
-  Footprint f = measure(*engine->model_, *engine->catalog_, o);
-  if (f.peak() > o.memory) {
-    // The largest context that fits, in pages.
-    int64_t low = 0, high = ceil_div(o.context, kPageTokens);
-    while (low < high) {
-      const int64_t middle = (low + high + 1) / 2;
-      EngineOptions trial = o;
-      trial.context = middle * kPageTokens;
-      if (measure(*engine->model_, *engine->catalog_, trial).peak() <= o.memory) {
-        low = middle;
-      } else {
-        high = middle - 1;
-      }
-    }
-    EngineOptions smallest = o;
-    smallest.context = kPageTokens;
-    if (low == 0) {
-      const uint64_t need = measure(*engine->model_, *engine->catalog_, smallest).peak();
-      return error(Code::kOutOfBudget,
-                   "{} does not fit a memory budget of {}: its weights take {}, and with a context of {} it needs {}. "
-                   "Give --memory {}M or more, or convert it to a smaller type",
-                   path, format_bytes(o.memory), format_bytes(f.weights), kPageTokens, format_bytes(need),
-                   ceil_div(static_cast<int64_t>(need), 1000000));
-    }
-    if (!free_context)
-      return error(Code::kOutOfBudget,
-                   "a context of {} needs {} (weights {}, state {}, activations {}), the memory budget is {}; "
-                   "the largest context that fits is {} (-c {})",
-                   o.context, format_bytes(f.peak()), format_bytes(f.weights), format_bytes(f.state),
-                   format_bytes(f.activations), format_bytes(o.memory), low * kPageTokens, low * kPageTokens);
-    o.context = low * kPageTokens;
-    f = measure(*engine->model_, *engine->catalog_, o);
-  }
-  engine->footprint_ = f;
+  Setting setting = TRY(fit_setting(*engine->model_, *engine->catalog_, options));
+  const EngineOptions& o = engine->options_ = setting.options;
+  engine->footprint_ = setting.footprint;
+  engine->residency_ = std::move(setting.residency);
+  engine->uses_ = std::move(setting.uses);
   for (const SlotSpec& slot : info.slots) engine->has_recurrent_ |= slot.kind == SlotSpec::Kind::kRecurrent;
   engine->ledger_ = Ledger::create(o.memory);
   engine->threads_ = std::make_shared<ThreadPool>(o.threads);
-
-  const double begin = now_seconds();
-  LoadOptions load{.repack = o.repack, .progress = o.progress};
-  if (auto status = engine->catalog_->load(*engine->ledger_, *engine->threads_, load); !status)
-    return std::move(status).error();
-  engine->load_seconds_ = now_seconds() - begin;
+  TRY(engine->load());
   engine->pool_ = TRY(StatePool::create(*engine->ledger_, info.slots, o.context, o.sequences));
-  engine->context_ = TRY(Context::run(engine->ledger_, engine->threads_, f.activations));
+  engine->context_ = TRY(Context::run(engine->ledger_, engine->threads_, engine->footprint_.activations));
+  // Tiles would ask for a streamed weight once each.
+  if (engine->stream_) engine->context_->set_row_tile(0);
 
   auto tokenizer = Tokenizer::from_metadata(engine->file_->metadata);
   if (tokenizer) {
@@ -116,6 +48,23 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
     engine->tokenizer_error_ = std::move(tokenizer).error();
   }
   return engine;
+}
+
+Status Engine::load() {
+  const double begin = now_seconds();
+  LoadOptions load{.repack = options_.repack, .disk = nullptr, .progress = options_.progress};
+  // What is larger than memory does not go through the page cache, which is memory too.
+  std::unique_ptr<DiskReader> disk;
+  if (residency_.streams()) {
+    disk = TRY(DiskReader::create(options_.disk));
+    for (const File& file : file_->files) TRY(disk->add(file));
+    load.disk = disk.get();
+  }
+  TRY(catalog_->load(*ledger_, *threads_, load));
+  load_seconds_ = now_seconds() - begin;
+  if (residency_.streams())
+    stream_ = TRY(StreamResidency::create(*ledger_, *catalog_, uses_, residency_, options_.disk));
+  return {};
 }
 
 Result<const Tokenizer*> Engine::tokenizer() const {
@@ -138,6 +87,12 @@ Result<const Act*> Engine::step(const Step& step) {
   }
   output_.reset();
   output_ = model_->forward(*context_, step);
+  if (Status status = context_->take_error(); !status) {
+    output_.reset();
+    if (has_recurrent_)
+      for (const Span& span : step.spans) span.state->truncate(0);
+    return std::move(status).error();
+  }
   for (const Span& span : step.spans) span.state->set_length(span.position + span.n_rows);
   return static_cast<const Act*>(&output_);
 }
@@ -162,6 +117,7 @@ Result<std::span<const float>> Engine::feed(SequenceState& sequence, std::span<c
 
 std::vector<OpCost> Engine::costs(int64_t rows, int64_t position, int64_t outputs) const {
   const auto context = Context::shape(options_.threads);
+  if (stream_) context->set_row_tile(0);
   (void)model_->forward(*context, shape_step(rows, position - rows + 1, outputs));
   return context->costs();
 }

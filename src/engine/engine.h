@@ -1,8 +1,9 @@
 // The façade: a model opened inside a budget.
 //
 // open() reads headers, runs the architecture in shape mode, adds up what weights, sequence state
-// and activations will take, and refuses before loading what does not fit, with the largest setting
-// that would. Then it loads. Threads: one caller at a time.
+// and activations will take, and decides (fit.h) what is pinned: all weights where they fit, else as many
+// as do, the others to be streamed from the disk in every step. What does not fit even so is refused before
+// loading, with the largest setting that would. Then it loads. Threads: one caller at a time.
 #pragma once
 
 #include <functional>
@@ -14,6 +15,7 @@
 
 #include "base/ledger.h"
 #include "base/thread_pool.h"
+#include "memory/stream.h"
 #include "models/architecture.h"
 #include "tokenizers/tokenizer.h"
 
@@ -23,19 +25,25 @@ struct EngineOptions {
   uint64_t memory = Ledger::kUnlimited;  // bytes for weights, state, activations and buffers together
   int64_t context = 0;     // tokens per sequence; 0: what the model was trained for, at most 4096,
                            // and less where only less fits the budget
-  int64_t batch = 512;     // rows of a step at most
+  int64_t batch = 0;       // rows of a step at most; 0: what suits the budget, at most 512
   int64_t outputs = 1;     // rows of a step whose logits are wanted at most
   int sequences = 1;
   int threads = 0;         // 0: what affinity and quota allow
   bool repack = true;
-  std::function<void(uint64_t done, uint64_t total)> progress;  // of loading
+  std::optional<ResidencyPlan> residency = {};  // instead of what the engine would choose
+  ResidencyWishes wishes = {};                  // bounds on what it chooses
+  DiskOptions disk = {};                        // how to read; request size and depth are the plan's
+  std::function<void(uint64_t done, uint64_t total)> progress = {};  // of loading
 };
 
 // What a setting takes, known from shape mode.
 struct Footprint {
-  uint64_t weights = 0, staging = 0, state = 0, activations = 0;
-  // Staging is given back before the activations are drawn.
-  uint64_t peak() const { return weights + state + std::max(staging, activations); }
+  uint64_t weights = 0;  // pinned
+  uint64_t windows = 0;  // for what is streamed
+  uint64_t staging = 0, state = 0, activations = 0;
+  // Staging is given back before state, activations and windows are drawn.
+  uint64_t working() const { return std::max(staging, state + activations); }
+  uint64_t peak() const { return weights + std::max(staging, state + activations + windows); }
 };
 
 class Engine {
@@ -52,12 +60,18 @@ class Engine {
   Ledger& ledger() { return *ledger_; }
   Context& context() { return *context_; }
   WeightCatalog& catalog() { return *catalog_; }
+  const ResidencyPlan& residency() const { return residency_; }
+  const std::vector<WeightUse>& uses() const { return uses_; }
+  // Read from disk since opening, after loading; the time that steps waited for it.
+  ResidencyCounters disk_counters() const { return stream_ ? stream_->counters() : ResidencyCounters{}; }
   double load_seconds() const { return load_seconds_; }
 
   Result<std::unique_ptr<SequenceState>> new_sequence() { return pool_->new_sequence(); }
 
   // Runs a step whose spans point to sequences of this engine: takes pages, computes, moves the
-  // sequences on. The logits [output_rows, vocab_size] live until the next step.
+  // sequences on. The logits [output_rows, vocab_size] live until the next step. Code::kIo when the disk
+  // failed it: the sequences are where they were (one with a recurrent state is empty, as that cannot go
+  // back), and the next step may go well.
   Result<const Act*> step(const Step& step);
 
   // Feeds `tokens` after what the sequence holds, in steps of options().batch, and returns the
@@ -69,14 +83,16 @@ class Engine {
 
  private:
   Engine() = default;
-  static Footprint measure(const Model& model, const WeightCatalog& catalog, const EngineOptions& options);
-
+  Status load();
   EngineOptions options_;
   Footprint footprint_;
+  ResidencyPlan residency_;
+  std::vector<WeightUse> uses_;
   std::shared_ptr<Ledger> ledger_;
   std::shared_ptr<ThreadPool> threads_;
   std::unique_ptr<ModelFile> file_;
   std::unique_ptr<WeightCatalog> catalog_;
+  std::unique_ptr<StreamResidency> stream_;  // null: all weights are in memory
   std::unique_ptr<Model> model_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::optional<Error> tokenizer_error_;

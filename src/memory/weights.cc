@@ -6,7 +6,9 @@
 #include <mutex>
 
 #include "base/checked.h"
+#include "base/disk.h"
 #include "kernels/matmul/layout.h"
+#include "memory/residency.h"
 
 namespace venturi {
 
@@ -31,13 +33,16 @@ bool same_shape(const std::vector<int64_t>& a, std::vector<int64_t> b) {
   return c == b;
 }
 
-uint64_t held_plane_bytes(const Weight& w, bool repack) {
-  if (repack && w.codec->layout)
-    return static_cast<uint64_t>(packed_bytes(*w.codec->layout, w.n_in, w.n_out));
-  return w.row_bytes * static_cast<uint64_t>(w.n_out);
+}  // namespace
+
+Piece Weight::pinned_piece(int64_t plane) const {
+  return {.data = data + plane * plane_bytes, .row_begin = 0, .row_end = std::min(pinned_rows, n_out), .packed = packed, .ticket = 0};
 }
 
-}  // namespace
+uint64_t Weight::held_bytes(int64_t rows, bool repack) const {
+  if (repack && codec->layout) return static_cast<uint64_t>(packed_bytes(*codec->layout, n_in, rows));
+  return row_bytes * static_cast<uint64_t>(rows);
+}
 
 void Weight::decode_row(int64_t row, float* out, int64_t plane) const {
   const uint8_t* rows = data + plane * plane_bytes;
@@ -101,7 +106,8 @@ Result<Weight*> WeightCatalog::add_matrix(const std::string& name, const TensorI
   if (info->codec->group > 0 && n_in % 32 != 0)
     return error(Code::kUnsupported, "{}: the tensor {} has rows of {} values in {}; 32 must divide them", file_.path,
                  name, n_in, info->codec->name);
-  weight->plane_bytes = held_plane_bytes(*weight, true);
+  weight->pinned_rows = n_out;
+  weight->plane_bytes = weight->held_bytes(n_out, true);
   matrices_.push_back(std::move(weight));
   return matrices_.back().get();
 }
@@ -124,27 +130,98 @@ Result<VectorWeight*> WeightCatalog::vector(const std::string& name, int64_t n) 
 uint64_t WeightCatalog::bytes(bool repack) const {
   uint64_t total = 0;
   for (const auto& w : matrices_)
-    total += round_up(held_plane_bytes(*w, repack) * w->n_planes, kAlign);
-  total = Buffer::held_bytes(total);
+    total += round_up(w->held_bytes(w->pinned_rows, repack) * w->n_planes, kAlign);
+  return Buffer::held_bytes(total) + vector_bytes();
+}
+
+uint64_t WeightCatalog::vector_bytes() const {
+  uint64_t total = 0;
   for (const auto& v : vectors_) total += v->n * sizeof(float);
   return total;
 }
 
+void WeightCatalog::pin_all() {
+  for (auto& w : matrices_) w->pinned_rows = w->n_out;
+}
+
+Status WeightCatalog::pin(const ResidencyPlan& plan) {
+  pin_all();
+  for (const WeightPlan& wanted : plan.weights) {
+    const auto found = std::find_if(matrices_.begin(), matrices_.end(),
+                                    [&](const auto& w) { return w->name == wanted.name; });
+    if (found == matrices_.end())
+      return error(Code::kInvalidArgument, "{}: the plan names a weight {}, which this model has not", file_.path, wanted.name);
+    Weight& w = **found;
+    const int64_t rows = wanted.pinned_rows;
+    if (rows < 0 || rows > w.n_out || (rows < w.n_out && rows % row_alignment(w) != 0))
+      return error(Code::kInvalidArgument, "{}: the plan pins {} rows of {}; it has {}, and a part is a multiple of {}",
+                   file_.path, rows, w.name, w.n_out, row_alignment(w));
+    if (rows < w.n_out && !can_stream(file_, w))
+      return error(Code::kInvalidArgument, "{}: the plan streams {}, which does not lie in one run of the file; pin it",
+                   file_.path, w.name);
+    w.pinned_rows = rows;
+  }
+  return {};
+}
+
+std::optional<FileRun> file_run(const ModelFile& file, const Weight& weight, int64_t plane, int64_t row_begin,
+                                int64_t row_end) {
+  const TensorInfo& info = *weight.info;
+  if (!info.as_stored()) return std::nullopt;
+  const int64_t first = plane * weight.file_plane_rows + weight.file_row;
+  uint64_t begin = static_cast<uint64_t>(first + row_begin) * weight.row_bytes;
+  const uint64_t bytes = static_cast<uint64_t>(row_end - row_begin) * weight.row_bytes;
+  for (const TensorSegment& segment : info.segments) {
+    if (begin >= segment.bytes) {
+      begin -= segment.bytes;
+      continue;
+    }
+    if (segment.file == kMadeFile || begin + bytes > segment.bytes) return std::nullopt;
+    return FileRun{segment.file, segment.offset + begin, bytes};
+  }
+  return std::nullopt;
+}
+
 uint64_t WeightCatalog::staging_bytes() const {
-  uint64_t largest = kStagingBytes;
+  uint64_t total = 0;
+  for (const auto& w : matrices_) total += w->file_bytes();
+  uint64_t largest = std::min(kStagingBytes, total / 16);  // little for a small model
   for (const auto& w : matrices_) largest = std::max(largest, w->row_bytes * kGroupRows);
-  return Buffer::held_bytes(largest);
+  // Direct reads bring the blocks that cover what is wanted.
+  return Buffer::held_bytes(largest + 2 * kDiskAlign);
+}
+
+Result<const uint8_t*> WeightCatalog::read_rows(const Weight& weight, int64_t plane, int64_t row_begin, int64_t row_end,
+                                               DiskReader* disk, Buffer& staging, uint8_t* out) const {
+  const int64_t rows = row_end - row_begin, file_row = plane * weight.file_plane_rows + weight.file_row + row_begin;
+  const uint64_t bytes = static_cast<uint64_t>(rows) * weight.row_bytes;
+  uint8_t* to = out ? out : staging.data();
+  if (!weight.info->as_stored()) {
+    // Through f32 and back; these are float codecs, and only positions change.
+    std::vector<float> values(static_cast<size_t>(rows * weight.n_in));
+    TRY(file_.read_rows_f32(*weight.info, file_row, values));
+    weight.codec->encode(values.data(), nullptr, to, rows * weight.n_in);
+    return to;
+  }
+  const auto run = disk ? file_run(file_, weight, plane, row_begin, row_end) : std::nullopt;
+  if (!run) {
+    TRY(file_.read(*weight.info, static_cast<uint64_t>(file_row) * weight.row_bytes, {to, bytes}));
+    return to;
+  }
+  TRY(disk->read(run->file, run->offset, run->bytes, staging.data()));
+  const uint8_t* from = staging.data() + run->offset % kDiskAlign;
+  if (!out) return from;
+  std::memcpy(out, from, bytes);
+  return out;
 }
 
 Status WeightCatalog::load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool, std::vector<Buffer>& staging,
-                                  const std::function<void(uint64_t)>& advance) const {
+                                  DiskReader* disk, const std::function<void(uint64_t)>& advance) const {
   // Work items are runs of whole groups that fit a staging buffer.
-  const int64_t groups = ceil_div(weight.n_out, kGroupRows);
-  const int64_t run =
-      std::max<int64_t>(1, static_cast<int64_t>(staging[0].size() / (weight.row_bytes * kGroupRows)));
+  const int64_t groups = ceil_div(weight.pinned_rows, kGroupRows);
+  const uint64_t room = staging[0].size() - 2 * kDiskAlign;
+  const int64_t run = std::max<int64_t>(1, static_cast<int64_t>(room / (weight.row_bytes * kGroupRows)));
   const int64_t runs = ceil_div(groups, run);
-  const TensorInfo& info = *weight.info;
-  const bool transformed = !info.as_stored();
   std::mutex mutex;
   Status status;
   std::atomic<bool> failed{false};
@@ -152,33 +229,22 @@ Status WeightCatalog::load_matrix(Weight& weight, uint8_t* out, ThreadPool& pool
     for (int64_t item = begin; item < end && !failed.load(std::memory_order_relaxed); ++item) {
       const int64_t plane = item / runs;
       const int64_t row0 = item % runs * run * kGroupRows;
-      const int64_t rows = std::min(run * kGroupRows, weight.n_out - row0);
-      const int64_t file_row = plane * weight.file_plane_rows + weight.file_row + row0;
-      const uint64_t offset = static_cast<uint64_t>(file_row) * weight.row_bytes;
-      const uint64_t bytes = static_cast<uint64_t>(rows) * weight.row_bytes;
+      const int64_t rows = std::min(run * kGroupRows, weight.pinned_rows - row0);
       uint8_t* plane_out = out + plane * weight.plane_bytes;
-      uint8_t* target = weight.packed ? staging[worker].data() : plane_out + row0 * weight.row_bytes;
-      Status read;
-      if (transformed) {
-        // Through f32 and back; these are float codecs, and only positions change.
-        std::vector<float> values(static_cast<size_t>(rows * weight.n_in));
-        read = file_.read_rows_f32(info, file_row, values);
-        if (read) weight.codec->encode(values.data(), nullptr, target, rows * weight.n_in);
-      } else {
-        read = file_.read(info, offset, {target, bytes});
-      }
+      uint8_t* target = weight.packed ? nullptr : plane_out + row0 * weight.row_bytes;
+      auto read = read_rows(weight, plane, row0, row0 + rows, disk, staging[worker], target);
       if (!read) {
         failed = true;
         std::lock_guard lock(mutex);
-        status = std::move(read);
+        status = std::move(read).error();
         return;
       }
       if (weight.packed)
         for (int64_t r = 0; r < rows; r += kGroupRows)
-          pack_group(*weight.codec->layout, target + r * weight.row_bytes, static_cast<int64_t>(weight.row_bytes),
+          pack_group(*weight.codec->layout, *read + r * weight.row_bytes, static_cast<int64_t>(weight.row_bytes),
                      static_cast<int>(std::min<int64_t>(kGroupRows, rows - r)), weight.n_in,
                      (row0 + r) / kGroupRows, plane_out);
-      advance(bytes);
+      advance(static_cast<uint64_t>(rows) * weight.row_bytes);
     }
   });
   return status;
@@ -188,13 +254,11 @@ Status WeightCatalog::load(Ledger& ledger, ThreadPool& pool, const LoadOptions& 
   uint64_t total = 0;
   for (auto& w : matrices_) {
     w->packed = options.repack && w->codec->layout;
-    w->plane_bytes = held_plane_bytes(*w, options.repack);
+    w->plane_bytes = w->held_bytes(w->pinned_rows, options.repack);
     total += round_up(w->plane_bytes * w->n_planes, kAlign);
   }
   memory_ = TRY(Buffer::allocate(ledger, total, "weights"));
-  uint64_t vector_bytes = 0;
-  for (const auto& v : vectors_) vector_bytes += v->n * sizeof(float);
-  vector_lease_ = TRY(ledger.acquire(vector_bytes, "weights"));
+  vector_lease_ = TRY(ledger.acquire(vector_bytes(), "weights"));
   std::vector<Buffer> staging;
   for (int i = 0; i < pool.size(); ++i)
     staging.push_back(TRY(Buffer::allocate(ledger, staging_bytes(), "load staging")));
@@ -213,7 +277,7 @@ Status WeightCatalog::load(Ledger& ledger, ThreadPool& pool, const LoadOptions& 
   std::sort(order.begin(), order.end(), [](const Weight* a, const Weight* b) { return a->info < b->info; });
   uint8_t* at = memory_.data();
   for (Weight* w : order) {
-    if (auto status = load_matrix(*w, at, pool, staging, advance); !status) return status;
+    if (auto status = load_matrix(*w, at, pool, staging, options.disk, advance); !status) return status;
     w->data = at;
     at += round_up(w->plane_bytes * w->n_planes, kAlign);
   }

@@ -1,5 +1,6 @@
 #include "models/blocks.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace venturi {
@@ -56,10 +57,11 @@ Result<AttentionBlock> AttentionBlock::declare(WeightCatalog& catalog, int64_t l
   return b;
 }
 
-Act AttentionBlock::run(Context& context, const Step& step, const Act& x) const {
+Act AttentionBlock::run(Context& context, const Step& step, Act x) const {
   std::vector<Act> parts;
   if (qkv) {
     Act fused = linear(context, *qkv, x);
+    x.reset();
     add_bias(context, fused, qkv_bias);
     const int64_t q_width = int64_t{params.n_heads} * params.k_dim;
     const int64_t k_width = int64_t{params.n_kv_heads} * params.k_dim;
@@ -70,6 +72,7 @@ Act AttentionBlock::run(Context& context, const Step& step, const Act& x) const 
   } else {
     const Weight* weights[] = {q, k, v};
     parts = linear(context, weights, x);
+    x.reset();
     add_bias(context, parts[0], q_bias);
     add_bias(context, parts[1], k_bias);
     add_bias(context, parts[2], v_bias);
@@ -102,23 +105,49 @@ Result<FeedForward> FeedForward::declare(WeightCatalog& catalog, int64_t layer, 
   return f;
 }
 
-Act FeedForward::run(Context& context, const Act& x) const {
+Act FeedForward::run(Context& context, Act x) const {
   Act hidden;
   if (gate) {
     const Weight* weights[] = {gate, up};
     auto both = linear(context, weights, x);
+    x.reset();
     add_bias(context, both[0], gate_bias);
     add_bias(context, both[1], up_bias);
     gated_in_place(context, activation, both[0], &both[1]);
-    hidden = std::move(both[0]);
+    hidden = std::move(both[0]);  // the other half is gone at the end of this scope
   } else {
     hidden = linear(context, *up, x);
+    x.reset();
     add_bias(context, hidden, up_bias);
     gated_in_place(context, activation, hidden, nullptr);
   }
   Act y = linear(context, *down, hidden);
   add_bias(context, y, down_bias);
   return y;
+}
+
+namespace {
+
+// body(context, begin, n) for rows [begin, begin + n), tile by tile, each in the same workspace.
+template <typename Body>
+void by_tiles(Context& context, const void* whose, int64_t rows, Body body) {
+  const int64_t tile = context.row_tile() > 0 ? std::min(rows, context.row_tile()) : rows;
+  const Context::Workspace workspace(
+      context, context.workspace_bytes(whose, tile, [&](Context& shape) { body(shape, 0, tile); }));
+  for (int64_t begin = 0; begin < rows; begin += tile)
+    body(context, begin, std::min(tile, rows - begin));
+}
+
+}  // namespace
+
+void add_feed_forward(Context& context, const Norm& norm, const FeedForward& ffn, const Norm* post,
+                      Act& x) {
+  by_tiles(context, &ffn, x.rows(), [&](Context& c, int64_t begin, int64_t n) {
+    Act part = x.view(begin, n);
+    Act y = ffn.run(c, norm.run(c, part));
+    if (post) y = post->run(c, y);
+    add_in_place(c, part, y);
+  });
 }
 
 Result<MixtureBlock> MixtureBlock::declare(WeightCatalog& catalog, int64_t layer, int64_t d_model,
@@ -140,7 +169,7 @@ Result<MixtureBlock> MixtureBlock::declare(WeightCatalog& catalog, int64_t layer
   return m;
 }
 
-Act MixtureBlock::run(Context& context, const Act& x) const {
+Act MixtureBlock::run(Context& context, Act x) const {
   Routes routes;
   {
     Act logits = linear(context, *router, x);
@@ -148,9 +177,13 @@ Act MixtureBlock::run(Context& context, const Act& x) const {
   }
   Act y = mixture(context, x, std::move(routes), experts);
   if (!shared) return y;
-  Act common = shared->run(context, x);
-  if (shared_gate) gate_rows_in_place(context, common, linear(context, *shared_gate, x));
-  add_in_place(context, y, common);
+  by_tiles(context, &*shared, x.rows(), [&](Context& c, int64_t begin, int64_t n) {
+    const Act part = x.view(begin, n);
+    Act common = shared->run(c, x.view(begin, n));
+    if (shared_gate) gate_rows_in_place(c, common, linear(c, *shared_gate, part));
+    Act sum = y.view(begin, n);
+    add_in_place(c, sum, common);
+  });
   return y;
 }
 

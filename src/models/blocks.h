@@ -45,7 +45,8 @@ struct AttentionBlock {
   // attn_q, attn_k, attn_v (or attn_qkv), attn_output; slot and scale set, rope and window not.
   static Result<AttentionBlock> declare(WeightCatalog& catalog, int64_t layer,
                                         const TransformerHyper& h, const Needs& needs);
-  Act run(Context& context, const Step& step, const Act& x) const;
+  // x is given up, so that it is gone before the keys are attended; who needs it gives a view.
+  Act run(Context& context, const Step& step, Act x) const;
 };
 
 // act(x gate) * (x up), down; or without a gate, act(x up), down.
@@ -58,8 +59,11 @@ struct FeedForward {
   static Result<FeedForward> declare(WeightCatalog& catalog, int64_t layer, int64_t d_model,
                                      int64_t d_ff, bool gated, Activation activation,
                                      const char* suffix = "");
-  Act run(Context& context, const Act& x) const;
+  Act run(Context& context, Act x) const;
 };
+
+// x += post(ffn(norm(x))), post if there is one, by tiles of Context::row_tile() rows.
+void add_feed_forward(Context& context, const Norm& norm, const FeedForward& ffn, const Norm* post, Act& x);
 
 // Routed experts, and one that every row passes through, where there is one.
 struct MixtureBlock {
@@ -73,7 +77,7 @@ struct MixtureBlock {
   static Result<MixtureBlock> declare(WeightCatalog& catalog, int64_t layer, int64_t d_model,
                                       int64_t expert_ff, int64_t shared_ff,
                                       const RouterParams& params);
-  Act run(Context& context, const Act& x) const;
+  Act run(Context& context, Act x) const;
 };
 
 // The output projection, which may be the embedding table.

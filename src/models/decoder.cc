@@ -49,9 +49,13 @@ Act Decoder::forward(Context& context, const Step& step) const {
     if (layer.attention_post_norm) y = layer.attention_post_norm->run(context, y);
     add_in_place(context, x, y);
     y.reset();
-    const Act normed = layer.ffn_norm.run(context, x);
-    y = layer.dense ? layer.dense->run(context, normed) : layer.mixture->run(context, normed);
-    if (layer.ffn_post_norm) y = layer.ffn_post_norm->run(context, y);
+    const Norm* post = layer.ffn_post_norm ? &*layer.ffn_post_norm : nullptr;
+    if (layer.dense) {
+      add_feed_forward(context, layer.ffn_norm, *layer.dense, post, x);
+      continue;
+    }
+    y = layer.mixture->run(context, layer.ffn_norm.run(context, x));
+    if (post) y = post->run(context, y);
     add_in_place(context, x, y);
   }
   x = take_rows(context, x, step.output_rows);

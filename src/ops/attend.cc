@@ -12,6 +12,8 @@ namespace venturi {
 namespace {
 
 constexpr int64_t kBlocksPerSplit = kSplitTokens / kPageTokens;
+// Up to this many queries of a head in a tile, reading keys and values is what takes the time.
+constexpr int kStreamQueries = 16;
 constexpr float kLog2e = 1.44269504f;
 
 // Consecutive rows of one span whose queries of one KV head are attended together.
@@ -35,16 +37,18 @@ Visible visible(const Span& span, const AttendParams& p, int64_t row) {
 struct TaskScratch {
   float *queries, *lanes, *top, *sum, *out, *part_top, *part_sum, *part_out;
   int64_t *lo, *hi;
+  const float** rows;  // of the queries
   uint16_t* values;  // of one page, where the state has none
 
   static int64_t floats(int n_queries, int k_dim, int v_stride, bool values_in_keys) {
-    return int64_t{n_queries} * (k_dim + 16 + 2 + v_stride + 2 + v_stride + 4) + 16 +
+    return int64_t{n_queries} * (k_dim + 16 + 2 + v_stride + 2 + v_stride + 6) + 16 +
            (values_in_keys ? value_page_elems(v_stride) / 2 : 0);
   }
   TaskScratch(float* base, int n, int k_dim, int v_stride) {
     lo = reinterpret_cast<int64_t*>(base);
     hi = lo + n;
-    queries = reinterpret_cast<float*>(hi + n);
+    rows = reinterpret_cast<const float**>(hi + n);
+    queries = reinterpret_cast<float*>(rows + n);
     lanes = queries + int64_t{n} * k_dim;
     top = lanes + 16 * n;
     sum = top + n;
@@ -53,6 +57,16 @@ struct TaskScratch {
     part_sum = part_top + n;
     part_out = part_sum + n;
     values = reinterpret_cast<uint16_t*>(part_out + int64_t{n} * v_stride);
+  }
+  // The same, for queries from `first` on.
+  TaskScratch from(int first, int k_dim, int v_stride) const {
+    TaskScratch s = *this;
+    s.lo += first, s.hi += first, s.rows += first;
+    s.queries += int64_t{first} * k_dim;
+    s.lanes += 16 * first;
+    s.top += first, s.sum += first, s.part_top += first, s.part_sum += first;
+    s.out += int64_t{first} * v_stride, s.part_out += int64_t{first} * v_stride;
+    return s;
   }
 };
 
@@ -93,24 +107,58 @@ class AttendRun {
   // Queries of `tile` and head `head`, transposed and scaled.
   void load_queries(const Tile& tile, int head, const TaskScratch& s) const {
     const int n = static_cast<int>(tile.n_rows) * group_;
-    const float scale = p_.soft_cap > 0 ? p_.scale : p_.scale * kLog2e;
     for (int64_t r = 0; r < tile.n_rows; ++r) {
       const Visible seen = visible(*tile.span, p_, tile.row + r);
       for (int g = 0; g < group_; ++g) {
         const int i = static_cast<int>(r) * group_ + g;
         s.lo[i] = seen.lo;
         s.hi[i] = seen.hi;
-        const float* q = q_.row(tile.row + r) + int64_t{head * group_ + g} * p_.k_dim;
-        for (int d = 0; d < p_.k_dim; ++d) s.queries[int64_t{d} * n + i] = q[d] * scale;
+        s.rows[i] = q_.row(tile.row + r) + int64_t{head * group_ + g} * p_.k_dim;
       }
     }
+    attention_kernels().pack_queries(s.rows, n, p_.k_dim, p_.soft_cap > 0 ? p_.scale : p_.scale * kLog2e, s.queries);
+  }
+
+  // A tile of few queries on one thread, for heads [head_begin, head_end): page by page through all of
+  // them, which is the order they lie in, so that decoding reads memory as nearly one stream.
+  void run_heads(const Tile& tile, int head_begin, int head_end, float* scratch) const {
+    const int n = static_cast<int>(tile.n_rows) * group_, heads = head_end - head_begin;
+    const TaskScratch all(scratch, n * heads, p_.k_dim, v_stride_);
+    for (int h = 0; h < heads; ++h) load_queries(tile, head_begin + h, all.from(h * n, p_.k_dim, v_stride_));
+    const int64_t seen = ceil_div(all.hi[n - 1], kPageTokens), first = first_split(all);
+    for (int64_t split = first; split < end_split(all, n); ++split) {
+      const bool merged = split > first;
+      const int64_t end = std::min((split + 1) * kBlocksPerSplit, seen);
+      for (int64_t block = split * kBlocksPerSplit; block < end; ++block)
+        for (int h = 0; h < heads; ++h) {
+          const TaskScratch s = all.from(h * n, p_.k_dim, v_stride_);
+          const bool last = h + 1 == heads;
+          const uint16_t *keys, *values = nullptr, *next = nullptr;
+          page_of(tile, block, head_begin + h, keys, values);
+          if (!last || block + 1 < seen) {
+            const uint16_t* next_values;
+            page_of(tile, block + last, head_begin + (last ? 0 : h + 1), next, next_values);
+          }
+          attention_kernels().split(
+              {.keys = &keys, .values = values ? &values : nullptr, .first_key = block * kPageTokens, .n_blocks = 1,
+               .n_queries = n, .k_dim = p_.k_dim, .v_dim = p_.v_dim, .queries = s.queries, .lo = s.lo, .hi = s.hi,
+               .soft_cap = p_.soft_cap, .top = merged ? s.part_top : s.top, .sum = merged ? s.part_sum : s.sum,
+               .out = merged ? s.part_out : s.out, .lanes = s.lanes, .value_scratch = s.values, .next_keys = next,
+               .begun = block > split * kBlocksPerSplit, .unfinished = block + 1 < end});
+        }
+      for (int i = 0; i < n * heads && merged; ++i)
+        attention_kernels().merge(&all.top[i], &all.sum[i], all.out + int64_t{i} * v_stride_, all.part_top[i],
+                                  all.part_sum[i], all.part_out + int64_t{i} * v_stride_, v_stride_);
+    }
+    for (int i = 0; i < n * heads; ++i)
+      finish(tile, head_begin + i / n, i % n, all.top[i], all.sum[i], all.out + int64_t{i} * v_stride_);
   }
 
   // Split `split` for the tile's queries, into top / sum / out.
   void run_split(const Tile& tile, int head, int64_t split, const TaskScratch& s, float* top, float* sum, float* out) const {
     const int n = static_cast<int>(tile.n_rows) * group_;
     const int64_t first = split * kBlocksPerSplit;
-    const int64_t end = std::min(first + kBlocksPerSplit, ceil_div(s.hi[n - 1], kPageTokens));
+    const int64_t seen = ceil_div(s.hi[n - 1], kPageTokens), end = std::min(first + kBlocksPerSplit, seen);
     const uint16_t *keys[kBlocksPerSplit], *values[kBlocksPerSplit];
     for (int64_t b = first; b < end; ++b) {
       keys[b - first] = tile.span->state->key_page(p_.slot, b, head);
@@ -120,7 +168,8 @@ class AttendRun {
                                .n_blocks = static_cast<int>(end - first), .n_queries = n, .k_dim = p_.k_dim,
                                .v_dim = p_.v_dim, .queries = s.queries, .lo = s.lo, .hi = s.hi,
                                .soft_cap = p_.soft_cap, .top = top, .sum = sum, .out = out, .lanes = s.lanes,
-                               .value_scratch = s.values});
+                               .value_scratch = s.values,
+                               .next_keys = end < seen ? tile.span->state->key_page(p_.slot, end, head) : nullptr});
   }
 
   // Writes query i of the tile: sink and division.
@@ -154,6 +203,11 @@ class AttendRun {
                                   s.part_out + int64_t{i} * v_stride_, v_stride_);
     }
     for (int i = 0; i < n; ++i) finish(tile, head, i, s.top[i], s.sum[i], s.out + int64_t{i} * v_stride_);
+  }
+
+  void page_of(const Tile& tile, int64_t block, int head, const uint16_t*& keys, const uint16_t*& values) const {
+    keys = tile.span->state->key_page(p_.slot, block, head);
+    values = p_.values_in_keys ? nullptr : tile.span->state->value_page(p_.slot, block, head);
   }
 
   int group() const { return group_; }
@@ -194,6 +248,20 @@ int query_tile(int k_dim, int v_dim) {
   return std::clamp(fit / 12 * 12, 12, 96);
 }
 
+namespace {
+// KV heads that one thread takes through the pages together: more than one where all tiles have few
+// queries, so that bandwidth is the bound, and where the threads still have equal shares.
+int heads_together(const AttendParams& p, const std::vector<Tile>& tiles, int max_queries, int threads) {
+  int64_t queries = 1;
+  for (const Tile& tile : tiles) queries = std::max(queries, tile.n_rows * (p.n_heads / p.n_kv_heads));
+  const int64_t fit = std::min<int64_t>(max_queries / queries, p.n_kv_heads);
+  if (queries > kStreamQueries || fit < 2) return 1;
+  if (static_cast<int64_t>(tiles.size()) >= 4 * threads) return static_cast<int>(fit);
+  if (p.n_kv_heads % threads != 0) return 1;
+  return static_cast<int>(std::min<int64_t>(fit, p.n_kv_heads / threads));
+}
+}  // namespace
+
 Act attend(Context& context, const Step& step, const AttendParams& p, Act& q, Act& k, const Act& v) {
   const int64_t rows = step.n_rows();
   const int group = p.n_heads / p.n_kv_heads;
@@ -225,7 +293,8 @@ Act attend(Context& context, const Step& step, const AttendParams& p, Act& q, Ac
   Act scratch = context.allocate(context.threads(), task_floats);
   Act angles = context.allocate(rows, p.rope ? 2 * p.rope->dims() : 0);
   // With enough tiles every thread has whole ones; else splits are dealt out.
-  const bool by_split = tiles_total * p.n_kv_heads < 4 * context.threads();
+  const int range = heads_together(p, tiles, max_queries, context.threads());
+  const bool by_split = range == 1 && tiles_total * p.n_kv_heads < 4 * context.threads();
   const int64_t part_total = by_split ? split_parts * p.n_kv_heads * part_floats(group, v_stride) : 0;
   Act parts = context.allocate(1, part_total);
   const Context::Scope scope(context, {.op = "attend", .state_bytes = state_read, .f32_macs = macs});
@@ -233,6 +302,17 @@ Act attend(Context& context, const Step& step, const AttendParams& p, Act& q, Ac
 
   AttendRun run(context, step, p, q, k, v, y);
   run.store(angles.data());
+
+  if (range > 1) {
+    const int64_t ranges = ceil_div(p.n_kv_heads, range);
+    context.pool().parallel_for(static_cast<int64_t>(tiles.size()) * ranges, 1, [&](int64_t begin, int64_t end, int worker) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int first = static_cast<int>(i % ranges) * range;
+        run.run_heads(tiles[i / ranges], first, std::min(first + range, p.n_kv_heads), scratch.row(worker));
+      }
+    });
+    return y;
+  }
 
   if (!by_split) {
     const int64_t n = static_cast<int64_t>(tiles.size()) * p.n_kv_heads;

@@ -4,24 +4,9 @@
 #include <cassert>
 #include <cstdlib>
 
-#include "base/checked.h"
 #include "base/log.h"
 
 namespace venturi {
-
-uint64_t Arena::allocate(uint64_t bytes) {
-  const uint64_t size = static_cast<uint64_t>(round_up(static_cast<int64_t>(std::max<uint64_t>(bytes, 1)), 64));
-  uint64_t at = 0;
-  for (const auto& [offset, length] : live_) {
-    if (offset - at >= size) break;
-    at = offset + length;
-  }
-  live_[at] = size;
-  peak_ = std::max(peak_, at + size);
-  return at;
-}
-
-void Arena::free(uint64_t offset) { live_.erase(offset); }
 
 Act& Act::operator=(Act&& other) noexcept {
   if (this != &other) {
@@ -42,9 +27,18 @@ void Act::reset() {
   rows_ = cols_ = 0;
 }
 
+Act Act::view(int64_t begin, int64_t n) {
+  Act part;
+  part.rows_ = n;
+  part.cols_ = cols_;
+  part.data_ = data_ ? row(begin) : nullptr;
+  return part;
+}
+
 std::unique_ptr<Context> Context::shape(int threads) {
   std::unique_ptr<Context> context(new Context);
   context->threads_ = threads;
+  context->arena_.record(true);
   return context;
 }
 
@@ -64,6 +58,15 @@ Act Context::allocate(int64_t rows, int64_t cols) {
   act.context_ = this;
   act.rows_ = rows;
   act.cols_ = cols;
+  if (inner_) {
+    const uint64_t at = inner_->arena.allocate(bytes);
+    if (at + bytes <= inner_->bytes) {
+      act.offset_ = inner_->begin + at;
+      if (inner_->block.data_) act.data_ = inner_->block.data_ + at / sizeof(float);
+      return act;
+    }
+    inner_->arena.free(at);
+  }
   act.offset_ = arena_.allocate(bytes);
   if (!computes()) return act;
   if (act.offset_ + bytes <= memory_.size()) {
@@ -82,8 +85,23 @@ Act Context::allocate(int64_t rows, int64_t cols) {
 }
 
 void Context::free(uint64_t offset) {
+  if (inner_ && offset - inner_->begin < inner_->bytes) return inner_->arena.free(offset - inner_->begin);
   arena_.free(offset);
   if (!overflow_.empty()) overflow_.erase(offset);
+}
+
+Context::Workspace::Workspace(Context& context, uint64_t bytes) {
+  if (context.inner_ || bytes == 0) return;
+  context_ = &context;
+  Act block = context.scratch_bytes(static_cast<int64_t>(bytes));
+  const uint64_t begin = block.offset_;
+  context.inner_.emplace(Inner{std::move(block), begin, aligned_block_bytes(bytes), {}});
+}
+
+Context::Workspace::~Workspace() {
+  if (!context_) return;
+  const Act block = std::move(context_->inner_->block);
+  context_->inner_.reset();
 }
 
 Context::Scope::Scope(Context& context, const OpCost& cost) : context_(context), op_(cost.op) {

@@ -4,7 +4,8 @@
 //   shape: nothing is computed. Ops allocate from an arena without memory and report their cost, so
 //          one pass over the same code yields the peak of activations, the bytes and operations of
 //          every op, and the order in which weights are used, before anything is loaded.
-//   run:   the ops compute.
+//   run:   the ops compute. When the bytes of a weight do not come (a disk that fails), the step has
+//          failed: ops do nothing from then on, and who runs the step takes the error.
 //
 // Observers see each linear's input and each mixture's routes; a profile adds up time per op.
 // Threads: one context, one calling thread; ops spread over the pool.
@@ -13,6 +14,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,7 +23,8 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "base/thread_pool.h"
-#include "memory/weights.h"
+#include "memory/residency.h"
+#include "ops/arena.h"
 
 namespace venturi {
 
@@ -59,18 +62,6 @@ class RouteSource {
   virtual void choose(const Weight& gate, int32_t* chosen, int64_t rows, int64_t top_k) = 0;
 };
 
-// First-fit memory for activations. With a buffer it hands out its bytes; without one it only counts.
-class Arena {
- public:
-  uint64_t allocate(uint64_t bytes);  // offset, 64-byte aligned
-  void free(uint64_t offset);
-  uint64_t peak() const { return peak_; }
-
- private:
-  std::map<uint64_t, uint64_t> live_;  // offset -> bytes
-  uint64_t peak_ = 0;
-};
-
 class Context;
 
 // A block of arena memory, freed on destruction: an activation [rows, cols] of f32, or scratch.
@@ -88,6 +79,8 @@ class Act {
   const float* data() const { return data_; }
   float* row(int64_t r) { return data_ + r * cols_; }
   const float* row(int64_t r) const { return data_ + r * cols_; }
+  // Rows [begin, begin + n), borrowed.
+  Act view(int64_t begin, int64_t n);
 
  private:
   friend class Context;
@@ -112,18 +105,68 @@ class Context {
   Act allocate(int64_t rows, int64_t cols);
   Act scratch_bytes(int64_t bytes) { return allocate(1, (bytes + 3) / 4); }
 
+  // One block of the arena in which everything is allocated until the scope ends: for work whose blocks
+  // come in another order or number from step to step (experts, tiles of rows), so that what lies
+  // outside keeps to its plan. `bytes` is what workspace_bytes() found; workspaces do not nest, an inner
+  // one is the outer. What is allocated inside ends inside.
+  class Workspace {
+   public:
+    Workspace(Context& context, uint64_t bytes);
+    ~Workspace();
+
+   private:
+    Context* context_ = nullptr;
+  };
+  // The arena's peak over what `body(context)` allocates, by a pass in shape mode; remembered for
+  // (whose, rows), an address and a number that say what body does.
+  template <typename Body>
+  uint64_t workspace_bytes(const void* whose, int64_t rows, Body body) {
+    const auto [found, is_new] = workspace_bytes_.try_emplace({whose, rows});
+    if (is_new) {
+      const std::unique_ptr<Context> context = shape(threads_);
+      context->row_tile_ = row_tile_;
+      body(*context);
+      found->second = context->arena_peak();
+    }
+    return found->second;
+  }
+
+  // Rows that a feed-forward takes at once, so that its wide hidden rows are never all in memory;
+  // 0: all. Weights are read once per tile, so where they stream from a disk the tile is all.
+  int64_t row_tile() const { return row_tile_; }
+  void set_row_tile(int64_t rows) { row_tile_ = rows; }
+  // A multiple of the rows that the products of linear.cc take per pass over a weight, so that cutting
+  // here adds no pass.
+  static constexpr int64_t kRowTile = 192;
+
   // An op opens a scope with its cost; the scope times it in a run.
   class Scope {
    public:
     Scope(Context& context, const OpCost& cost);
     ~Scope();
-    bool computes() const { return context_.computes(); }
+    bool computes() const { return context_.computes() && !context_.failed(); }
 
    private:
     Context& context_;
     std::string_view op_;
     double begin_ = 0;
   };
+
+  // An op notes which plane of a weight it is about to use; shape mode keeps the order.
+  void note(const Weight& weight, int64_t plane, Use use) {
+    if (!computes()) uses_.push_back({&weight, plane, use});
+  }
+  const std::vector<WeightUse>& uses() const { return uses_; }
+
+  void fail(Error error) {
+    if (!error_) error_ = std::move(error);
+  }
+  bool failed() const { return error_.has_value(); }
+  // What the step failed of, if it did; the next step starts anew.
+  Status take_error() {
+    if (!error_) return {};
+    return *std::exchange(error_, std::nullopt);
+  }
 
   void set_observer(Observer* observer) { observer_ = observer; }
   Observer* observer() const { return observer_; }
@@ -136,11 +179,18 @@ class Context {
   // Shape mode: every op in order.
   const std::vector<OpCost>& costs() const { return costs_; }
   uint64_t arena_peak() const { return arena_.peak(); }
+  const Arena& arena() const { return arena_; }
 
  private:
   friend class Act;
   Context() = default;
   void free(uint64_t offset);
+
+  struct Inner {
+    Act block;
+    uint64_t begin = 0, bytes = 0;
+    Arena arena;
+  };
 
   std::shared_ptr<Ledger> ledger_;
   std::shared_ptr<ThreadPool> pool_;
@@ -149,11 +199,16 @@ class Context {
   Arena arena_;
   // Blocks the planned arena had no hole for; should stay empty.
   std::map<uint64_t, Buffer> overflow_;
+  std::optional<Inner> inner_;  // the workspace, inside one
+  std::map<std::pair<const void*, int64_t>, uint64_t> workspace_bytes_;
+  int64_t row_tile_ = kRowTile;
   Observer* observer_ = nullptr;
   RouteSource* route_source_ = nullptr;
   bool profiling_ = false;
   std::map<std::string_view, OpTotals> totals_;
   std::vector<OpCost> costs_;
+  std::vector<WeightUse> uses_;
+  std::optional<Error> error_;
 };
 
 }  // namespace venturi

@@ -24,7 +24,7 @@ void linear_heads(Context& context, const Weight& weight, const Act& x, int64_t 
     if (context.computes())
       for (int64_t r = 0; r < x.rows(); ++r)
         std::memcpy(in.row(r), x.row(r) + h * x_stride + x_begin, weight.n_in * sizeof(float));
-    const Act out = linear_plane(context, weight, h, in);
+    const Act out = linear_plane(context, weight, h, in, Use::kResident);
     if (context.computes())
       for (int64_t r = 0; r < x.rows(); ++r)
         std::memcpy(y.row(r) + h * y_stride + y_begin, out.row(r), weight.n_out * sizeof(float));
@@ -35,6 +35,7 @@ void linear_heads_transposed(Context& context, const Weight& weight, const Act& 
                              Act& y, int64_t y_begin) {
   const int64_t heads = weight.n_planes, x_stride = x.cols() / heads, y_stride = y.cols() / heads;
   Act decoded = context.allocate(context.threads(), weight.n_in);
+  context.note(weight, 0, Use::kResident);
   const Context::Scope scope(
       context, {.op = "linear_heads",
                 .weight_bytes = weight.row_bytes * static_cast<uint64_t>(weight.n_out * heads),

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/checked.h"
+#include "base/disk.h"
 #include "kernels/matmul/matmul.h"
 
 namespace venturi {
@@ -19,17 +20,20 @@ constexpr int64_t kFloatRowTile = 96;  // a multiple of every panel width
 
 bool int8_input(const Weight& w) { return w.codec->layout ? w.codec->layout->int8_input : w.codec->group > 0; }
 
-// Bytes in which one group of 16 rows is staged when a weight is not packed.
+// Groups that a thread packs together when a weight is not packed. Float groups interleave by four.
+constexpr int64_t kStageGroups = 4;
+
+// Bytes of that staging, one thread's.
 int64_t stage_bytes(const Weight& w) {
-  if (w.packed) return 0;
-  if (w.codec->layout) return round_up(packed_bytes(*w.codec->layout, w.n_in, 1), 64);
+  if (w.packed && w.pinned()) return 0;
+  if (w.codec->layout) return round_up(packed_bytes(*w.codec->layout, w.n_in, kStageGroups * kGroupRows), 64);
   const int64_t blocks = w.n_in / 32;
   const int64_t halves = w.codec->group == 16 ? 2 : 1;
   return round_up(blocks * 512 + 2 * blocks * halves * 16 * 4, 64);
 }
 
-// Group `group` of a codec without a layout, expanded to a tile in `stage`.
-TileGroup expand_group(const Weight& w, const uint8_t* plane, int64_t group, uint8_t* stage) {
+// Group `group` of `n_rows` rows of a codec without a layout, expanded to a tile in `stage`.
+TileGroup expand_group(const Weight& w, const uint8_t* rows, int64_t n_rows, int64_t group, uint8_t* stage) {
   const Codec& codec = *w.codec;
   const int64_t blocks32 = w.n_in / 32;
   const int per32 = 32 / codec.group;
@@ -41,8 +45,8 @@ TileGroup expand_group(const Weight& w, const uint8_t* plane, int64_t group, uin
   for (int r = 0; r < kGroupRows; ++r) {
     const int64_t row = group * kGroupRows + r;
     for (int64_t k = 0; k < w.n_in; k += codec.block_elems) {
-      if (row < w.n_out) {
-        codec.unpack(plane + row * w.row_bytes + k / codec.block_elems * codec.block_bytes, values, scales, mins);
+      if (row < n_rows) {
+        codec.unpack(rows + row * w.row_bytes + k / codec.block_elems * codec.block_bytes, values, scales, mins);
       } else {
         std::memset(values, 0, sizeof values);
         std::fill(std::begin(scales), std::end(scales), 0.0f);
@@ -60,73 +64,115 @@ TileGroup expand_group(const Weight& w, const uint8_t* plane, int64_t group, uin
   return {q, scale, codec.has_min ? min : nullptr};
 }
 
+// Rows of a weight that are in memory, and where their products go.
 struct Product {
   const Weight* weight;
-  const uint8_t* plane;
-  float* y;
-  int64_t first_group;  // of this weight in the region's common numbering
-  int64_t groups;
+  Piece rows;
+  float* y;                 // of the piece's first row
+  int64_t first_group = 0;  // of this piece in the region's common numbering
+  int64_t groups() const { return ceil_div(rows.row_end - rows.row_begin, kGroupRows); }
 };
 
-void run_groups(const MatmulTable& table, const Product& p, int64_t group_begin, int64_t group_end, int64_t m_begin,
-                int64_t m_end, const Int8Rows& xq, const FloatPanels& xf, uint8_t* stage) {
+struct Inputs {
+  const Int8Rows* int8;
+  const FloatPanels* floats;
+  int64_t rows;
+  bool is_int8;  // which of the two
+  // Rows of x that share one pass over a run of groups.
+  int64_t tile() const { return is_int8 ? kRowTile : kFloatRowTile; }
+};
+
+// Groups [begin, end) of a piece that is not packed, at most kStageGroups from a multiple of it on: packed
+// once for all rows of x.
+void run_unpacked(const Product& p, const Inputs& x, int64_t begin, int64_t end, MatmulArgs args, uint8_t* stage) {
   const Weight& w = *p.weight;
-  MatmulArgs args{.weights = p.plane, .tile = nullptr, .n = w.n_out, .k = w.n_in, .group_begin = group_begin,
-                  .group_end = group_end, .x_int8 = &xq, .x_float = &xf, .m_begin = m_begin, .m_end = m_end,
-                  .y = p.y, .y_stride = w.n_out};
-  if (w.packed) return table.run[static_cast<int>(w.codec->layout->kernel)](args);
-  for (int64_t group = group_begin; group < group_end; ++group) {
+  const int64_t row_bytes = static_cast<int64_t>(w.row_bytes);
+  const auto run_tiles = [&](MatmulKernel kernel) {
+    for (args.m_begin = 0; args.m_begin < x.rows; args.m_begin = args.m_end) {
+      args.m_end = std::min(x.rows, args.m_begin + x.tile());
+      matmul_table().run[static_cast<int>(kernel)](args);
+    }
+  };
+  if (const PackedLayout* layout = w.codec->layout) {
+    const int64_t base = begin / kStageGroups * kStageGroups;
+    for (int64_t group = begin; group < end; ++group)
+      pack_group(*layout, p.rows.data + group * kGroupRows * row_bytes, row_bytes,
+                 static_cast<int>(std::min<int64_t>(kGroupRows, args.n - group * kGroupRows)), w.n_in, group - base, stage);
+    // The kernel finds the groups where they would lie in a whole matrix.
+    args.weights = stage - base * group_bytes(*layout, w.n_in);
+    args.group_begin = begin;
+    args.group_end = end;
+    return run_tiles(layout->kernel);
+  }
+  for (int64_t group = begin; group < end; ++group) {
+    const TileGroup tile = expand_group(w, p.rows.data, args.n, group, stage);
+    args.tile = &tile;
     args.group_begin = group;
     args.group_end = group + 1;
-    if (w.codec->layout) {
-      const int rows = static_cast<int>(std::min<int64_t>(kGroupRows, w.n_out - group * kGroupRows));
-      const int64_t row_bytes = static_cast<int64_t>(w.row_bytes);
-      // The kernel finds the group where it would lie in a whole matrix.
-      const int64_t run = interleaved_groups(*w.codec->layout);
-      pack_group(*w.codec->layout, p.plane + group * kGroupRows * row_bytes, row_bytes, rows, w.n_in, group % run, stage);
-      args.weights = stage - group / run * run * group_bytes(*w.codec->layout, w.n_in);
-      table.run[static_cast<int>(w.codec->layout->kernel)](args);
-    } else {
-      const TileGroup tile = expand_group(w, p.plane, group, stage);
-      args.tile = &tile;
-      table.run[static_cast<int>(w.codec->group == 16 ? MatmulKernel::kTile16 : MatmulKernel::kTile32)](args);
-    }
+    run_tiles(w.codec->group == 16 ? MatmulKernel::kTile16 : MatmulKernel::kTile32);
   }
 }
 
-// All products of one kind of input over the pool.
-void run_products(Context& context, std::vector<Product>& products, int64_t rows, const Int8Rows& xq,
-                  const FloatPanels& xf, bool is_int8, uint8_t* stages, int64_t stage_size) {
-  const MatmulTable& table = matmul_table();
+void run_groups(const Product& p, const Inputs& x, int64_t begin, int64_t end, int64_t m_begin, int64_t m_end,
+                uint8_t* stage) {
+  const Weight& w = *p.weight;
+  MatmulArgs args{.weights = p.rows.data, .tile = nullptr, .n = p.rows.row_end - p.rows.row_begin, .k = w.n_in,
+                  .group_begin = begin, .group_end = end, .x_int8 = x.int8, .x_float = x.floats,
+                  .m_begin = m_begin, .m_end = m_end, .y = p.y, .y_stride = w.n_out};
+  if (p.rows.packed) return matmul_table().run[static_cast<int>(w.codec->layout->kernel)](args);
+  for (; begin < end; begin = args.group_end) {
+    args.group_end = std::min(end, begin / kStageGroups * kStageGroups + kStageGroups);
+    run_unpacked(p, x, begin, args.group_end, args, stage);
+  }
+}
+
+// Products of one kind of input, all packed or none, over the pool.
+void run_products(Context& context, std::span<Product> products, const Inputs& x, uint8_t* stages, int64_t stage_size) {
   int64_t groups = 0;
   for (Product& p : products) {
     p.first_group = groups;
-    groups += p.groups;
+    groups += p.groups();
   }
-  const int64_t tile = is_int8 ? kRowTile : kFloatRowTile;
-  const int64_t m_tiles = ceil_div(rows, tile);
+  // What has to be packed first is packed for all rows at once.
+  const bool packed = products[0].rows.packed;
+  const int64_t tile = packed ? x.tile() : x.rows;
+  const int64_t m_tiles = ceil_div(x.rows, tile);
   // Chunks of groups, small enough to even out the threads at the end; a thread's own follow one
   // another.
   // Float groups interleave by four.
-  int64_t chunk = std::clamp<int64_t>(groups / (context.threads() * 16), 1, 4);
-  if (!is_int8) chunk = round_up(chunk, 4);
+  int64_t chunk = std::clamp<int64_t>(groups / (context.threads() * 16), 1, kStageGroups);
+  if (!x.is_int8) chunk = round_up(chunk, 4);
   const int64_t chunks = ceil_div(groups, chunk);
   context.pool().parallel_for(m_tiles * chunks, 1, [&](int64_t begin, int64_t end, int worker) {
     uint8_t* stage = stages + worker * stage_size;
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t m_begin = item / chunks * tile, m_end = std::min(rows, m_begin + tile);
+      const int64_t m_begin = item / chunks * tile, m_end = std::min(x.rows, m_begin + tile);
       const int64_t g0 = item % chunks * chunk, g1 = std::min(groups, g0 + chunk);
       for (const Product& p : products) {
-        const int64_t a = std::max(g0, p.first_group), b = std::min(g1, p.first_group + p.groups);
-        if (a < b) run_groups(table, p, a - p.first_group, b - p.first_group, m_begin, m_end, xq, xf, stage);
+        const int64_t a = std::max(g0, p.first_group), b = std::min(g1, p.first_group + p.groups());
+        if (a < b) run_groups(p, x, a - p.first_group, b - p.first_group, m_begin, m_end, stage);
       }
     }
   });
 }
 
+// Rows that are not in memory, piece by piece as they come.
+Status run_streamed(Context& context, const Weight& w, int64_t plane, float* y, const Inputs& x, uint8_t* stages,
+                    int64_t stage_size) {
+  for (int64_t row = w.pinned_rows; row < w.n_out;) {
+    const Piece piece = TRY(w.residency->acquire(w, plane, row));
+    Product product{&w, piece, y + piece.row_begin};
+    run_products(context, {&product, 1}, x, stages, stage_size);
+    w.residency->release(piece);
+    row = piece.row_end;
+  }
+  return {};
+}
+
 }  // namespace
 
-std::vector<Act> linear_planes(Context& context, std::span<const Weight* const> weights, int64_t plane, const Act& x) {
+std::vector<Act> linear_planes(Context& context, std::span<const Weight* const> weights, int64_t plane, const Act& x,
+                               Use use) {
   const int64_t rows = x.rows(), k = x.cols();
   std::vector<Act> outputs;
   OpCost cost{.op = "linear"};
@@ -141,13 +187,17 @@ std::vector<Act> linear_planes(Context& context, std::span<const Weight* const> 
     halves |= int8_input(*w) && w->codec->group == 16;
     stage_size = std::max(stage_size, stage_bytes(*w));
   }
+  // In the order in which they are run below.
+  for (const bool is_int8 : {true, false})
+    for (const Weight* w : weights)
+      if (int8_input(*w) == is_int8) context.note(*w, plane, use);
   const int panel = matmul_table().float_panel;
   Act int8_buffer, float_buffer, stages;
   if (any_int8) int8_buffer = context.scratch_bytes(Int8Rows::bytes(rows, k));
   if (any_float) float_buffer = context.scratch_bytes(FloatPanels::bytes(rows, k, panel));
   if (stage_size) stages = context.scratch_bytes(stage_size * context.threads());
   const Context::Scope scope(context, cost);
-  if (!scope.computes()) return outputs;
+  if (!scope.computes() || rows == 0) return outputs;
 
   if (Observer* observer = context.observer())
     for (const Weight* w : weights) observer->linear_input(*w, plane, x.data(), rows, k);
@@ -166,36 +216,89 @@ std::vector<Act> linear_planes(Context& context, std::span<const Weight* const> 
       pack_panels(x.data(), k, begin * panel, std::min(rows, end * panel), xf);
     });
   }
+  auto* stage = reinterpret_cast<uint8_t*>(stages.data());
   for (const bool is_int8 : {true, false}) {
-    std::vector<Product> products;
-    for (size_t i = 0; i < weights.size(); ++i)
-      if (int8_input(*weights[i]) == is_int8)
-        products.push_back({weights[i], weights[i]->data + plane * weights[i]->plane_bytes, outputs[i].data(), 0,
-                            ceil_div(weights[i]->n_out, kGroupRows)});
-    if (!products.empty())
-      run_products(context, products, rows, xq, xf, is_int8, reinterpret_cast<uint8_t*>(stages.data()), stage_size);
+    const Inputs inputs{&xq, &xf, rows, is_int8};
+    // What is pinned is one region; the disk goes on reading meanwhile.
+    std::vector<Product> packed, unpacked;
+    for (size_t i = 0; i < weights.size(); ++i) {
+      const Weight& w = *weights[i];
+      if (int8_input(w) == is_int8 && w.pinned_rows > 0)
+        (w.packed ? packed : unpacked).push_back({&w, w.pinned_piece(plane), outputs[i].data()});
+    }
+    if (!packed.empty()) run_products(context, packed, inputs, stage, stage_size);
+    if (!unpacked.empty()) run_products(context, unpacked, inputs, stage, stage_size);
+    for (size_t i = 0; i < weights.size(); ++i) {
+      if (int8_input(*weights[i]) != is_int8) continue;
+      const Status status = run_streamed(context, *weights[i], plane, outputs[i].data(), inputs, stage, stage_size);
+      if (!status) {
+        context.fail(status.error());
+        return outputs;
+      }
+    }
   }
   return outputs;
 }
 
 std::vector<Act> linear(Context& context, std::span<const Weight* const> weights, const Act& x) {
-  return linear_planes(context, weights, 0, x);
+  return linear_planes(context, weights, 0, x, Use::kProduct);
 }
 
-Act linear_plane(Context& context, const Weight& weight, int64_t plane, const Act& x) {
+Act linear_plane(Context& context, const Weight& weight, int64_t plane, const Act& x, Use use) {
   const Weight* one[] = {&weight};
-  return std::move(linear_planes(context, one, plane, x)[0]);
+  return std::move(linear_planes(context, one, plane, x, use)[0]);
 }
 
-Act linear(Context& context, const Weight& weight, const Act& x) { return linear_plane(context, weight, 0, x); }
+Act linear(Context& context, const Weight& weight, const Act& x) {
+  return linear_plane(context, weight, 0, x, Use::kProduct);
+}
+
+namespace {
+
+// Rows of a table that are asked of the disk together.
+constexpr int64_t kFetchRows = 16;
+
+// Rows that are not in memory, decoded into y.
+Status embed_fetched(Context& context, const Weight& table, std::span<const int32_t> ids, Act& staging, Act& y) {
+  std::vector<int64_t> at;
+  std::vector<int32_t> missing;
+  const uint8_t* rows[kFetchRows];
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] >= table.pinned_rows) {
+      at.push_back(static_cast<int64_t>(i));
+      missing.push_back(ids[i]);
+    }
+    if (static_cast<int64_t>(missing.size()) < kFetchRows && (i + 1 < ids.size() || missing.empty())) continue;
+    // The arena aligns to less than the disk does.
+    const uintptr_t begin = (reinterpret_cast<uintptr_t>(staging.data()) + kDiskAlign - 1) / kDiskAlign * kDiskAlign;
+    TRY(table.residency->fetch_rows(table, missing, reinterpret_cast<uint8_t*>(begin), rows));
+    for (size_t j = 0; j < at.size(); ++j) table.codec->decode(rows[j], y.row(at[j]), table.n_in);
+    at.clear();
+    missing.clear();
+  }
+  return {};
+}
+
+}  // namespace
 
 Act embed(Context& context, const Weight& table, std::span<const int32_t> ids, float scale) {
   Act y = context.allocate(static_cast<int64_t>(ids.size()), table.n_in);
+  context.note(table, 0, Use::kRows);
+  Act staging;
+  if (!table.pinned() || !context.computes())
+    staging = context.scratch_bytes(static_cast<int64_t>(kFetchRows * row_staging_bytes(table) + kDiskAlign));
   const Context::Scope scope(context, {.op = "embed", .weight_bytes = table.row_bytes * ids.size()});
   if (!scope.computes()) return y;
+  if (!table.pinned()) {
+    const Status status = embed_fetched(context, table, ids, staging, y);
+    if (!status) {
+      context.fail(status.error());
+      return y;
+    }
+  }
   context.pool().parallel_for(y.rows(), 8, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
-      table.decode_row(ids[r], y.row(r));
+      if (ids[r] < table.pinned_rows) table.decode_row(ids[r], y.row(r));
       if (scale != 1.0f)
         for (int64_t i = 0; i < y.cols(); ++i) y.row(r)[i] *= scale;
     }

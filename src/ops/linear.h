@@ -13,9 +13,10 @@ namespace venturi {
 std::vector<Act> linear(Context& context, std::span<const Weight* const> weights, const Act& x);
 Act linear(Context& context, const Weight& weight, const Act& x);
 
-// The same with plane `plane` of a stacked weight (an expert).
-Act linear_plane(Context& context, const Weight& weight, int64_t plane, const Act& x);
-std::vector<Act> linear_planes(Context& context, std::span<const Weight* const> weights, int64_t plane, const Act& x);
+// The same with plane `plane` of a stacked weight (an expert), used in the way that `use` says.
+Act linear_plane(Context& context, const Weight& weight, int64_t plane, const Act& x, Use use);
+std::vector<Act> linear_planes(Context& context, std::span<const Weight* const> weights, int64_t plane, const Act& x,
+                               Use use);
 
 // y[i] = W[ids[i]] in f32, times `scale`.
 Act embed(Context& context, const Weight& table, std::span<const int32_t> ids, float scale = 1.0f);

@@ -100,7 +100,7 @@ std::vector<float> run_linear(const Weight& w, const std::vector<float>& x, int 
                               int64_t plane = 0) {
   auto context = context_of(threads);
   const Act in = act_of(*context, x, w.n_in);
-  return values_of(linear_plane(*context, w, plane, in));
+  return values_of(linear_plane(*context, w, plane, in, Use::kProduct));
 }
 
 class LinearTest : public testing::TestWithParam<const Codec*> {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "kernels/rows/rows.h"
 #include "ops/linear.h"
@@ -97,20 +98,35 @@ Act run_expert(Context& context, const ExpertWeights& w, int64_t expert, const A
                std::span<const int64_t> rows) {
   Act gathered = take_rows(context, x, rows);
   const Weight* both[] = {w.gate, w.up};
-  auto hidden = linear_planes(context, both, expert, gathered);
+  auto hidden = linear_planes(context, both, expert, gathered, Use::kRouted);
   gathered.reset();
   gated_in_place(context, w.activation, hidden[0], &hidden[1]);
   hidden[1].reset();
-  return linear_plane(context, *w.down, expert, hidden[0]);
+  return linear_plane(context, *w.down, expert, hidden[0], Use::kRouted);
+}
+
+// Tells who keeps the experts which of them come, in the order in which run_expert takes them.
+void hint_experts(const ExpertWeights& w, const ByExpert& sorted) {
+  std::vector<Region> regions;
+  for (int64_t e = 0; e < w.gate->n_planes; ++e)
+    if (sorted.begin[e] < sorted.begin[e + 1])
+      for (const Weight* weight : {w.gate, w.up, w.down}) regions.push_back({weight, e});
+  std::vector<Residency*> told;
+  for (const Weight* weight : {w.gate, w.up, w.down}) {
+    Residency* residency = weight->residency;
+    if (!residency || std::find(told.begin(), told.end(), residency) != told.end()) continue;
+    residency->hint(regions);
+    told.push_back(residency);
+  }
 }
 
 // What an expert needs that every row chose: a step may route so, and the plan must hold it.
-uint64_t largest_expert(const Context& context, const ExpertWeights& w, int64_t rows) {
-  const auto shape = Context::shape(context.threads());
-  const Act x = shape->allocate(rows, w.gate->n_in);
-  const std::vector<int64_t> all(static_cast<size_t>(rows));
-  (void)run_expert(*shape, w, 0, x, all);
-  return shape->arena_peak();
+uint64_t largest_expert(Context& context, const ExpertWeights& w, int64_t rows) {
+  return context.workspace_bytes(&w, rows, [&](Context& shape) {
+    const Act x = shape.allocate(rows, w.gate->n_in);
+    const std::vector<int64_t> all(static_cast<size_t>(rows));
+    (void)run_expert(shape, w, 0, x, all);
+  });
 }
 
 }  // namespace
@@ -144,9 +160,10 @@ Act mixture(Context& context, const Act& x, Routes routes, const ExpertWeights& 
   }
   Act y = context.allocate(rows, d);
   Act parts = context.allocate(rows * k, d);  // [rows, top_k, d_model]
-  if (!context.computes())
-    (void)context.scratch_bytes(static_cast<int64_t>(largest_expert(context, w, rows)));
+  std::optional<Context::Workspace> workspace;
+  workspace.emplace(context, largest_expert(context, w, rows));
   const ByExpert sorted = sort_by_expert(routes, w.gate->n_planes);
+  if (context.computes() && !context.failed()) hint_experts(w, sorted);
   std::vector<int64_t> chosen_by;
   for (int64_t e = 0; e < w.gate->n_planes; ++e) {
     const int64_t begin = sorted.begin[e], n = sorted.begin[e + 1] - begin;
@@ -161,6 +178,7 @@ Act mixture(Context& context, const Act& x, Routes routes, const ExpertWeights& 
         std::copy_n(out.row(i), d, parts.row(sorted.choices[begin + i]));
     });
   }
+  workspace.reset();
   const Context::Scope scope(context, {.op = "mix"});
   if (!scope.computes()) return y;
   context.pool().parallel_for(rows, 4, [&](int64_t begin, int64_t end, int) {

@@ -5,6 +5,8 @@
 #include "cli/routing_report.h"
 #include "cli/text.h"
 #include "formats/model_file.h"
+#include "models/architecture.h"
+#include "ops/placement.h"
 #include "ops/route_replay.h"
 
 #include <nlohmann/json.hpp>
@@ -17,7 +19,7 @@ struct Options {
   ModelFlags model;
   TextFlags text;
   std::string routes, save_routes;
-  bool json = false, tensors = false, routing = false;
+  bool json = false, tensors = false, activations = false, routing = false;
 };
 
 constexpr uint64_t kShownElements = 8;
@@ -157,6 +159,44 @@ Status run(const Options& o) {
   return {};
 }
 
+// What the activations of a step take, by how its blocks are placed. Needs the header only.
+Status show_activations(const Options& o) {
+  const auto file = TRY(open_model(o.model.model.empty() ? default_model() : o.model.model));
+  WeightCatalog catalog(*file);
+  const auto model = TRY(create_model(*file, catalog));
+  const int64_t positions = model->info().max_context;
+  const int64_t context_tokens = positions > 0 ? std::min<int64_t>(positions, 2048) : 2048;
+  nlohmann::ordered_json json;
+  json["context"] = context_tokens;
+  json["activations"] = nlohmann::json::array();
+  std::vector<std::vector<std::string>> rows = {
+      {"rows of a step", "rows of a tile", "blocks", "first fit", "greedy", "exact", "proved", "live at one time"}};
+  for (const int64_t n : {int64_t{1}, int64_t{64}, int64_t{512}}) {
+    for (const int64_t tile : {int64_t{0}, Context::kRowTile}) {
+      if (n > context_tokens || (tile > 0 && n <= tile)) continue;
+      Step step;
+      step.tokens.assign(static_cast<size_t>(n), 0);
+      step.spans = {{.row_begin = 0, .n_rows = n, .position = context_tokens - n, .state = nullptr}};
+      step.output_rows = {n - 1};
+      const auto context = Context::shape(default_thread_count());
+      context->set_row_tile(tile);
+      (void)model->forward(*context, step);
+      const std::vector<Block> blocks = context->arena().trace();
+      const ExactPlacement exact = place_exact(blocks);
+      const uint64_t first_fit = place_first_fit(blocks).peak, greedy = place_greedy(blocks).peak;
+      const uint64_t live = live_peak(blocks);
+      json["activations"].push_back({{"rows", n}, {"row_tile", tile}, {"blocks", blocks.size()},
+                                     {"first_fit", first_fit}, {"greedy", greedy},
+                                     {"exact", exact.placement.peak}, {"proved", exact.proved}, {"live", live}});
+      rows.push_back({std::to_string(n), tile > 0 ? std::to_string(tile) : "all", std::to_string(blocks.size()),
+                      format_bytes(first_fit), format_bytes(greedy), format_bytes(exact.placement.peak),
+                      exact.proved ? "yes" : "no", format_bytes(live)});
+    }
+  }
+  print_out(o.json ? json.dump(1) + "\n" : markdown_table(rows));
+  return {};
+}
+
 }  // namespace
 
 extern const Command command_inspect;
@@ -165,6 +205,7 @@ const Command command_inspect{"inspect", "Show what is in a model file: metadata
   auto o = std::make_shared<Options>();
   o->model.add(app);
   app.add_flag("--json", o->json, "JSON, tensors included");
+  app.add_flag("--activations", o->activations, "bytes of a step's activations, by how they are placed");
   auto* tensors = app.add_flag("--tensors", o->tensors, "list every tensor");
   auto* routing = app.add_flag("--routing", o->routing,
                                "how consistently a mixture routes a text (-f, -p), and the cache of experts that it advises");
@@ -175,7 +216,8 @@ const Command command_inspect{"inspect", "Show what is in a model file: metadata
   routes->excludes(tensors);
   for (const char* flag : {"--prompt", "--file", "--memory", "--ctx", "--batch", "--threads", "--no-repack"})
     app.get_option(flag)->needs(routing);
-  return [o] { return run(*o); };
+  return [o] {
+    if (o->activations) return show_activations(*o); return run(*o); };
 }};
 
 }  // namespace venturi

@@ -10,9 +10,10 @@
 // sum of exponentials in 16 lanes, key j in lane j mod 16, folded once at its end as in rows.h;
 // values ascending over keys.
 //
-// Layout of a page, per KV head: keys [kPageTokens / 16][k_dim][16 keys] f16, so that a lane is a
-// key; values [ceil(v_dim / 16)][kPageTokens][16] f16, so that a lane is an element. Both products
-// are then the register tile of the f32 matmul. Threads: pure.
+// Layout of a page, head by head, a head's values right behind its keys: keys
+// [kPageTokens / 16][k_dim][16 keys] f16, so that a lane is a key; values
+// [ceil(v_dim / 16)][kPageTokens][16] f16, so that a lane is an element. Both products are then the
+// register tile of the f32 matmul. Threads: pure.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +40,8 @@ struct AttendSplit {
   int n_blocks;                   // at most kSplitTokens / kPageTokens
   int n_queries;
   int k_dim, v_dim;
-  // [k_dim][n_queries] f32, rotated and multiplied by the score scale, and by log2(e) unless soft_cap.
+  // [n_queries * k_dim] f32 as pack_queries leaves them: rotated and multiplied by the score scale, and
+  // by log2(e) unless soft_cap.
   const float* queries;
   const int64_t* lo;  // [n_queries] visible keys [lo, hi), absolute
   const int64_t* hi;
@@ -49,11 +51,18 @@ struct AttendSplit {
   float* out;      // [n_queries][value_stride] out: sum of 2^(s - top) v
   float* lanes;    // [n_queries][16] scratch
   uint16_t* value_scratch = nullptr;
+  // The key page that the thread will read after this call, or null: asked for near the end.
+  const uint16_t* next_keys = nullptr;
+  // A split may be done in several calls over consecutive pages, to the same bits: all but the first have
+  // `begun`, all but the last `unfinished`, and top, out and lanes are left alone between them.
+  bool begun = false, unfinished = false;
 };
 
 constexpr float kNoScore = -1e30f;
 
 struct AttentionKernels {
+  // Queries [n][k_dim], each times `scale`, transposed tile by tile of queries: out [n * k_dim].
+  void (*pack_queries)(const float* const* rows, int n, int k_dim, float scale, float* out);
   void (*split)(const AttendSplit&);
   // Adds split `b` to the running `a`: tops, sums and n output elements.
   void (*merge)(float* top_a, float* sum_a, float* out_a, float top_b, float sum_b, const float* out_b, int n);

@@ -77,9 +77,9 @@ Output run(const Problem& p, const AttentionKernels& kernels, int begin, int end
     value_at.push_back(values[b].data());
   }
   std::vector<float> q(int64_t{p.k_dim} * n), lanes(n * 16);
-  for (int i = 0; i < n; ++i)
-    for (int d = 0; d < p.k_dim; ++d)
-      q[d * n + i] = p.q[(begin + i) * p.k_dim + d] * (p.soft_cap > 0 ? 1 : kLog2e);
+  std::vector<const float*> rows;
+  for (int i = begin; i < end; ++i) rows.push_back(&p.q[i * p.k_dim]);
+  kernels.pack_queries(rows.data(), n, p.k_dim, p.soft_cap > 0 ? 1 : kLog2e, q.data());
   Output o{std::vector<float>(n, 7), std::vector<float>(n, 7),
            std::vector<float>(int64_t{n} * v_stride, 7)};
   kernels.split({.keys = key_at.data(),

@@ -21,14 +21,25 @@ struct FormatBF16 {
 // How far ahead a stream of weights is asked for, in bytes.
 constexpr int kFloatAheadBytes = 8192;
 
+// Memory to ask for while a tile runs: from `at` on, up to the line at `at + last` (asked for again
+// and again once reached, which costs no traffic).
+struct Ahead {
+  const char* at;
+  int64_t last = INT64_MAX;
+};
+
 // acc[c][g, part] = fma(W[group g, k], x[k * x_step + c * x_column], acc), k = 0 … k_end - 1.
-// kPrefetchBytes of each step are asked for ahead. Group g, step k of W begins at w + g * group_stride + k * k_stride, in values.
+// Group g, step k of W begins at w + g * group_stride + k * k_stride, in values. Each step asks for
+// kPrefetchBytes of `ahead`.
 template <typename Format, int kGroups, int kColumns, int kPrefetchBytes = 0>
 inline void float_tile(const typename Format::Value* w, int64_t group_stride, int64_t k_stride, int64_t k_end,
-                       const float* x, int64_t x_step, int64_t x_column, F32 (&acc)[kColumns][kGroups * kParts]) {
+                       const float* x, int64_t x_step, int64_t x_column, F32 (&acc)[kColumns][kGroups * kParts],
+                       Ahead ahead = {}) {
   for (int64_t k = 0; k < k_end; ++k) {
-    for (int i = 0; i < kPrefetchBytes; i += 64)
-      prefetch(reinterpret_cast<const char*>(w + k * k_stride) + kFloatAheadBytes + i);
+    for (int i = 0; i < kPrefetchBytes; i += 64) {
+      const int64_t offset = k * kPrefetchBytes + i;
+      prefetch(ahead.at + (offset < ahead.last ? offset : ahead.last));
+    }
     F32 v[kGroups * kParts];
     for (int g = 0; g < kGroups; ++g)
       for (int part = 0; part < kParts; ++part)

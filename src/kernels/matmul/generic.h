@@ -320,7 +320,8 @@ inline void run_tile(const MatmulArgs& a, int64_t group, const float* x, int64_t
   // The first tile of a run asks for the lines of all its groups.
   constexpr int kLineBytes = kColumns <= 4 ? kRunGroups * kGroupRows * static_cast<int>(sizeof(Value)) : 0;
   if (group % kRunGroups == 0) {
-    float_tile<Format, kGroups, kColumns, kLineBytes>(w, kGroupRows, kRunGroups * kGroupRows, a.k, x, x_step, 1, acc);
+    float_tile<Format, kGroups, kColumns, kLineBytes>(w, kGroupRows, kRunGroups * kGroupRows, a.k, x, x_step, 1, acc,
+                                                      {reinterpret_cast<const char*>(w) + kFloatAheadBytes});
   } else {
     float_tile<Format, kGroups, kColumns>(w, kGroupRows, kRunGroups * kGroupRows, a.k, x, x_step, 1, acc);
   }

@@ -69,9 +69,9 @@ class Bert : public Model {
     add_in_place(context, x, embed(context, *types_, first_type));
     x = embedding_norm_.run(context, x);
     for (const Layer& layer : layers_) {
-      add_in_place(context, x, layer.attention.run(context, step, x));
+      add_in_place(context, x, layer.attention.run(context, step, x.view(0, x.rows())));
       x = layer.attention_norm.run(context, x);
-      add_in_place(context, x, layer.ffn.run(context, x));
+      add_in_place(context, x, layer.ffn.run(context, x.view(0, x.rows())));
       x = layer.ffn_norm.run(context, x);
     }
     return pool_spans(context, step, pooling_, x);

@@ -66,20 +66,21 @@ class LatentAttention {
     return b;
   }
 
-  Act run(Context& context, const Step& step, const Act& x) const {
-    const int64_t heads = params_.n_heads, kv_rank = params_.v_dim;
+  Act run(Context& context, const Step& step, Act x) const {
+    const int64_t rows = x.rows(), heads = params_.n_heads, kv_rank = params_.v_dim;
     Act query = latent_queries(context, x);
-    Act key = context.allocate(x.rows(), params_.k_dim);  // [rows, rotated part | latent]
+    Act key = context.allocate(rows, params_.k_dim);  // [rows, rotated part | latent]
     {
       const Act kv = linear(context, *kv_a_, x);  // [rows, latent | rotated part]
       const Act latent = kv_a_norm_.run(context, take_columns(context, kv, 0, kv_rank));
       copy_heads(context, 1, n_rot_, kv, kv_rank, key, 0);
       copy_heads(context, 1, kv_rank, latent, 0, key, n_rot_);
+      x.reset();
     }
     const Act mixed = attend(context, step, params_, query, key, key);  // [rows, heads, kv_rank]
     query.reset();
     key.reset();
-    Act values = context.allocate(x.rows(), heads * v_->n_out);
+    Act values = context.allocate(rows, heads * v_->n_out);
     linear_heads(context, *v_, mixed, 0, values, 0);
     return linear(context, *o_, values);
   }
@@ -204,10 +205,11 @@ class DeepSeek2 : public Model {
     for (const Layer& layer : layers_) {
       add_in_place(context, x,
                    layer.attention.run(context, step, layer.attention_norm.run(context, x)));
-      const Act normed = layer.ffn_norm.run(context, x);
-      add_in_place(
-          context, x,
-          layer.dense ? layer.dense->run(context, normed) : layer.mixture->run(context, normed));
+      if (layer.dense) {
+        add_feed_forward(context, layer.ffn_norm, *layer.dense, nullptr, x);
+      } else {
+        add_in_place(context, x, layer.mixture->run(context, layer.ffn_norm.run(context, x)));
+      }
     }
     x = take_rows(context, x, step.output_rows);
     return linear(context, *head_, norm_.run(context, x));

@@ -47,7 +47,7 @@ class Gpt2 : public Model {
     for (const Layer& layer : layers_) {
       add_in_place(context, x,
                    layer.attention.run(context, step, layer.attention_norm.run(context, x)));
-      add_in_place(context, x, layer.ffn.run(context, layer.ffn_norm.run(context, x)));
+      add_feed_forward(context, layer.ffn_norm, layer.ffn, nullptr, x);
     }
     x = take_rows(context, x, step.output_rows);
     return linear(context, *head_, norm_.run(context, x));

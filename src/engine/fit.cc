@@ -1,0 +1,184 @@
+#include "engine/fit.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+
+namespace venturi {
+
+namespace {
+
+// A context that the engine chooses is not cut below this for the sake of having all weights in memory.
+constexpr int64_t kUsefulContext = 512;
+// Rows of a step where nobody says. Streaming, a batch whose activations take more than an eighth of the
+// budget is halved: beyond some hundred rows a step computes longer than it reads.
+constexpr int64_t kDefaultBatch = 512, kLeastBatch = 64;
+
+Step shape_step(int64_t rows, int64_t position, int64_t outputs) {
+  Step step;
+  step.tokens.assign(rows, 0);
+  step.spans = {{.row_begin = 0, .n_rows = rows, .position = position, .state = nullptr}};
+  for (int64_t r = rows - outputs; r < rows; ++r) step.output_rows.push_back(r);
+  return step;
+}
+
+uint64_t arena_peak(const Model& model, int threads, int64_t row_tile, const Step& step) {
+  const auto context = Context::shape(threads);
+  context->set_row_tile(row_tile);
+  (void)model.forward(*context, step);
+  return context->arena_peak();
+}
+
+class Fitting {
+ public:
+  Fitting(const Model& model, WeightCatalog& catalog, const EngineOptions& options)
+      : model_(model), catalog_(catalog), o_(options) {}
+
+  Result<Setting> run();
+
+ private:
+  // What a setting takes with the rows pinned that the catalog has at the moment, without windows.
+  Footprint measure(const EngineOptions& o) const;
+  // With as little of the weights in memory as can be.
+  uint64_t least_peak(const Footprint& f) const { return least_weights_ + f.working(); }
+  bool resident_fits(const EngineOptions& o) const { return measure(o).peak() <= o_.memory; }
+  bool streamed_fits(const EngineOptions& o) const { return least_peak(measure(o)) <= o_.memory; }
+  // The largest context up to o_.context that passes, in pages; 0 if none does.
+  template <typename Passes>
+  int64_t largest_context(Passes passes) const;
+  Error refusal(int64_t largest) const;
+  Result<Setting> with_plan(ResidencyPlan plan);
+  Result<Setting> streamed();
+
+  EngineOptions at(int64_t context) const {
+    EngineOptions o = o_;
+    o.context = context;
+    return o;
+  }
+
+  const Model& model_;
+  WeightCatalog& catalog_;
+  EngineOptions o_;
+  bool free_context_ = false, free_batch_ = false;
+  std::vector<WeightUse> uses_;
+  uint64_t least_weights_ = 0;
+  int64_t row_tile_ = Context::kRowTile;  // 0 where weights stream
+};
+
+Footprint Fitting::measure(const EngineOptions& o) const {
+  Footprint f;
+  f.weights = catalog_.bytes(o.repack);
+  f.staging = catalog_.staging_bytes() * o.threads;
+  f.state = state_bytes(model_.info().slots, o.context, o.sequences);
+  const int64_t rows = std::min(o.batch, o.context);
+  // The last chunk of a full context, and one decode step of every sequence at its end.
+  f.activations =
+      arena_peak(model_, o.threads, row_tile_, shape_step(rows, o.context - rows, std::min(o.outputs, rows)));
+  Step decode;
+  for (int i = 0; i < o.sequences; ++i) {
+    decode.tokens.push_back(0);
+    decode.spans.push_back({.row_begin = i, .n_rows = 1, .position = o.context - 1, .state = nullptr});
+    decode.output_rows.push_back(i);
+  }
+  f.activations = Buffer::held_bytes(std::max(f.activations, arena_peak(model_, o.threads, row_tile_, decode)));
+  return f;
+}
+
+template <typename Passes>
+int64_t Fitting::largest_context(Passes passes) const {
+  int64_t low = 0, high = ceil_div(o_.context, kPageTokens);
+  while (low < high) {
+    const int64_t middle = (low + high + 1) / 2;
+    if (passes(at(middle * kPageTokens))) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low * kPageTokens;
+}
+
+Result<Setting> Fitting::run() {
+  const ModelInfo& info = model_.info();
+  if (o_.threads <= 0) o_.threads = default_thread_count();
+  free_context_ = o_.context <= 0;
+  free_batch_ = o_.batch <= 0 && !info.whole_spans;
+  if (free_context_) o_.context = std::min<int64_t>(info.trained_context, 4096);
+  if (o_.batch <= 0) o_.batch = kDefaultBatch;
+  if (info.max_context > 0 && o_.context > info.max_context)
+    return error(Code::kInvalidArgument, "a context of {} was asked for; {} has positions for {} (-c {})", o_.context,
+                 catalog_.file().path, info.max_context, info.max_context);
+  // What cannot be fed in parts must fit one step.
+  if (info.whole_spans) o_.batch = std::max(o_.batch, o_.context);
+  const auto shape = Context::shape(o_.threads);
+  (void)model_.forward(*shape, shape_step(1, 0, 1));
+  uses_ = shape->uses();
+  least_weights_ = least_residency_bytes(catalog_, uses_, o_.repack);
+
+  if (o_.residency) return with_plan(*o_.residency);
+  if (o_.wishes.pinned_bytes == UINT64_MAX) {
+    if (resident_fits(o_)) return with_plan({});
+    const int64_t useful = std::min(kUsefulContext, o_.context);
+    if (free_context_ && resident_fits(at(useful))) {
+      o_.context = std::max(useful, largest_context([&](const EngineOptions& o) { return resident_fits(o); }));
+      return with_plan({});
+    }
+  }
+  return streamed();
+}
+
+Result<Setting> Fitting::streamed() {
+  row_tile_ = 0;
+  if (free_batch_)
+    while (o_.batch > kLeastBatch && measure(o_).activations > o_.memory / 8) o_.batch /= 2;
+  if (free_context_) {
+    // No more than a quarter of the budget for a state that nobody asked for.
+    const int64_t modest = largest_context([&](const EngineOptions& o) {
+      return streamed_fits(o) && measure(o).state <= o_.memory / 4;
+    });
+    o_.context = modest > 0 ? std::min(modest, o_.context) : std::min<int64_t>(o_.context, kPageTokens);
+  }
+  if (!streamed_fits(o_)) return refusal(largest_context([&](const EngineOptions& o) { return streamed_fits(o); }));
+  ResidencyWishes wishes = o_.wishes;
+  wishes.repack = o_.repack;
+  return with_plan(TRY(plan_residency(catalog_, uses_, o_.memory - measure(o_).working(), wishes)));
+}
+
+Result<Setting> Fitting::with_plan(ResidencyPlan plan) {
+  if (plan.streams()) row_tile_ = 0;
+  TRY(catalog_.pin(plan));
+  Footprint f = measure(o_);
+  f.windows = forecast_residency(catalog_, uses_, plan, o_.repack).window_bytes;
+  if (f.peak() > o_.memory)
+    return error(Code::kOutOfBudget,
+                 "the plan needs {} (pinned weights {}, windows {}, state {}, activations {}), the memory budget is {}",
+                 format_bytes(f.peak()), format_bytes(f.weights), format_bytes(f.windows), format_bytes(f.state),
+                 format_bytes(f.activations), format_bytes(o_.memory));
+  return Setting{o_, f, std::move(plan), std::move(uses_)};
+}
+
+Error Fitting::refusal(int64_t largest) const {
+  const std::string& path = catalog_.file().path;
+  const Footprint f = measure(o_);
+  if (largest == 0 || free_context_) {
+    const uint64_t need = least_peak(measure(at(std::min<int64_t>(o_.context, kPageTokens))));
+    return error(Code::kOutOfBudget,
+                 "{} does not fit a memory budget of {}, not even streamed: with a context of {} it needs {} "
+                 "({} with all weights in memory). Give --memory {}M or more",
+                 path, format_bytes(o_.memory), std::min<int64_t>(o_.context, kPageTokens), format_bytes(need),
+                 format_bytes(f.weights + f.working()), ceil_div(static_cast<int64_t>(need), 1000000));
+  }
+  return error(Code::kOutOfBudget,
+               "a context of {} needs {} (weights {} at least, streamed; state {}, activations {}), the memory budget "
+               "is {}; the largest context that fits is {} (-c {})",
+               o_.context, format_bytes(least_peak(f)), format_bytes(least_weights_), format_bytes(f.state),
+               format_bytes(f.activations), format_bytes(o_.memory), largest, largest);
+}
+
+}  // namespace
+
+Result<Setting> fit_setting(const Model& model, WeightCatalog& catalog, const EngineOptions& options) {
+  return Fitting(model, catalog, options).run();
+}
+
+}  // namespace venturi
