@@ -32,6 +32,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
   engine->footprint_ = setting.footprint;
   engine->residency_ = std::move(setting.residency);
   engine->uses_ = std::move(setting.uses);
+  engine->model_->set_context(o.context);
   for (const SlotSpec& slot : info.slots) engine->has_recurrent_ |= slot.kind == SlotSpec::Kind::kRecurrent;
   engine->ledger_ = Ledger::create(o.memory);
   engine->threads_ = std::make_shared<ThreadPool>(o.threads);
@@ -89,9 +90,13 @@ Result<const Act*> Engine::step(const Step& step) {
   output_ = model_->forward(*context_, step);
   if (Status status = context_->take_error(); !status) {
     output_.reset();
+    // A recurrent state may be half a step further; nothing can take it back.
     if (has_recurrent_)
       for (const Span& span : step.spans) span.state->truncate(0);
-    return std::move(status).error();
+    Error failure = std::move(status).error();
+    if (failure.code != Code::kOutOfBudget) return failure;
+    return std::move(failure).within(fmt::format("a step of {} rows with {} outputs, in an engine opened for {} and {}",
+                                                 step.n_rows(), step.output_rows.size(), options_.batch, options_.outputs));
   }
   for (const Span& span : step.spans) span.state->set_length(span.position + span.n_rows);
   return static_cast<const Act*>(&output_);

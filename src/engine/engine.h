@@ -70,8 +70,9 @@ class Engine {
 
   // Runs a step whose spans point to sequences of this engine: takes pages, computes, moves the
   // sequences on. The logits [output_rows, vocab_size] live until the next step. Code::kIo when the disk
-  // failed it: the sequences are where they were (one with a recurrent state is empty, as that cannot go
-  // back), and the next step may go well.
+  // failed it, Code::kOutOfBudget for a step larger than options() that the ledger has no room for: the
+  // sequences are where they were (one with a recurrent state is empty, as that cannot go back), and the
+  // next step may go well.
   Result<const Act*> step(const Step& step);
 
   // Feeds `tokens` after what the sequence holds, in steps of options().batch, and returns the

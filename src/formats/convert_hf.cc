@@ -85,11 +85,51 @@ Result<json> llama3_scaling(const ModelFile& model, const TensorInfo& tensor, co
   return scaling;
 }
 
+Result<json> factor_list(const ModelFile& model, const TensorInfo& tensor) {
+  std::vector<float> factors(static_cast<size_t>(tensor.n_values()));
+  TRY(model.read_rows_f32(tensor, 0, factors));
+  json list = json::array();
+  for (const float factor : factors) list.push_back(shortest(factor));
+  return list;
+}
+
+bool is_rope_tensor(std::string_view name) {
+  return name == "rope_freqs.weight" || name == "rope_factors_short.weight" ||
+         name == "rope_factors_long.weight";
+}
+
+// What a scaling has beside its type and its factor.
+Status add_scaling_fields(const ModelFile& model, const std::string& type, json& scaling) {
+  const auto key = [&](std::string_view name) { return arch_key(model.metadata, name); };
+  const auto copy = [&](const char* field, std::string_view name, double times) -> Status {
+    if (model.metadata.contains(key(name)))
+      scaling[field] = shortest(times * TRY(model.metadata.get_float(key(name))));
+    return {};
+  };
+  if (type == "yarn") {
+    const double grown = 1 + 0.1 * std::log(scaling["factor"].get<double>());
+    TRY(copy("attention_factor", "rope.scaling.yarn_attn_factor", grown));
+    TRY(copy("beta_fast", "rope.scaling.yarn_beta_fast", 1));
+    return copy("beta_slow", "rope.scaling.yarn_beta_slow", 1);
+  }
+  if (type != "longrope") return {};
+  scaling.erase("factor");
+  scaling["attention_factor"] = shortest(TRY(model.metadata.float_or(key("rope.scaling.attn_factor"), 1)));
+  for (const char* length : {"short", "long"}) {
+    const std::string name = fmt::format("rope_factors_{}.weight", length);
+    const TensorInfo* tensor = model.find(name);
+    if (!tensor) return error(Code::kNotFound, "{}: the tensor {} is missing", model.path, name);
+    scaling[fmt::format("{}_factor", length)] = TRY(factor_list(model, *tensor));
+  }
+  return {};
+}
+
 Result<json> rope_scaling(const ModelFile& model, const json& config) {
   if (const TensorInfo* tensor = model.find("rope_freqs.weight"))
     return llama3_scaling(model, *tensor, config);
   const auto key = [&](std::string_view name) { return arch_key(model.metadata, name); };
-  const std::string type = TRY(model.metadata.string_or(key("rope.scaling.type"), "none"));
+  std::string type = TRY(model.metadata.string_or(key("rope.scaling.type"), "none"));
+  if (model.find("rope_factors_long.weight")) type = "longrope";
   if (type == "none") return json(nullptr);
   json scaling = {
       {"rope_type", type},
@@ -98,6 +138,7 @@ Result<json> rope_scaling(const ModelFile& model, const json& config) {
   const std::string original = key("rope.scaling.original_context_length");
   if (model.metadata.contains(original))
     scaling["original_max_position_embeddings"] = TRY(model.metadata.get_uint(original));
+  TRY(add_scaling_fields(model, type, scaling));
   return scaling;
 }
 
@@ -205,7 +246,7 @@ class HfConversion {
 
   Status plan(const HfArchitecture& architecture, const Codec* codec) {
     for (const TensorInfo& tensor : model_.tensors) {
-      if (tensor.name == "rope_freqs.weight") continue;  // config.json says it
+      if (is_rope_tensor(tensor.name)) continue;  // config.json says it
       const bool experts = tensor.dims.size() == 3;
       const int64_t n_parts = experts ? tensor.dims[2] : 1;
       for (int64_t part = 0; part < n_parts; ++part) {

@@ -1,5 +1,6 @@
 #include "formats/hf_architecture.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -93,39 +94,88 @@ Result<std::string> rope_type(const HfConfig& rope) {
   return type.value_or("default");
 }
 
-Status set_yarn(const HfConfig& config, const HfConfig& rope, Metadata& metadata) {
+// Up to how many tokens the model was trained before its positions were stretched. Phi-3 keeps the
+// number beside rope_scaling, the others in it.
+Result<std::optional<uint64_t>> original_context(const HfConfig& config, const HfConfig& rope) {
   const auto original = TRY(rope.uint({"original_max_position_embeddings"}));
+  if (original) return original;
+  return config.uint({"original_max_position_embeddings"});
+}
+
+Status set_original_context(const HfConfig& config, const HfConfig& rope, Metadata& metadata) {
+  const auto original = TRY(original_context(config, rope));
   const auto context = TRY(config.uint({"max_position_embeddings"}));
   if (original || context)
     metadata.set_uint(arch_key(metadata, "rope.scaling.original_context_length"),
                       original.value_or(context.value_or(0)));
-  TRY(copy_number(rope, "attention_factor", "rope.scaling.yarn_attn_factor", metadata));
+  return {};
+}
+
+// What multiplies both parts of a rotated pair. Hugging Face's is the whole of it; GGUF's key is
+// multiplied by 1 + 0.1 ln(factor) when a model is opened.
+Status set_yarn_attention(const HfConfig& rope, double factor, Metadata& metadata) {
+  const auto grown = [&](double mscale) {
+    return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1;
+  };
+  auto attention = TRY(rope.number({"attention_factor"}));
+  const auto mscale = TRY(rope.number({"mscale"}));
+  const auto all_dims = TRY(rope.number({"mscale_all_dim"}));
+  if (!attention && mscale && all_dims && *mscale != 0 && *all_dims != 0)
+    attention = grown(*mscale) / grown(*all_dims);
+  if (attention)
+    metadata.set_float(arch_key(metadata, "rope.scaling.yarn_attn_factor"),
+                       static_cast<float>(*attention / (1 + 0.1 * std::log(factor))));
+  return {};
+}
+
+Status set_yarn(const HfConfig& config, const HfConfig& rope, double factor, Metadata& metadata) {
+  if (factor <= 0)
+    return error(Code::kCorrupt, "{}: yarn's factor is {}, expected more than 0", config.path(),
+                 factor);
+  TRY(set_original_context(config, rope, metadata));
+  TRY(set_yarn_attention(rope, factor, metadata));
   TRY(copy_number(rope, "beta_fast", "rope.scaling.yarn_beta_fast", metadata));
   return copy_number(rope, "beta_slow", "rope.scaling.yarn_beta_slow", metadata);
 }
+
+// LongRoPE: the factors are tensors; the keys hold where the long ones begin, and the magnitude.
+Status set_long_rope(const HfConfig& config, const HfConfig& rope, Metadata& metadata) {
+  metadata.set_string(arch_key(metadata, "rope.scaling.type"), "longrope");
+  TRY(set_original_context(config, rope, metadata));
+  const auto context = static_cast<double>(TRY(config.need_uint({"max_position_embeddings"})));
+  const auto original = TRY(original_context(config, rope));
+  const double trained = original ? static_cast<double>(*original) : context;
+  const double factor =
+      original ? context / trained : TRY(rope.number({"factor"})).value_or(1.0);
+  if (!(trained > 1) || !(factor > 0))
+    return error(Code::kCorrupt, "{}: longrope from {} to {} positions", config.path(), trained,
+                 context);
+  const double magnitude = factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(trained));
+  metadata.set_float(
+      arch_key(metadata, "rope.scaling.attn_factor"),
+      static_cast<float>(TRY(rope.number({"attention_factor"})).value_or(magnitude)));
+  return {};
+}
+
+bool is_long_rope(std::string_view type) { return type == "longrope" || type == "su"; }
 
 Status set_rope_scaling(const HfConfig& config, Metadata& metadata) {
   const HfConfig rope = TRY(rope_parameters(config));
   const std::string type = TRY(rope_type(rope));
   // Llama 3's scaling becomes the tensor rope_freqs.weight, which needs no key.
   if (type == "default" || type == "llama3") return {};
+  if (is_long_rope(type)) return set_long_rope(config, rope, metadata);
   if (type != "linear" && type != "dynamic" && type != "yarn")
     return error(Code::kUnsupported,
-                 "{}: rope scaling of type {}; known are default, linear, dynamic, yarn "
-                 "and llama3",
+                 "{}: rope scaling of type {}; known are default, linear, dynamic, yarn, llama3 "
+                 "and longrope",
                  config.path(), shown(type));
   // GGUF knows no "dynamic": the name is written as Hugging Face has it.
   metadata.set_string(arch_key(metadata, "rope.scaling.type"), type);
-  metadata.set_float(arch_key(metadata, "rope.scaling.factor"),
-                     static_cast<float>(TRY(rope.need_number({"factor"}))));
-  if (type == "yarn") return set_yarn(config, rope, metadata);
-  if (type == "dynamic") {
-    const auto context = TRY(config.uint({"max_position_embeddings"}));
-    const auto original = TRY(rope.uint({"original_max_position_embeddings"}));
-    if (original || context)
-      metadata.set_uint(arch_key(metadata, "rope.scaling.original_context_length"),
-                        original.value_or(context.value_or(0)));
-  }
+  const double factor = TRY(rope.need_number({"factor"}));
+  metadata.set_float(arch_key(metadata, "rope.scaling.factor"), static_cast<float>(factor));
+  if (type == "yarn") return set_yarn(config, rope, factor, metadata);
+  if (type == "dynamic") return set_original_context(config, rope, metadata);
   return {};
 }
 
@@ -213,6 +263,17 @@ std::string hf_name_of(const HfArchitecture& architecture, std::string_view gguf
     return filled(candidate.hf, captures);
   }
   return {};
+}
+
+Result<std::vector<float>> long_rope_factors(const HfConfig& config, std::string_view field) {
+  const HfConfig rope = TRY(rope_parameters(config));
+  if (!is_long_rope(TRY(rope_type(rope)))) return std::vector<float>();
+  const nlohmann::json* list = rope.find(field);
+  const auto is_number = [](const nlohmann::json& value) { return value.is_number(); };
+  if (!list || !list->is_array() || list->empty() || list->size() > 65536 ||
+      !std::all_of(list->begin(), list->end(), is_number))
+    return error(Code::kCorrupt, "{}: longrope needs '{}', a list of numbers", config.path(), field);
+  return list->get<std::vector<float>>();
 }
 
 Result<std::vector<float>> llama3_rope_factors(const HfConfig& config) {

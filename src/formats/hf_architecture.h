@@ -89,5 +89,8 @@ std::string hf_name_of(const HfArchitecture& architecture, std::string_view gguf
 
 // The factors by which Llama 3's scaling divides each rotation's frequency: rope_freqs.weight.
 Result<std::vector<float>> llama3_rope_factors(const HfConfig& config);
+// LongRoPE's "short_factor" or "long_factor", empty if the config has another scaling:
+// rope_factors_short.weight and rope_factors_long.weight.
+Result<std::vector<float>> long_rope_factors(const HfConfig& config, std::string_view field);
 
 }  // namespace venturi

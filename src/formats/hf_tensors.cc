@@ -156,18 +156,25 @@ Status add_tensor(ModelFile& model, TensorInfo tensor) {
   return {};
 }
 
-// Llama 3's frequency factors are worked out from the config; no file holds them.
-Status add_rope_factors(const HfConfig& config, ModelFile& model) {
-  const std::vector<float> factors = TRY(llama3_rope_factors(config));
-  if (factors.empty()) return {};
-  const auto* bytes = reinterpret_cast<const uint8_t*>(factors.data());
-  model.made.assign(bytes, bytes + factors.size() * sizeof(float));
+// A tensor of values that stand in the config, not in a file; none if there are none.
+Status add_made(ModelFile& model, std::string name, std::span<const float> values) {
+  if (values.empty()) return {};
+  const auto* bytes = reinterpret_cast<const uint8_t*>(values.data());
+  const uint64_t offset = model.made.size();
+  model.made.insert(model.made.end(), bytes, bytes + values.size_bytes());
   TensorInfo tensor;
-  tensor.name = "rope_freqs.weight";
+  tensor.name = std::move(name);
   tensor.codec = find_codec("F32");
-  tensor.dims = {static_cast<int64_t>(factors.size())};
-  tensor.segments = {{kMadeFile, 0, model.made.size()}};
+  tensor.dims = {static_cast<int64_t>(values.size())};
+  tensor.segments = {{kMadeFile, offset, values.size_bytes()}};
   return add_tensor(model, std::move(tensor));
+}
+
+Status add_rope_factors(const HfConfig& config, ModelFile& model) {
+  TRY(add_made(model, "rope_freqs.weight", TRY(llama3_rope_factors(config))));
+  TRY(add_made(model, "rope_factors_long.weight", TRY(long_rope_factors(config, "long_factor"))));
+  return add_made(model, "rope_factors_short.weight",
+                  TRY(long_rope_factors(config, "short_factor")));
 }
 
 }  // namespace

@@ -125,6 +125,26 @@ TEST(HfDirectory, RopeScalings) {
   auto dynamic = open(R"({"type":"dynamic","factor":2.0})");
   EXPECT_EQ(*(*dynamic)->metadata.get_uint("llama.rope.scaling.original_context_length"), 64u);
   EXPECT_THAT(open(R"({"type":"spiral","factor":2.0})").error().message, HasSubstr("'spiral'"));
+
+  // Hugging Face's attention_factor is the whole of it; GGUF's is multiplied by 1 + 0.1 ln(factor).
+  auto absolute = open(R"({"rope_type":"yarn","factor":4.0,"attention_factor":1.0})");
+  EXPECT_FLOAT_EQ(*(*absolute)->metadata.get_float("llama.rope.scaling.yarn_attn_factor"),
+                  static_cast<float>(1 / (1 + 0.1 * std::log(4.0))));
+  auto balanced = open(R"({"rope_type":"yarn","factor":4.0,"mscale":1.0,"mscale_all_dim":1.0})");
+  EXPECT_FLOAT_EQ(*(*balanced)->metadata.get_float("llama.rope.scaling.yarn_attn_factor"),
+                  static_cast<float>(1 / (1 + 0.1 * std::log(4.0))));
+
+  auto long_rope = open(R"({"type":"su","short_factor":[1.0,2.0],"long_factor":[4.0,8.5],
+      "original_max_position_embeddings":16})");
+  ASSERT_TRUE(long_rope.ok()) << long_rope.error().message;
+  EXPECT_EQ(*(*long_rope)->metadata.get_string("llama.rope.scaling.type"), "longrope");
+  EXPECT_EQ(*(*long_rope)->metadata.get_uint("llama.rope.scaling.original_context_length"), 16u);
+  EXPECT_FLOAT_EQ(*(*long_rope)->metadata.get_float("llama.rope.scaling.attn_factor"),
+                  static_cast<float>(std::sqrt(1 + std::log(64 / 16.0) / std::log(16.0))));
+  EXPECT_THAT(values_of(**long_rope, "rope_factors_short.weight"), ElementsAre(1, 2));
+  EXPECT_THAT(values_of(**long_rope, "rope_factors_long.weight"), ElementsAre(4, 8.5f));
+  EXPECT_THAT(open(R"({"type":"longrope","short_factor":[1.0,2.0]})").error().message,
+              HasSubstr("'long_factor'"));
   EXPECT_THAT(open(R"({"type":"linear"})").error().message, HasSubstr("'factor'"));
 
   // Llama 3.1's numbers. The first wave is short (kept), the last is far beyond 8192 (times 8).

@@ -3,7 +3,7 @@
 // context. The build lists the folder and writes the registry.
 //
 // The model knows nothing of requests: a Step goes in, logits (or embeddings) of the rows asked for
-// come out. Threads: const after creation.
+// come out. Threads: const after creation and set_context().
 #pragma once
 
 #include <memory>
@@ -31,6 +31,9 @@ struct ModelInfo {
 class Model {
  public:
   virtual ~Model() = default;
+  // How many tokens a sequence may hold at most, once that is known and before the first step:
+  // position schemes that grow with the context are fixed by it.
+  virtual void set_context(int64_t /*tokens*/) {}
   // [step.output_rows.size(), vocab_size] logits, or [step.spans.size(), d_model] if it embeds.
   virtual Act forward(Context& context, const Step& step) const = 0;
 

@@ -4,7 +4,8 @@ namespace venturi {
 
 Status Decoder::declare(const Hyper& hyper, WeightCatalog& catalog, const TransformerHyper& h,
                         const Traits& traits) {
-  rope_ = TRY(read_rope(hyper, catalog, h.head_dim, traits.interleaved, h.context));
+  rope_scheme_ = TRY(read_rope(hyper, catalog, h.head_dim, traits.interleaved, h.context));
+  set_context(h.context);
   info_ = {.architecture = hyper.architecture(),
            .name = TRY(hyper.metadata().string_or("general.name", "")),
            .n_layers = h.n_layers,

@@ -31,13 +31,15 @@ class Decoder : public Model {
     int64_t expert_ff = 0, shared_ff = 0;
   };
   Act forward(Context& context, const Step& step) const override;
+  void set_context(int64_t tokens) override { rope_ = rope_scheme_.at(tokens); }
 
  protected:
   // Declares every weight; windows and layer-dependent ropes are the caller's to set after it.
   Status declare(const Hyper& hyper, WeightCatalog& catalog, const TransformerHyper& h,
                  const Traits& traits);
 
-  Rope rope_;
+  RopeScheme rope_scheme_;
+  Rope rope_;  // of rope_scheme_, for the context at hand
   float embedding_scale_ = 1, final_soft_cap_ = 0;
   std::vector<DecoderLayer> layers_;
 

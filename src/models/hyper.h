@@ -52,8 +52,23 @@ struct MixtureHyper {
 };
 Result<MixtureHyper> read_mixture(const Hyper& hyper, int64_t otherwise_ff);
 
-// The rotary embedding that the rope.* keys and the tensor rope_freqs.weight describe.
-Result<Rope> read_rope(const Hyper& hyper, const WeightCatalog& catalog, int64_t head_dim, bool interleaved,
-                       int64_t trained_context);
+// The rotary embedding that the rope.* keys and the tensors rope_freqs.weight and
+// rope_factors_{short,long}.weight describe. Two of the schemes ask how long the sequence is: NTK
+// ("dynamic") and LongRoPE. The context that the engine was opened with decides for them, not the
+// tokens there so far: else a key would depend on when it was computed.
+class RopeScheme {
+ public:
+  Rope at(int64_t context) const;
+
+ private:
+  friend Result<RopeScheme> read_rope(const Hyper&, const WeightCatalog&, int64_t, bool, int64_t);
+  Rope rope_;
+  int64_t original_context_ = 0;           // up to which rope_ holds, if one of these is set
+  std::vector<double> long_frequencies_;   // Ding et al., "LongRoPE", 2024
+  // The base becomes base (factor n / original - factor + 1)^(dims / (dims - 2)) for n tokens.
+  double dynamic_factor_ = 0, base_ = 0;
+};
+Result<RopeScheme> read_rope(const Hyper& hyper, const WeightCatalog& catalog, int64_t head_dim, bool interleaved,
+                             int64_t trained_context);
 
 }  // namespace venturi

@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cstdlib>
 
-#include "base/log.h"
+#include "base/checked.h"
 
 namespace venturi {
 
@@ -76,8 +75,8 @@ Act Context::allocate(int64_t rows, int64_t cols) {
   // A step of another shape than the largest fragments the arena; the ledger may still have room.
   auto extra = Buffer::allocate(*ledger_, bytes, "activations");
   if (!extra) {
-    spdlog::critical("activations outgrew their plan and the budget: {}", extra.error().message);
-    std::abort();
+    fail(std::move(extra).error());
+    return act;
   }
   act.data_ = extra->as<float>();
   overflow_[act.offset_] = std::move(extra).value();
@@ -105,11 +104,11 @@ Context::Workspace::~Workspace() {
 }
 
 Context::Scope::Scope(Context& context, const OpCost& cost) : context_(context), op_(cost.op) {
-  if (!context.computes()) {
+  if (!context.pool_) {
     context.costs_.push_back(cost);
     return;
   }
-  if (!context.profiling_) return;
+  if (!context.computes() || !context.profiling_) return;
   OpTotals& totals = context.totals_[op_];
   ++totals.calls;
   totals.weight_bytes += cost.weight_bytes;

@@ -98,7 +98,8 @@ class Context {
   static Result<std::unique_ptr<Context>> run(std::shared_ptr<Ledger> ledger, std::shared_ptr<ThreadPool> pool,
                                               uint64_t arena_bytes);
 
-  bool computes() const { return pool_ != nullptr; }
+  // False in shape mode, and from a failure of the step to take_error().
+  bool computes() const { return pool_ != nullptr && !failed(); }
   ThreadPool& pool() { return *pool_; }
   int threads() const { return threads_; }
 
@@ -144,7 +145,7 @@ class Context {
    public:
     Scope(Context& context, const OpCost& cost);
     ~Scope();
-    bool computes() const { return context_.computes() && !context_.failed(); }
+    bool computes() const { return context_.computes(); }
 
    private:
     Context& context_;
@@ -154,10 +155,12 @@ class Context {
 
   // An op notes which plane of a weight it is about to use; shape mode keeps the order.
   void note(const Weight& weight, int64_t plane, Use use) {
-    if (!computes()) uses_.push_back({&weight, plane, use});
+    if (!pool_) uses_.push_back({&weight, plane, use});
   }
   const std::vector<WeightUse>& uses() const { return uses_; }
 
+  // A read that the disk refused, an allocation that neither the arena nor the ledger had room for: ops do
+  // nothing after one, so the step runs to its end without harm; its result is to be thrown away.
   void fail(Error error) {
     if (!error_) error_ = std::move(error);
   }

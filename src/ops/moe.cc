@@ -163,7 +163,7 @@ Act mixture(Context& context, const Act& x, Routes routes, const ExpertWeights& 
   std::optional<Context::Workspace> workspace;
   workspace.emplace(context, largest_expert(context, w, rows));
   const ByExpert sorted = sort_by_expert(routes, w.gate->n_planes);
-  if (context.computes() && !context.failed()) hint_experts(w, sorted);
+  if (context.computes()) hint_experts(w, sorted);
   std::vector<int64_t> chosen_by;
   for (int64_t e = 0; e < w.gate->n_planes; ++e) {
     const int64_t begin = sorted.begin[e], n = sorted.begin[e + 1] - begin;

@@ -4,6 +4,8 @@ Variants: the rope scalings, attention biases, and Mistral's sliding window (arX
 Decoder is also the frame of the other pre-norm architectures here.
 """
 
+import numpy as np
+
 import nn
 from golden import Model, f32
 
@@ -184,6 +186,61 @@ class YarnRope(Llama):
         return nn.yarn_magnitude(self.factor)
 
 
+class DynamicRope(Llama):
+    """NTK, its base for the 64 tokens of context that the tests open every model with."""
+
+    variant = "rope-dynamic"
+    factor = f32(3.0)
+    original_context = 32
+    opened_context = 64
+
+    def write_keys(self, gguf):
+        super().write_keys(gguf)
+        gguf.string(self.key("rope.scaling.type"), "dynamic")
+        gguf.f32(self.key("rope.scaling.factor"), self.factor)
+        gguf.u32(self.key("rope.scaling.original_context_length"), self.original_context)
+
+    def frequencies(self, layer):
+        return nn.ntk_frequencies(self.head_dim, self.rope_base, self.factor,
+                                  self.original_context, self.opened_context)
+
+
+class LongRope(Llama):
+    """LongRoPE, past the original context: the long factors hold."""
+
+    variant = "rope-long"
+    context_length = 256
+    original_context = 32
+    factors = "rope_factors_long.weight"
+
+    def build(self):
+        super().build()
+        half = self.head_dim // 2
+        self.put("rope_factors_short.weight", 1 + 0.1 * np.arange(half))
+        self.put("rope_factors_long.weight", 1.05 * 1.6 ** np.arange(half))
+
+    def write_keys(self, gguf):
+        super().write_keys(gguf)
+        gguf.string(self.key("rope.scaling.type"), "longrope")
+        gguf.u32(self.key("rope.scaling.original_context_length"), self.original_context)
+        gguf.f32(self.key("rope.scaling.attn_factor"), self.magnitude())
+
+    def frequencies(self, layer):
+        return super().frequencies(layer) / self.w[self.factors]
+
+    def magnitude(self):
+        return f32(nn.long_magnitude(self.context_length / self.original_context,
+                                     self.original_context))
+
+
+class LongRopeShort(LongRope):
+    """The same scaling in a context that is no longer than the original."""
+
+    variant = "rope-long-short"
+    original_context = 64
+    factors = "rope_factors_short.weight"
+
+
 class Bias(Llama):
     variant = "bias"
     n_heads, n_kv_heads, head_dim = 4, 4, 12
@@ -205,4 +262,5 @@ class Window(Llama):
         return nn.window_mask(n, self.window)
 
 
-MODELS = [Plain, PlainF16, Llama3Rope, LinearRope, YarnRope, Bias, Window]
+MODELS = [Plain, PlainF16, Llama3Rope, LinearRope, YarnRope, DynamicRope, LongRope, LongRopeShort,
+          Bias, Window]

@@ -79,6 +79,18 @@ def yarn_magnitude(factor):
     return 0.1 * math.log(factor) + 1.0
 
 
+def ntk_frequencies(n_rot, base, factor, original_context, n_tokens):
+    """Dynamic NTK: a base that grows with the number of tokens past the original context."""
+    if n_tokens > original_context:
+        base *= (factor * n_tokens / original_context - (factor - 1)) ** (n_rot / (n_rot - 2))
+    return rope_frequencies(n_rot, base)
+
+
+def long_magnitude(factor, original_context):
+    """LongRoPE (arXiv 2402.13753): both parts of a pair grow by this."""
+    return 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original_context))
+
+
 def rope(x, frequencies, pairing, magnitude=1.0, positions=None):
     """Rotates the first 2 * len(frequencies) entries of each head; the rest pass through."""
     half = len(frequencies)

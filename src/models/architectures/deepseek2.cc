@@ -160,8 +160,8 @@ class DeepSeek2 : public Model {
     auto model = std::make_unique<DeepSeek2>();
     const Hyper hyper(metadata, "deepseek2");
     const LatentHyper h = TRY(read_latent(hyper, catalog));
-    model->rope_ = TRY(read_rope(hyper, catalog, h.n_rot, true, h.context));
-    model->rope_.magnitude = 1;  // it is in the score scale
+    model->rope_scheme_ = TRY(read_rope(hyper, catalog, h.n_rot, true, h.context));
+    model->set_context(h.context);
     const MixtureHyper m = TRY(read_mixture(hyper, h.d_ff));
     RouterParams router;
     int64_t shared_ff = 0;
@@ -200,6 +200,11 @@ class DeepSeek2 : public Model {
     return std::unique_ptr<Model>(std::move(model));
   }
 
+  void set_context(int64_t tokens) override {
+    rope_ = rope_scheme_.at(tokens);
+    rope_.magnitude = 1;  // it is in the score scale
+  }
+
   Act forward(Context& context, const Step& step) const override {
     Act x = embed(context, *embedding_, step.tokens);
     for (const Layer& layer : layers_) {
@@ -222,6 +227,7 @@ class DeepSeek2 : public Model {
     std::optional<FeedForward> dense;
     std::optional<MixtureBlock> mixture;
   };
+  RopeScheme rope_scheme_;
   Rope rope_;
   Weight *embedding_ = nullptr, *head_ = nullptr;
   std::vector<Layer> layers_;
