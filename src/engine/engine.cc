@@ -40,7 +40,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
   engine->pool_ = TRY(StatePool::create(*engine->ledger_, info.slots, o.context, o.sequences));
   engine->context_ = TRY(Context::run(engine->ledger_, engine->threads_, engine->footprint_.activations));
   // Tiles would ask for a streamed weight once each.
-  if (engine->stream_) engine->context_->set_row_tile(0);
+  if (engine->residency_.streams()) engine->context_->set_row_tile(0);
 
   auto tokenizer = Tokenizer::from_metadata(engine->file_->metadata);
   if (tokenizer) {
@@ -63,9 +63,19 @@ Status Engine::load() {
   }
   TRY(catalog_->load(*ledger_, *threads_, load));
   load_seconds_ = now_seconds() - begin;
-  if (residency_.streams())
+  if (residency_.expert_cache_bytes > 0)
+    experts_ = TRY(ExpertCache::create(*ledger_, *threads_, *catalog_, residency_, options_.disk, options_.repack));
+  const auto streams = [](const auto& weight) { return !weight->pinned() && !weight->residency; };
+  if (std::any_of(catalog_->matrices().begin(), catalog_->matrices().end(), streams))
     stream_ = TRY(StreamResidency::create(*ledger_, *catalog_, uses_, residency_, options_.disk));
   return {};
+}
+
+ResidencyCounters Engine::disk_counters() const {
+  ResidencyCounters total;
+  if (stream_) total += stream_->counters();
+  if (experts_) total += experts_->counters();
+  return total;
 }
 
 Result<const Tokenizer*> Engine::tokenizer() const {
@@ -122,7 +132,7 @@ Result<std::span<const float>> Engine::feed(SequenceState& sequence, std::span<c
 
 std::vector<OpCost> Engine::costs(int64_t rows, int64_t position, int64_t outputs) const {
   const auto context = Context::shape(options_.threads);
-  if (stream_) context->set_row_tile(0);
+  if (residency_.streams()) context->set_row_tile(0);
   (void)model_->forward(*context, shape_step(rows, position - rows + 1, outputs));
   return context->costs();
 }

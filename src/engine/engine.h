@@ -15,6 +15,7 @@
 
 #include "base/ledger.h"
 #include "base/thread_pool.h"
+#include "memory/experts/expert_cache.h"
 #include "memory/stream.h"
 #include "models/architecture.h"
 #include "tokenizers/tokenizer.h"
@@ -63,7 +64,8 @@ class Engine {
   const ResidencyPlan& residency() const { return residency_; }
   const std::vector<WeightUse>& uses() const { return uses_; }
   // Read from disk since opening, after loading; the time that steps waited for it.
-  ResidencyCounters disk_counters() const { return stream_ ? stream_->counters() : ResidencyCounters{}; }
+  ResidencyCounters disk_counters() const;
+  ExpertCache* experts() const { return experts_.get(); }  // null where there is no cache of them
   double load_seconds() const { return load_seconds_; }
 
   Result<std::unique_ptr<SequenceState>> new_sequence() { return pool_->new_sequence(); }
@@ -93,7 +95,8 @@ class Engine {
   std::shared_ptr<ThreadPool> threads_;
   std::unique_ptr<ModelFile> file_;
   std::unique_ptr<WeightCatalog> catalog_;
-  std::unique_ptr<StreamResidency> stream_;  // null: all weights are in memory
+  std::unique_ptr<ExpertCache> experts_;
+  std::unique_ptr<StreamResidency> stream_;  // null where none of them has anything outside memory
   std::unique_ptr<Model> model_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::optional<Error> tokenizer_error_;

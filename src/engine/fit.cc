@@ -116,7 +116,7 @@ Result<Setting> Fitting::run() {
   least_weights_ = least_residency_bytes(catalog_, uses_, o_.repack);
 
   if (o_.residency) return with_plan(*o_.residency);
-  if (o_.wishes.pinned_bytes == UINT64_MAX) {
+  if (o_.wishes.pinned_bytes == UINT64_MAX && o_.wishes.expert_slots == 0) {
     if (resident_fits(o_)) return with_plan({});
     const int64_t useful = std::min(kUsefulContext, o_.context);
     if (free_context_ && resident_fits(at(useful))) {
