@@ -59,8 +59,10 @@ std::vector<Row> run_rows(Engine& engine, int64_t chunk) {
   };
   step({{0, 11}, {1, 3}});
   for (const int i : {0, 1})
-    while (states[i]->length() < static_cast<int64_t>(tokens[i].size()))
+    while (states[i]->length() < static_cast<int64_t>(tokens[i].size())) {
+      if (testing::Test::HasFatalFailure()) return {};
       step({{i, std::min(chunk, static_cast<int64_t>(tokens[i].size()) - states[i]->length())}});
+    }
   rows[0].insert(rows[0].end(), rows[1].begin(), rows[1].end());
   return rows[0];
 }
@@ -91,8 +93,11 @@ TEST_P(Experts, SameBitsWhateverIsHeldAndWhoeverLeaves) {
       for (int round = 0; round < 2; ++round)
         ASSERT_EQ(run_rows(*engine, 1 + way % 5), rows) << policy->name << ", " << slots << " of " << units << " experts";
       EXPECT_LE(engine->ledger().peak(), engine->footprint().peak());
+      engine->experts()->forget();  // when nothing is on its way
       const ExpertCounters count = engine->experts()->expert_counters();
-      EXPECT_EQ(engine->disk_counters().disk_bytes, count.demand_bytes + count.guess_bytes);
+      const uint64_t read = engine->disk_counters().disk_bytes, asked = count.demand_bytes + count.guess_bytes;
+      EXPECT_LE(read, asked);
+      EXPECT_GE(read + kDiskAlign * (count.misses() + count.guesses), asked);  // the file's last block is cut off
     }
 }
 
@@ -111,13 +116,13 @@ TEST_P(Experts, ReadsWhatTheSimulationCounts) {
         options.wishes = {.expert_slots = slots, .expert_policy = std::string(policy->name), .expert_guesses = false};
         auto engine = open_engine(path(), options);
         ASSERT_TRUE(engine);
-        auto replay = RouteReplay::create(trace, mixture_gates(engine->catalog()), top_k);
-        ASSERT_TRUE(replay);
-        replay->set_streams(streams);
-        engine->context().set_route_source(&*replay);
         std::vector<std::unique_ptr<SequenceState>> states;
         for (int64_t i = 0; i < streams; ++i) states.push_back(engine->new_sequence().value());
         for (int round = 0; round < 2; ++round) {
+          auto replay = RouteReplay::create(trace, mixture_gates(engine->catalog()), top_k);
+          ASSERT_TRUE(replay);
+          replay->set_streams(streams);
+          engine->context().set_route_source(&*replay);
           const ExpertCounters before = engine->experts()->expert_counters();
           for (auto& state : states) state->truncate(0);
           for (int64_t t = 0; t < steps; ++t) {
@@ -153,6 +158,7 @@ TEST_P(Experts, TheBudgetMakesTheSlots) {
     const int64_t now = (*engine)->experts() ? (*engine)->experts()->slots() : 0;
     EXPECT_GE(now, slots) << memory;
     slots = now;
+    SCOPED_TRACE(fmt::format("{} of {}: {} slots, routed window {}, window {}", memory, all, slots, (*engine)->residency().routed_bytes, (*engine)->residency().window_bytes));
     EXPECT_EQ(run_rows(**engine, 4), rows) << memory;
     EXPECT_LE((*engine)->ledger().peak(), memory);
   }

@@ -153,7 +153,8 @@ std::optional<ResidencyPlan> plan_expert_cache(const WeightCatalog& catalog, std
   if (pinned + slack >= budget) return std::nullopt;
   int64_t slots = std::min(layout->slots_in(budget - pinned - slack), layout->units());
   if (wishes.expert_slots > 0) slots = std::min(slots, wishes.expert_slots);
-  if (slots < 2 * experts_of_a_row(catalog.experts()[0], uses) && slots != wishes.expert_slots) return std::nullopt;
+  const bool as_wished = wishes.expert_slots > 0 && slots == wishes.expert_slots;
+  if (slots < 2 * experts_of_a_row(catalog.experts()[0], uses) && !as_wished) return std::nullopt;
   ResidencyPlan plan;
   plan.expert_cache_bytes = layout->cache_bytes(slots);
   plan.expert_policy = wishes.expert_policy;
