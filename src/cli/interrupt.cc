@@ -20,9 +20,9 @@ void note(int) { g_interrupted = 1; }
 
 }  // namespace
 
-InterruptWatch::InterruptWatch() {
+InterruptWatch::InterruptWatch(bool active) {
   g_interrupted = 0;
-  arm(note, static_cast<int>(SA_RESETHAND));
+  if (active) arm(note, static_cast<int>(SA_RESETHAND));
 }
 
 InterruptWatch::~InterruptWatch() { arm(SIG_DFL, 0); }

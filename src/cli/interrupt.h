@@ -4,10 +4,11 @@
 namespace venturi {
 
 // From construction to destruction the first SIGINT is only noted, and a second one before the note is
-// taken ends the program. One object at a time.
+// taken ends the program. Where nobody is there to go on (`active` is false) the first one does. One object
+// at a time.
 class InterruptWatch {
  public:
-  InterruptWatch();
+  explicit InterruptWatch(bool active);
   ~InterruptWatch();
   InterruptWatch(const InterruptWatch&) = delete;
   InterruptWatch& operator=(const InterruptWatch&) = delete;

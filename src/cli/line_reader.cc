@@ -106,6 +106,8 @@ LineReader::~LineReader() = default;
 
 LineReader::Outcome LineReader::next(std::string& line) {
   if (!editor_) return std::getline(std::cin, line) ? Outcome::kLine : Outcome::kEnd;
+  // Before the prompt is shown, or what is typed at once would be echoed twice.
+  el_set(editor_->edit, EL_PREP_TERM, 1);
   errno = 0;
   int length = 0;
   const char* text = el_gets(editor_->edit, &length);

@@ -28,10 +28,11 @@ struct Options {
   bool quiet = false;
 };
 
-// For models that bring no template: one that any base model continues sensibly.
+// For models that bring no template: one that any base model continues sensibly. Answers begin with the
+// space that the model put there.
 constexpr const char* kPlainTemplate =
     "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n"
-    "{% elif m.role == 'user' %}User: {{ m.content }}\n{% else %}Assistant: {{ m.content }}\n{% endif %}{% endfor %}"
+    "{% elif m.role == 'user' %}User: {{ m.content }}\n{% else %}Assistant:{{ m.content }}\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}";
 
 constexpr const char* kCommands =
@@ -174,13 +175,12 @@ std::string history_path() {
 
 Status converse(Chat& chat, SequenceState& sequence) {
   LineReader reader(history_path());
-  InterruptWatch interrupt;
+  InterruptWatch interrupt(reader.terminal());
   if (reader.terminal()) std::fputs(kCommands, stderr);
   std::string line;
   for (;;) {
     const LineReader::Outcome outcome = reader.next(line);
     if (interrupt.take() || outcome == LineReader::Outcome::kInterrupted) {
-      if (!reader.terminal()) return error(Code::kCancelled, "interrupted");
       std::fputs("\n", stderr);
       continue;
     }
