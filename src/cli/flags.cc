@@ -14,6 +14,15 @@ void ModelFlags::add(CLI::App& app) {
   app.add_option("--memory", memory, "budget for weights, state, activations and buffers, e.g. 2G or 1500M (default: none)");
   app.add_option("--pin", pin, "keep at most so much of the weights in memory and stream the rest from disk (default: what the budget allows)");
   app.add_option("--window", window, "memory for what is streamed ahead of use (default: a twentieth of the budget)");
+  app.add_option("--experts", experts, "of a mixture that does not fit: which expert leaves the cache, or \"stream\": no cache (default: forecast)")
+      ->check(CLI::IsMember([] {
+        std::vector<std::string> names{"stream"};
+        for (const Eviction* policy : all_evictions()) names.emplace_back(policy->name);
+        return names;
+      }()));
+  app.add_option("--expert-slots", expert_slots, "hold at most so many experts of all layers together (default: what the budget allows)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  app.add_flag("--no-guesses", no_guesses, "read an expert only when a token has chosen it");
   app.add_option("-c,--ctx", context, "context: tokens a sequence may hold (default: the model's, at most 4096)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   app.add_option("-b,--batch", batch, "tokens of a prompt computed at once (default: 512, less where weights are streamed and the budget is small)")
@@ -27,6 +36,9 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
   if (!memory.empty()) options.memory = TRY(parse_bytes(memory));
   if (!pin.empty()) options.wishes.pinned_bytes = TRY(parse_bytes(pin));
   if (!window.empty()) options.wishes.window_bytes = TRY(parse_bytes(window));
+  if (!experts.empty()) options.wishes.expert_policy = experts == "stream" ? "" : experts;
+  options.wishes.expert_slots = expert_slots;
+  options.wishes.expert_guesses = !no_guesses;
   options.context = context;
   options.batch = batch;
   options.outputs = outputs;

@@ -1,6 +1,7 @@
 // venturi bench: prefill (ppN) and decode (tgN) speed, each beside its bound on this machine,
 // measured around every repetition.
 #include "cli/command.h"
+#include "cli/expert_report.h"
 #include "cli/flags.h"
 #include "cli/text.h"
 #include "base/clock.h"
@@ -44,6 +45,7 @@ struct Outcome {
   std::string test;
   std::vector<double> rates, bounds, shares;
   std::map<std::string_view, OpTotals> ops;
+  std::optional<ExpertReport> experts;  // from the warm-up on
   Machine machine{};
   double op_seconds = 0;
 };
@@ -94,7 +96,9 @@ class Bench {
     const int64_t streams = std::max<int64_t>(1, o_.streams);
     if (replay_) replay_->set_streams(streams);
     const std::string name = streams == 1 ? fmt::format("tg{}", o_.generate) : fmt::format("tg{}x{}", o_.generate, streams);
-    return repeat(name, static_cast<double>(o_.generate * streams),
+    std::optional<ExpertWatch> watch;
+    if (engine_.experts()) watch.emplace(engine_);
+    Outcome out = TRY(repeat(name, static_cast<double>(o_.generate * streams),
                   [&]() -> Status {
                     for (auto& s : sequences_) s->truncate(0);
                     for (int64_t i = 0; i < o_.generate; ++i) {
@@ -113,7 +117,9 @@ class Bench {
                     for (int64_t i = 0; i < o_.generate; ++i)
                       seconds += bound_seconds(batch_costs(streams, i), m);
                     return seconds;
-                  });
+                  }));
+    if (watch) out.experts = watch->report(streams);
+    return out;
   }
 
  private:
@@ -185,6 +191,7 @@ nlohmann::ordered_json outcome_json(const Outcome& out) {
   j["share_of_bound"] = spread_of(out.shares).median;
   j["machine"] = {{"read_bytes_per_second", out.machine.bytes}, {"int8_macs_per_second", out.machine.int8},
                   {"f32_macs_per_second", out.machine.f32}, {"instruction_set", std::string(isa_name(chosen_isa()))}};
+  if (out.experts) j["experts"] = expert_json(*out.experts);
   for (const auto& [op, t] : out.ops) {
     const double bound = op_bound_seconds(t, out.machine);
     j["ops"][std::string(op)] = {{"calls", t.calls}, {"seconds", t.seconds}, {"bound_seconds", bound},
@@ -219,6 +226,7 @@ Status run(const Options& o) {
   }
   std::string text = markdown_table(rows);
   for (const Outcome& out : outcomes) {
+    if (out.experts) text += "\n" + expert_table(out.test, *out.experts);
     if (out.ops.empty()) continue;
     rows = {{out.test + " op", "calls", "ms", "share of time", "share of bound"}};
     for (const auto& [op, t] : out.ops) {
