@@ -9,8 +9,9 @@ namespace venturi {
 
 namespace {
 
-// Less likely experts are not guessed: too many would be read for nothing.
-constexpr double kLeastChance = 0.25;
+// A guess must be likelier right than wrong: where the disk is what a step waits for, a wrong one costs what a right
+// one saves.
+constexpr double kLeastChance = 0.5;
 // Guesses in flight, in parts: as few as keep the disk busy, for the next demand waits behind them.
 constexpr int kGuessDepth = 2 * kExpertParts;
 
