@@ -32,7 +32,8 @@ struct App {
   std::vector<ApiKey> keys;
   bool draining = false;
 
-  static Result<std::unique_ptr<App>> create(Engine& engine, Service& service, std::string model_name);
+  static Result<std::unique_ptr<App>> create(Engine& engine, Service& service,
+                                             std::string model_name);
 
   // The account of a request, or null where a key is asked for and none that is known came.
   const std::string* account(const HttpRequest& request) const;
@@ -40,7 +41,8 @@ struct App {
   void handle(std::shared_ptr<Exchange> exchange);
 };
 
-using RouteHandler = void (*)(App& app, std::shared_ptr<Exchange> exchange, const std::string& account);
+using RouteHandler = void (*)(App& app, std::shared_ptr<Exchange> exchange,
+                              const std::string& account);
 struct Route {
   const char* method;
   const char* path;

@@ -4,12 +4,17 @@
 
 namespace venturi::server {
 
-std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+std::string dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
 
 std::string dump(const ApiError& error) {
   const auto or_null = [](const std::string& s) { return s.empty() ? Json(nullptr) : Json(s); };
   return dump(Json{{"error",
-                    {{"message", error.message}, {"type", error.type}, {"param", or_null(error.param)}, {"code", or_null(error.code)}}}});
+                    {{"message", error.message},
+                     {"type", error.type},
+                     {"param", or_null(error.param)},
+                     {"code", or_null(error.code)}}}});
 }
 
 Result<Json> parse_body(std::string_view text, int depth) {
@@ -24,7 +29,8 @@ Result<Json> parse_body(std::string_view text, int depth) {
     } else if (c == '"') {
       quoted = true;
     } else if (c == '{' || c == '[') {
-      if (++open > depth) return error(Code::kInvalidArgument, "the body nests deeper than {}", depth);
+      if (++open > depth)
+        return error(Code::kInvalidArgument, "the body nests deeper than {}", depth);
     } else if (c == '}' || c == ']') {
       --open;
     }
@@ -35,7 +41,8 @@ Result<Json> parse_body(std::string_view text, int depth) {
     // "[json.exception.parse_error.101] parse error at line 1, column 5: …"
     const std::string_view what = e.what();
     const size_t from = what.find("] ");
-    return error(Code::kInvalidArgument, "the body is not JSON: {}", what.substr(from == std::string_view::npos ? 0 : from + 2));
+    return error(Code::kInvalidArgument, "the body is not JSON: {}",
+                 what.substr(from == std::string_view::npos ? 0 : from + 2));
   }
 }
 
@@ -49,7 +56,9 @@ const Json* Fields::find(const char* name) {
 void Fields::fail(std::string_view name, std::string_view what) {
   if (error_) return;
   const std::string full = where_ + std::string(name);
-  error_ = ApiError{.message = full.empty() ? fmt::format("the body {}", what) : fmt::format("{} {}", full, what), .param = full};
+  error_ = ApiError{
+      .message = full.empty() ? fmt::format("the body {}", what) : fmt::format("{} {}", full, what),
+      .param = full};
 }
 
 bool Fields::flag(const char* name, bool otherwise) {
@@ -74,7 +83,8 @@ int64_t Fields::integer(const char* name, int64_t otherwise, int64_t low, int64_
   if (!found) return otherwise;
   // 16.0 is an integer to many a client.
   const double value = found->is_number() ? found->get<double>() : NAN;
-  if (std::trunc(value) == value && value >= static_cast<double>(low) && value <= static_cast<double>(high))
+  if (std::trunc(value) == value && value >= static_cast<double>(low) &&
+      value <= static_cast<double>(high))
     return found->is_number_integer() ? found->get<int64_t>() : static_cast<int64_t>(value);
   fail(name, fmt::format("must be an integer from {} to {}", low, high));
   return otherwise;
@@ -109,8 +119,11 @@ std::vector<std::string> Fields::texts(const char* name, size_t most) {
 
 void Fields::only(const char* name, const Json& allowed) {
   const Json* found = find(name);
-  if (!found || *found == allowed || (found->is_boolean() && !found->get<bool>()) || (found->is_structured() && found->empty())) return;
-  fail(name, allowed.is_null() ? "is not supported" : fmt::format("is not supported but for {}", dump(allowed)));
+  if (!found || *found == allowed || (found->is_boolean() && !found->get<bool>()) ||
+      (found->is_structured() && found->empty()))
+    return;
+  fail(name, allowed.is_null() ? "is not supported"
+                               : fmt::format("is not supported but for {}", dump(allowed)));
   if (error_->code.empty()) error_->code = "unsupported";
 }
 

@@ -1,4 +1,5 @@
-// Reads the fields of an API object: right type, in range, or the first error with the field's name.
+// Reads the fields of an API object: right type, in range, or the first error with the field's
+// name.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -32,7 +33,8 @@ Result<Json> parse_body(std::string_view text, int depth = 64);
 class Fields {
  public:
   // `where` comes before names in errors: "", or "messages[2].".
-  explicit Fields(const Json& object, std::string where = "") : object_(object), where_(std::move(where)) {
+  explicit Fields(const Json& object, std::string where = "")
+      : object_(object), where_(std::move(where)) {
     if (!object.is_object()) fail("", "must be an object");
   }
 
@@ -46,7 +48,9 @@ class Fields {
   // Known, but only absent, null, empty, false or `allowed` can be served.
   void only(const char* name, const Json& allowed = nullptr);
   // Read and passed over.
-  void ignore(std::initializer_list<const char*> names) { seen_.insert(names.begin(), names.end()); }
+  void ignore(std::initializer_list<const char*> names) {
+    seen_.insert(names.begin(), names.end());
+  }
 
   void fail(std::string_view name, std::string_view what);
   const std::optional<ApiError>& error() const { return error_; }

@@ -26,7 +26,9 @@ Json Usage::json() const {
 namespace {
 
 std::shared_ptr<const grammar::Automaton> read_grammar(Fields& fields) {
-  const auto compiled = [&](const char* name, const Result<grammar::Grammar>& parsed) -> std::shared_ptr<const grammar::Automaton> {
+  const auto compiled =
+      [&](const char* name,
+          const Result<grammar::Grammar>& parsed) -> std::shared_ptr<const grammar::Automaton> {
     if (!parsed) {
       fields.fail(name, "cannot be followed: " + parsed.error().message);
       return nullptr;
@@ -42,7 +44,10 @@ std::shared_ptr<const grammar::Automaton> read_grammar(Fields& fields) {
   if (!gbnf.empty()) return compiled("grammar", grammar::parse_gbnf(gbnf));
   const Json* format = fields.find("response_format");
   if (!format) return nullptr;
-  const std::string type = format->is_object() ? format->value("type", Json()).is_string() ? format->at("type").get<std::string>() : "" : "";
+  const std::string type =
+      format->is_object()
+          ? format->value("type", Json()).is_string() ? format->at("type").get<std::string>() : ""
+          : "";
   if (type == "text") return nullptr;
   if (type == "json_object") return compiled("response_format", grammar::json_object_grammar());
   if (type == "json_schema") {
@@ -51,22 +56,28 @@ std::shared_ptr<const grammar::Automaton> read_grammar(Fields& fields) {
       fields.fail("response_format.json_schema", "must be an object with a schema");
       return nullptr;
     }
-    return compiled("response_format.json_schema.schema", grammar::json_schema_grammar(held->at("schema")));
+    return compiled("response_format.json_schema.schema",
+                    grammar::json_schema_grammar(held->at("schema")));
   }
-  fields.fail("response_format", "must be an object with a type of text, json_object or json_schema");
+  fields.fail("response_format",
+              "must be an object with a type of text, json_object or json_schema");
   return nullptr;
 }
 
 void read_bias(Fields& fields, const App& app, SamplingParams& sampling) {
   const Json* bias = fields.find("logit_bias");
   if (!bias) return;
-  if (!bias->is_object() || bias->size() > 1024) return fields.fail("logit_bias", "must be an object of at most 1024 token ids");
+  if (!bias->is_object() || bias->size() > 1024)
+    return fields.fail("logit_bias", "must be an object of at most 1024 token ids");
   for (const auto& [name, value] : bias->items()) {
     int32_t id = -1;
     const auto [end, failed] = std::from_chars(name.data(), name.data() + name.size(), id);
-    if (failed != std::errc() || end != name.data() + name.size() || id < 0 || id >= app.tokenizer->vocab_size() || !value.is_number() ||
+    if (failed != std::errc() || end != name.data() + name.size() || id < 0 ||
+        id >= app.tokenizer->vocab_size() || !value.is_number() ||
         std::abs(value.get<double>()) > 100)
-      return fields.fail("logit_bias", fmt::format("must map token ids below {} to numbers from -100 to 100", app.tokenizer->vocab_size()));
+      return fields.fail("logit_bias",
+                         fmt::format("must map token ids below {} to numbers from -100 to 100",
+                                     app.tokenizer->vocab_size()));
     sampling.logit_bias[id] = value.get<float>();
   }
 }
@@ -87,14 +98,16 @@ GenerationRequest read_generation(Fields& fields, const App& app) {
   s.penalty_last_n = -1;
   s.top_k = std::max(s.top_k, 0);
   static thread_local std::random_device device;
-  s.seed = static_cast<uint64_t>(fields.integer("seed", static_cast<int64_t>(device()), INT64_MIN / 2, INT64_MAX / 2));
+  s.seed = static_cast<uint64_t>(
+      fields.integer("seed", static_cast<int64_t>(device()), INT64_MIN / 2, INT64_MAX / 2));
   read_bias(fields, app, s);
   r.n = static_cast<int>(fields.integer("n", 1, 1, 128));
   r.ignore_end = fields.flag("ignore_eos", false);
   r.priority = static_cast<int>(fields.integer("priority", 0, -100, 100));
   r.stops = fields.texts("stop", 16);
   for (const std::string& stop : r.stops)
-    if (stop.empty() || stop.size() > 4096) fields.fail("stop", "must hold texts of 1 to 4096 bytes");
+    if (stop.empty() || stop.size() > 4096)
+      fields.fail("stop", "must hold texts of 1 to 4096 bytes");
   r.stream = fields.flag("stream", false);
   if (const Json* options = fields.find("stream_options")) {
     if (!r.stream) {
@@ -102,7 +115,8 @@ GenerationRequest read_generation(Fields& fields, const App& app) {
     } else {
       Fields inner(*options, "stream_options.");
       r.include_usage = inner.flag("include_usage", false);
-      if (inner.error()) fields.fail("stream_options", "must be an object whose include_usage is true or false");
+      if (inner.error())
+        fields.fail("stream_options", "must be an object whose include_usage is true or false");
     }
   }
   if (!fields.error()) r.grammar = read_grammar(fields);
@@ -115,8 +129,12 @@ namespace {
 
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
-  Generation(App& app, std::shared_ptr<Exchange> exchange, GenerationRequest request, std::unique_ptr<AnswerFormat> format)
-      : app_(app), exchange_(std::move(exchange)), r_(std::move(request)), format_(std::move(format)) {}
+  Generation(App& app, std::shared_ptr<Exchange> exchange, GenerationRequest request,
+             std::unique_ptr<AnswerFormat> format)
+      : app_(app),
+        exchange_(std::move(exchange)),
+        r_(std::move(request)),
+        format_(std::move(format)) {}
 
   void start(const std::string& account) {
     const int total = static_cast<int>(r_.prompts.size()) * r_.n;
@@ -128,9 +146,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
       if (!self->done_) self->cancel();
     });
     for (int i = 0; i < total; ++i) {
-      auto ticket = app_.service->submit(submission(i, account), [self = shared_from_this(), i](const Update& update) {
-        self->exchange_->post([self, i, update] { self->take(i, update); });
-      });
+      auto ticket = app_.service->submit(
+          submission(i, account), [self = shared_from_this(), i](const Update& update) {
+            self->exchange_->post([self, i, update] { self->take(i, update); });
+          });
       if (!ticket) return fail(api_error(ticket.error()));
       tickets_[i] = *ticket;
     }
@@ -141,7 +160,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   Submission submission(int i, const std::string& account) {
     Submission s;
     s.prompt = r_.prompts[i / r_.n];
-    s.max_new_tokens = r_.max_tokens > 0 ? r_.max_tokens : app_.engine->options().context - static_cast<int64_t>(s.prompt.size()) + 1;
+    s.max_new_tokens = r_.max_tokens > 0 ? r_.max_tokens
+                                         : app_.engine->options().context -
+                                               static_cast<int64_t>(s.prompt.size()) + 1;
     s.sampling = r_.sampling;
     s.sampling.seed += static_cast<uint64_t>(i % r_.n);
     s.ignore_end = r_.ignore_end;
@@ -171,8 +192,15 @@ class Generation : public std::enable_shared_from_this<Generation> {
   ApiError refusal(const Refusal& why) const {
     if (why.why == Refusal::Why::kNever)
       return {.message = why.message, .code = "context_length_exceeded"};
-    if (app_.draining) return {.status = 503, .type = "server_error", .message = why.message, .retry_after_seconds = why.retry_after_seconds};
-    return {.status = 429, .type = "rate_limit_error", .message = why.message, .code = "rate_limit_exceeded",
+    if (app_.draining)
+      return {.status = 503,
+              .type = "server_error",
+              .message = why.message,
+              .retry_after_seconds = why.retry_after_seconds};
+    return {.status = 429,
+            .type = "rate_limit_error",
+            .message = why.message,
+            .code = "rate_limit_exceeded",
             .retry_after_seconds = std::max(1.0, why.retry_after_seconds)};
   }
 
@@ -190,14 +218,16 @@ class Generation : public std::enable_shared_from_this<Generation> {
     if (done_ || !answer.finish.empty()) return;  // what is drawn after a stop text
     if (update.finish == Finish::kFailed) return fail(api_error(*update.error));
     if (update.finish == Finish::kCancelled)
-      return fail({.status = 503, .type = "server_error", .message = "the server is shutting down"});
+      return fail(
+          {.status = 503, .type = "server_error", .message = "the server is shutting down"});
     std::string text;
     std::vector<LoggedToken> tokens;
     if (update.token) {
       ++answer.n_tokens;
       if (!update.token->ends) {
         text = streams_[i].push(update.token->id);
-        if (r_.top_logprobs >= 0) tokens.push_back({update.token->id, update.token->logprob, update.token->top});
+        if (r_.top_logprobs >= 0)
+          tokens.push_back({update.token->id, update.token->logprob, update.token->top});
       }
     }
     const bool ended = update.finish != Finish::kNone;
@@ -255,22 +285,27 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
 }  // namespace
 
-void generate(App& app, std::shared_ptr<Exchange> exchange, const std::string& account, GenerationRequest request,
-              std::unique_ptr<AnswerFormat> format) {
+void generate(App& app, std::shared_ptr<Exchange> exchange, const std::string& account,
+              GenerationRequest request, std::unique_ptr<AnswerFormat> format) {
   const int64_t context = app.engine->options().context;
   for (const auto& prompt : request.prompts) {
     const int64_t n = static_cast<int64_t>(prompt.size());
     if (n == 0) return reply(*exchange, ApiError{.message = "the prompt has no tokens"});
     // The last token drawn takes no place.
     if (n + std::max<int64_t>(request.max_tokens, 1) - 1 > context)
-      return reply(*exchange,
-                   ApiError{.message = n > context
-                                ? fmt::format("the prompt has {} tokens, the context holds {}", n, context)
-                                : fmt::format("the prompt has {} tokens and {} are to be generated, the context holds {}; ask for at most {}", n,
-                                              request.max_tokens, context, context - n + 1),
-                            .code = "context_length_exceeded"});
+      return reply(
+          *exchange,
+          ApiError{
+              .message =
+                  n > context
+                      ? fmt::format("the prompt has {} tokens, the context holds {}", n, context)
+                      : fmt::format("the prompt has {} tokens and {} are to be generated, the "
+                                    "context holds {}; ask for at most {}",
+                                    n, request.max_tokens, context, context - n + 1),
+              .code = "context_length_exceeded"});
   }
-  std::make_shared<Generation>(app, std::move(exchange), std::move(request), std::move(format))->start(account);
+  std::make_shared<Generation>(app, std::move(exchange), std::move(request), std::move(format))
+      ->start(account);
 }
 
 }  // namespace venturi::server

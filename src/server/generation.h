@@ -1,7 +1,7 @@
 // The answers to one API request: submitted together, sent as they come or when all are whole.
 //
-// What the answers look like is an AnswerFormat, one per API. Everything here runs on the HTTP server's
-// thread. When the client goes, the requests are cancelled.
+// What the answers look like is an AnswerFormat, one per API. Everything here runs on the HTTP
+// server's thread. When the client goes, the requests are cancelled.
 #pragma once
 
 #include <memory>
@@ -35,7 +35,8 @@ class AnswerFormat {
   virtual ~AnswerFormat() = default;
   // Of a stream; null: nothing is sent.
   virtual Json first(int index) = 0;
-  virtual Json delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) = 0;
+  virtual Json delta(int index, const std::string& text,
+                     const std::vector<LoggedToken>& tokens) = 0;
   virtual Json last(int index, const Answer& answer) = 0;
   virtual Json usage(const Usage& usage) = 0;
   // All answers at once.
@@ -44,8 +45,8 @@ class AnswerFormat {
 
 struct GenerationRequest {
   std::vector<std::vector<TokenId>> prompts;
-  int n = 1;                  // answers to each
-  int64_t max_tokens = 0;     // 0: what fits
+  int n = 1;               // answers to each
+  int64_t max_tokens = 0;  // 0: what fits
   SamplingParams sampling;
   bool ignore_end = false;
   int top_logprobs = -1;
@@ -55,12 +56,13 @@ struct GenerationRequest {
   int priority = 0;
 };
 
-// The fields that all generating APIs of OpenAI's kind share: sampling, stop, stream, response_format, n.
+// The fields that all generating APIs of OpenAI's kind share: sampling, stop, stream,
+// response_format, n.
 GenerationRequest read_generation(Fields& fields, const App& app);
 
 // Submits and answers, or refuses.
-void generate(App& app, std::shared_ptr<Exchange> exchange, const std::string& account, GenerationRequest request,
-              std::unique_ptr<AnswerFormat> format);
+void generate(App& app, std::shared_ptr<Exchange> exchange, const std::string& account,
+              GenerationRequest request, std::unique_ptr<AnswerFormat> format);
 
 // "chatcmpl-" and 24 random characters.
 std::string random_id(std::string_view prefix);

@@ -39,11 +39,15 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   };
 
   HttpExchange(asio::any_io_executor executor, HttpRequest request, uint64_t max_unsent)
-      : executor_(executor), ready_(executor), request_(std::move(request)), max_unsent_(max_unsent) {}
+      : executor_(executor),
+        ready_(executor),
+        request_(std::move(request)),
+        max_unsent_(max_unsent) {}
 
   const HttpRequest& request() const override { return request_; }
   void reply(int status, std::string content_type, std::string body, Headers headers) override {
-    add({Piece::Kind::kWhole, status, std::move(content_type), std::move(body), std::move(headers)});
+    add({Piece::Kind::kWhole, status, std::move(content_type), std::move(body),
+         std::move(headers)});
   }
   void begin(std::string content_type, Headers headers) override {
     add({Piece::Kind::kBegin, 200, std::move(content_type), {}, std::move(headers)});
@@ -84,7 +88,8 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
     Piece piece = std::move(pieces_.front());
     pieces_.pop_front();
     // What has piled up goes out in one write.
-    while (piece.kind == Piece::Kind::kText && !pieces_.empty() && pieces_.front().kind == Piece::Kind::kText) {
+    while (piece.kind == Piece::Kind::kText && !pieces_.empty() &&
+           pieces_.front().kind == Piece::Kind::kText) {
       piece.text += pieces_.front().text;
       pieces_.pop_front();
     }
@@ -99,7 +104,8 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
       self->ended_ = piece.kind == Piece::Kind::kWhole || piece.kind == Piece::Kind::kEnd;
       if (piece.kind == Piece::Kind::kText) self->unsent_ += piece.text.size();
       if (self->unsent_ > self->max_unsent_) {
-        spdlog::warn("a client reads too slowly; {} bytes wait for it, it is dropped", self->unsent_);
+        spdlog::warn("a client reads too slowly; {} bytes wait for it, it is dropped",
+                     self->unsent_);
         self->ended_ = false;
         self->close();
         return;
@@ -123,20 +129,26 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
 // tcp_stream's own deadline closes it.
 class Deadline {
  public:
-  Deadline(tcp::socket& socket, double after) : timer_(socket.get_executor(), seconds(after)), passed_(std::make_shared<bool>(false)) {
-    timer_.async_wait([&socket, passed = passed_](error_code failed) {
-      if (failed) return;
-      *passed = true;
+  Deadline(tcp::socket& socket, double after)
+      : timer_(socket.get_executor(), seconds(after)),
+        state_(std::make_shared<State>(State::kRuns)) {
+    timer_.async_wait([&socket, state = state_](error_code failed) {
+      if (failed || *state == State::kOver) return;
+      *state = State::kPassed;
       error_code ignored;
       socket.cancel(ignored);
     });
   }
-  ~Deadline() { timer_.cancel(); }
-  bool passed() const { return *passed_; }
+  ~Deadline() {
+    *state_ = State::kOver;
+    timer_.cancel();
+  }
+  bool passed() const { return *state_ == State::kPassed; }
 
  private:
+  enum class State { kRuns, kPassed, kOver };
   asio::steady_timer timer_;
-  std::shared_ptr<bool> passed_;
+  std::shared_ptr<State> state_;
 };
 
 HttpRequest taken(http::request<http::string_body>&& from) {
@@ -157,7 +169,8 @@ HttpRequest taken(http::request<http::string_body>&& from) {
 // One connection: requests one after another.
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(tcp::socket socket, const HttpOptions& options, const Handler& handler, std::atomic<int64_t>& count)
+  Session(tcp::socket socket, const HttpOptions& options, const Handler& handler,
+          std::atomic<int64_t>& count)
       : stream_(std::move(socket)), o_(options), handler_(handler), count_(count) {
     ++count_;
   }
@@ -198,7 +211,8 @@ class Session : public std::enable_shared_from_this<Session> {
       const bool keep = parser.get().keep_alive();
       const unsigned version = parser.get().version();
       const bool head = parser.get().method() == http::verb::head;
-      exchange_ = std::make_shared<HttpExchange>(stream_.get_executor(), taken(parser.release()), o_.max_unsent_bytes);
+      exchange_ = std::make_shared<HttpExchange>(stream_.get_executor(), taken(parser.release()),
+                                                 o_.max_unsent_bytes);
       handler_(exchange_);
       watch();
       const bool sent = co_await answer(keep, version, head);
@@ -221,8 +235,9 @@ class Session : public std::enable_shared_from_this<Session> {
   asio::awaitable<void> refuse(error_code failed) {
     int status = 400;
     std::string message = "this is not an HTTP request: " + failed.message();
-    if (failed == http::error::end_of_stream || failed == asio::error::eof || failed == asio::error::connection_reset ||
-        failed == http::error::partial_message || failed == asio::error::operation_aborted)
+    if (failed == http::error::end_of_stream || failed == asio::error::eof ||
+        failed == asio::error::connection_reset || failed == http::error::partial_message ||
+        failed == asio::error::operation_aborted)
       co_return;
     if (failed == beast::error::timeout) {
       status = 408;
@@ -246,12 +261,14 @@ class Session : public std::enable_shared_from_this<Session> {
 
   // Notices that the client has gone while its answer is being made.
   void watch() {
-    stream_.socket().async_wait(tcp::socket::wait_read, [self = shared_from_this(), exchange = exchange_](error_code failed) {
+    stream_.socket().async_wait(tcp::socket::wait_read, [self = shared_from_this(),
+                                                         exchange = exchange_](error_code failed) {
       if (failed || exchange->closed()) return;
       char byte;
       error_code peeked;
       self->stream_.socket().non_blocking(true, peeked);
-      const size_t n = self->stream_.socket().receive(asio::buffer(&byte, 1), tcp::socket::message_peek, peeked);
+      const size_t n =
+          self->stream_.socket().receive(asio::buffer(&byte, 1), tcp::socket::message_peek, peeked);
       // Bytes are the next request, sent ahead.
       if (n > 0 || peeked == asio::error::would_block) return;
       exchange->close();
@@ -281,7 +298,8 @@ class Session : public std::enable_shared_from_this<Session> {
       stream_.expires_after(seconds(o_.write_seconds));
       switch (piece->kind) {
         case Kind::kWhole: {
-          http::response<http::string_body> response(static_cast<http::status>(piece->status), version);
+          http::response<http::string_body> response(static_cast<http::status>(piece->status),
+                                                     version);
           set_headers(response, *piece, keep);
           response.body() = std::move(piece->text);
           response.prepare_payload();
@@ -304,7 +322,8 @@ class Session : public std::enable_shared_from_this<Session> {
         case Kind::kText:
           if (!streaming || piece->text.empty()) break;
           if (chunked) {
-            co_await asio::async_write(stream_, http::make_chunk(asio::buffer(piece->text)), token(failed));
+            co_await asio::async_write(stream_, http::make_chunk(asio::buffer(piece->text)),
+                                       token(failed));
           } else {
             co_await asio::async_write(stream_, asio::buffer(piece->text), token(failed));
           }
@@ -332,13 +351,17 @@ class Server : public HttpServer {
   Status open() {
     error_code failed;
     const auto address = asio::ip::make_address(o_.host, failed);
-    if (failed) return error(Code::kInvalidArgument, "--host {} is not an address; give one like 127.0.0.1 or ::", o_.host);
+    if (failed)
+      return error(Code::kInvalidArgument,
+                   "--host {} is not an address; give one like 127.0.0.1 or ::", o_.host);
     const tcp::endpoint endpoint(address, o_.port);
     acceptor_.open(endpoint.protocol(), failed);
     if (!failed) acceptor_.set_option(asio::socket_base::reuse_address(true), failed);
     if (!failed) acceptor_.bind(endpoint, failed);
     if (!failed) acceptor_.listen(1024, failed);
-    if (failed) return error(Code::kIo, "cannot listen on {} port {}: {}", o_.host, o_.port, failed.message());
+    if (failed)
+      return error(Code::kIo, "cannot listen on {} port {}: {}", o_.host, o_.port,
+                   failed.message());
     port_ = acceptor_.local_endpoint().port();
     signals_.add(SIGINT);
     signals_.add(SIGTERM);
@@ -350,14 +373,17 @@ class Server : public HttpServer {
 
   void run(std::function<void()> on_signal) override {
     asio::co_spawn(context_, accept(), asio::detached);
-    asio::co_spawn(context_, [this, on_signal]() -> asio::awaitable<void> {
-      for (;;) {
-        error_code failed;
-        co_await signals_.async_wait(token(failed));
-        if (failed) co_return;
-        on_signal();
-      }
-    }, asio::detached);
+    asio::co_spawn(
+        context_,
+        [this, on_signal]() -> asio::awaitable<void> {
+          for (;;) {
+            error_code failed;
+            co_await signals_.async_wait(token(failed));
+            if (failed) co_return;
+            on_signal();
+          }
+        },
+        asio::detached);
     context_.run();
   }
 
@@ -389,14 +415,18 @@ class Server : public HttpServer {
       }
       error_code ignored;
       socket.set_option(tcp::no_delay(true), ignored);
-      asio::co_spawn(context_, [session = std::make_shared<Session>(std::move(socket), o_, handler_, count_)] { return session->run(); },
-                     [](std::exception_ptr failure) {
-                       try {
-                         if (failure) std::rethrow_exception(failure);
-                       } catch (const std::exception& e) {
-                         spdlog::error("a connection ended by an exception: {}", e.what());
-                       }
-                     });
+      asio::co_spawn(
+          context_,
+          [session = std::make_shared<Session>(std::move(socket), o_, handler_, count_)] {
+            return session->run();
+          },
+          [](std::exception_ptr failure) {
+            try {
+              if (failure) std::rethrow_exception(failure);
+            } catch (const std::exception& e) {
+              spdlog::error("a connection ended by an exception: {}", e.what());
+            }
+          });
     }
   }
 
@@ -411,7 +441,8 @@ class Server : public HttpServer {
 
 }  // namespace
 
-Result<std::unique_ptr<HttpServer>> HttpServer::listen(const HttpOptions& options, Handler handler) {
+Result<std::unique_ptr<HttpServer>> HttpServer::listen(const HttpOptions& options,
+                                                       Handler handler) {
   auto server = std::make_unique<Server>(options, std::move(handler));
   TRY(server->open());
   return std::unique_ptr<HttpServer>(std::move(server));
@@ -419,7 +450,11 @@ Result<std::unique_ptr<HttpServer>> HttpServer::listen(const HttpOptions& option
 
 std::string HttpServer::error_body(int status, std::string_view message) {
   const nlohmann::ordered_json body = {
-      {"error", {{"message", message}, {"type", status >= 500 ? "server_error" : "invalid_request_error"}, {"param", nullptr}, {"code", nullptr}}}};
+      {"error",
+       {{"message", message},
+        {"type", status >= 500 ? "server_error" : "invalid_request_error"},
+        {"param", nullptr},
+        {"code", nullptr}}}};
   return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 

@@ -18,20 +18,21 @@
 namespace venturi::server {
 
 struct HttpRequest {
-  std::string method, path, query;  // path without the query, as sent
+  std::string method, path, query;                           // path without the query, as sent
   std::string authorization, api_key, content_type, origin;  // headers; "" where absent
   std::string body;
 };
 
 using Headers = std::vector<std::pair<std::string, std::string>>;
 
-// One request being answered: by reply(), or by begin(), write()…, end(). All calls may come from any
-// thread; what comes after the end or after the client has gone is passed over.
+// One request being answered: by reply(), or by begin(), write()…, end(). All calls may come from
+// any thread; what comes after the end or after the client has gone is passed over.
 class Exchange {
  public:
   virtual ~Exchange() = default;
   virtual const HttpRequest& request() const = 0;
-  virtual void reply(int status, std::string content_type, std::string body, Headers headers = {}) = 0;
+  virtual void reply(int status, std::string content_type, std::string body,
+                     Headers headers = {}) = 0;
   virtual void begin(std::string content_type, Headers headers = {}) = 0;
   virtual void write(std::string text) = 0;
   virtual void end() = 0;
@@ -49,9 +50,9 @@ struct HttpOptions {
   uint64_t max_body_bytes = 16u << 20;
   uint32_t max_header_bytes = 16u << 10;
   double header_seconds = 15, body_seconds = 60, idle_seconds = 75;
-  double write_seconds = 30;         // a client that reads nothing for so long is dropped
+  double write_seconds = 30;             // a client that reads nothing for so long is dropped
   uint64_t max_unsent_bytes = 4u << 20;  // likewise one that lets so much pile up
-  double keep_alive_seconds = 15;    // of silence in an event stream, before a comment
+  double keep_alive_seconds = 15;        // of silence in an event stream, before a comment
 };
 
 class HttpServer {

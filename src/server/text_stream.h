@@ -10,7 +10,8 @@ namespace venturi::server {
 
 class TextStream {
  public:
-  TextStream(const Tokenizer& tokenizer, std::vector<std::string> stops) : detokenizer_(tokenizer), stops_(std::move(stops)) {}
+  TextStream(const Tokenizer& tokenizer, std::vector<std::string> stops)
+      : detokenizer_(tokenizer), stops_(std::move(stops)) {}
 
   // The text that may be sent now; what might be the beginning of a stop text waits.
   std::string push(TokenId id) { return take(detokenizer_.push(id), false); }

@@ -34,11 +34,15 @@ class ChatFormat : public AnswerFormat {
  public:
   ChatFormat(const App& app, bool logprobs) : app_(app), logprobs_(logprobs) {}
 
-  Json first(int index) override { return chunk(index, {{"role", "assistant"}, {"content", ""}}, nullptr, {}); }
+  Json first(int index) override {
+    return chunk(index, {{"role", "assistant"}, {"content", ""}}, nullptr, {});
+  }
   Json delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) override {
     return chunk(index, {{"content", text}}, nullptr, tokens);
   }
-  Json last(int index, const Answer& answer) override { return chunk(index, Json::object(), answer.finish, {}); }
+  Json last(int index, const Answer& answer) override {
+    return chunk(index, Json::object(), answer.finish, {});
+  }
   Json usage(const Usage& usage) override {
     Json json = head("chat.completion.chunk");
     json["choices"] = Json::array();
@@ -49,10 +53,11 @@ class ChatFormat : public AnswerFormat {
     Json json = head("chat.completion");
     json["choices"] = Json::array();
     for (const Answer& a : answers)
-      json["choices"].push_back({{"index", json["choices"].size()},
-                                 {"message", {{"role", "assistant"}, {"content", a.text}, {"refusal", nullptr}}},
-                                 {"logprobs", logprobs_ ? chat_logprobs(app_, a.tokens) : Json(nullptr)},
-                                 {"finish_reason", a.finish}});
+      json["choices"].push_back(
+          {{"index", json["choices"].size()},
+           {"message", {{"role", "assistant"}, {"content", a.text}, {"refusal", nullptr}}},
+           {"logprobs", logprobs_ ? chat_logprobs(app_, a.tokens) : Json(nullptr)},
+           {"finish_reason", a.finish}});
     json["usage"] = usage.json();
     return json;
   }
@@ -63,10 +68,11 @@ class ChatFormat : public AnswerFormat {
   }
   Json chunk(int index, Json delta, Json finish, const std::vector<LoggedToken>& tokens) const {
     Json json = head("chat.completion.chunk");
-    json["choices"] = Json::array({{{"index", index},
-                                    {"delta", std::move(delta)},
-                                    {"logprobs", logprobs_ && !tokens.empty() ? chat_logprobs(app_, tokens) : Json(nullptr)},
-                                    {"finish_reason", std::move(finish)}}});
+    json["choices"] = Json::array(
+        {{{"index", index},
+          {"delta", std::move(delta)},
+          {"logprobs", logprobs_ && !tokens.empty() ? chat_logprobs(app_, tokens) : Json(nullptr)},
+          {"finish_reason", std::move(finish)}}});
     return json;
   }
 
@@ -79,17 +85,24 @@ class ChatFormat : public AnswerFormat {
 class TextFormat : public AnswerFormat {
  public:
   TextFormat(const App& app, bool logprobs, std::vector<std::string> echoes, int n)
-      : app_(app), logprobs_(logprobs), echoes_(std::move(echoes)), n_(n), offsets_(echoes_.size() * n) {
+      : app_(app),
+        logprobs_(logprobs),
+        echoes_(std::move(echoes)),
+        n_(n),
+        offsets_(echoes_.size() * n) {
     for (size_t i = 0; i < offsets_.size(); ++i) offsets_[i] = echoes_[i / n_].size();
   }
 
   Json first(int index) override {
-    return echoes_[index / n_].empty() ? Json(nullptr) : choice(index, echoes_[index / n_], nullptr, {});
+    return echoes_[index / n_].empty() ? Json(nullptr)
+                                       : choice(index, echoes_[index / n_], nullptr, {});
   }
   Json delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) override {
     return choice(index, text, nullptr, tokens);
   }
-  Json last(int index, const Answer& answer) override { return choice(index, "", answer.finish, {}); }
+  Json last(int index, const Answer& answer) override {
+    return choice(index, "", answer.finish, {});
+  }
   Json usage(const Usage& usage) override {
     Json json = head();
     json["choices"] = Json::array();
@@ -100,19 +113,27 @@ class TextFormat : public AnswerFormat {
     Json json = head();
     json["choices"] = Json::array();
     for (size_t i = 0; i < answers.size(); ++i)
-      json["choices"].push_back(one(static_cast<int>(i), echoes_[i / n_] + answers[i].text, answers[i].finish, answers[i].tokens));
+      json["choices"].push_back(one(static_cast<int>(i), echoes_[i / n_] + answers[i].text,
+                                    answers[i].finish, answers[i].tokens));
     json["usage"] = usage.json();
     return json;
   }
 
  private:
   Json head() const {
-    return {{"id", id_}, {"object", "text_completion"}, {"created", created_}, {"model", app_.model_name}};
+    return {{"id", id_},
+            {"object", "text_completion"},
+            {"created", created_},
+            {"model", app_.model_name}};
   }
-  Json one(int index, const std::string& text, Json finish, const std::vector<LoggedToken>& tokens) {
+  Json one(int index, const std::string& text, Json finish,
+           const std::vector<LoggedToken>& tokens) {
     Json logprobs = nullptr;
     if (logprobs_) {
-      logprobs = {{"tokens", Json::array()}, {"token_logprobs", Json::array()}, {"top_logprobs", Json::array()}, {"text_offset", Json::array()}};
+      logprobs = {{"tokens", Json::array()},
+                  {"token_logprobs", Json::array()},
+                  {"top_logprobs", Json::array()},
+                  {"text_offset", Json::array()}};
       for (const LoggedToken& t : tokens) {
         const std::string text = spelling(app_, t.id);
         Json top = Json::object();
@@ -124,9 +145,13 @@ class TextFormat : public AnswerFormat {
         offsets_[index] += text.size();
       }
     }
-    return {{"index", index}, {"text", text}, {"logprobs", std::move(logprobs)}, {"finish_reason", std::move(finish)}};
+    return {{"index", index},
+            {"text", text},
+            {"logprobs", std::move(logprobs)},
+            {"finish_reason", std::move(finish)}};
   }
-  Json choice(int index, const std::string& text, Json finish, const std::vector<LoggedToken>& tokens) {
+  Json choice(int index, const std::string& text, Json finish,
+              const std::vector<LoggedToken>& tokens) {
     Json json = head();
     json["choices"] = Json::array({one(index, text, std::move(finish), tokens)});
     return json;
@@ -144,11 +169,13 @@ class TextFormat : public AnswerFormat {
 // The model asked for must be the one that is served, if one is named.
 void check_model(Fields& fields, const App& app) {
   const std::string model = fields.text("model", app.model_name);
-  if (model != app.model_name) fields.fail("model", fmt::format("is {}; only {} is served here", model, app.model_name));
+  if (model != app.model_name)
+    fields.fail("model", fmt::format("is {}; only {} is served here", model, app.model_name));
 }
 
 void log_unknown(const Fields& fields) {
-  for (const std::string& name : fields.unknown()) spdlog::info("a request has a field {} that means nothing here", name);
+  for (const std::string& name : fields.unknown())
+    spdlog::info("a request has a field {} that means nothing here", name);
 }
 
 // What a message says: a text, or parts of type text.
@@ -162,12 +189,14 @@ Json read_message(Fields& fields, const Json& message, size_t i) {
   if (message["role"] == "developer") read["role"] = "system";
   const auto content = message.find("content");
   if (content == message.end() || content->is_null()) {
-    if (!message.contains("tool_calls")) fields.fail(where + ".content", "must be a string or a list of parts");
+    if (!message.contains("tool_calls"))
+      fields.fail(where + ".content", "must be a string or a list of parts");
     read["content"] = "";
   } else if (content->is_array()) {
     std::string text;
     for (const Json& part : *content) {
-      if (!part.is_object() || part.value("type", "") != "text" || !part.contains("text") || !part["text"].is_string()) {
+      if (!part.is_object() || part.value("type", "") != "text" || !part.contains("text") ||
+          !part["text"].is_string()) {
         fields.fail(where + ".content", "may hold parts of type text only");
         return read;
       }
@@ -188,22 +217,28 @@ std::vector<TokenId> chat_prompt(Fields& fields, const App& app) {
     fields.fail("messages", "must be a list of at least one message");
     return {};
   }
-  for (size_t i = 0; i < messages->size(); ++i) conversation.messages.push_back(read_message(fields, (*messages)[i], i));
+  for (size_t i = 0; i < messages->size(); ++i)
+    conversation.messages.push_back(read_message(fields, (*messages)[i], i));
   if (const Json* extra = fields.find("chat_template_kwargs")) {
     if (!extra->is_object()) fields.fail("chat_template_kwargs", "must be an object");
     conversation.extra = *extra;
   }
   if (fields.error()) return {};
   const Tokenizer& tokenizer = *app.tokenizer;
-  if (const auto id = tokenizer.bos()) conversation.bos_token = std::string(tokenizer.token_text(*id));
-  if (const auto id = tokenizer.eos()) conversation.eos_token = std::string(tokenizer.token_text(*id));
+  if (const auto id = tokenizer.bos())
+    conversation.bos_token = std::string(tokenizer.token_text(*id));
+  if (const auto id = tokenizer.eos())
+    conversation.eos_token = std::string(tokenizer.token_text(*id));
   const auto rendered = chat::render_chat(*app.chat_template, conversation);
   if (!rendered) {
-    fields.fail("messages", "do not go through the model's chat template: " + rendered.error().message);
+    fields.fail("messages",
+                "do not go through the model's chat template: " + rendered.error().message);
     return {};
   }
   std::vector<TokenId> tokens = app.segments->encode(*rendered);
-  if (const auto bos = tokenizer.bos(); tokenizer.adds_bos() && bos && (tokens.empty() || tokens[0] != *bos)) tokens.insert(tokens.begin(), *bos);
+  if (const auto bos = tokenizer.bos();
+      tokenizer.adds_bos() && bos && (tokens.empty() || tokens[0] != *bos))
+    tokens.insert(tokens.begin(), *bos);
   return tokens;
 }
 
@@ -213,7 +248,8 @@ void chat(App& app, std::shared_ptr<Exchange> exchange, const std::string& accou
   Fields fields(*body);
   check_model(fields, app);
   GenerationRequest request = read_generation(fields, app);
-  request.max_tokens = fields.integer("max_completion_tokens", fields.integer("max_tokens", 0, 1, 1 << 30), 1, 1 << 30);
+  request.max_tokens = fields.integer("max_completion_tokens",
+                                      fields.integer("max_tokens", 0, 1, 1 << 30), 1, 1 << 30);
   const bool logprobs = fields.flag("logprobs", false);
   const int64_t top = fields.integer("top_logprobs", 0, 0, 20);
   if (top > 0 && !logprobs) fields.fail("top_logprobs", "needs logprobs to be true");
@@ -226,11 +262,13 @@ void chat(App& app, std::shared_ptr<Exchange> exchange, const std::string& accou
   fields.only("modalities", Json::array({"text"}));
   fields.only("prediction");
   fields.only("web_search_options");
-  fields.ignore({"user", "store", "metadata", "service_tier", "parallel_tool_calls", "reasoning_effort", "safety_identifier", "prompt_cache_key", "verbosity"});
+  fields.ignore({"user", "store", "metadata", "service_tier", "parallel_tool_calls",
+                 "reasoning_effort", "safety_identifier", "prompt_cache_key", "verbosity"});
   if (!fields.error()) request.prompts = {chat_prompt(fields, app)};
   if (fields.error()) return reply(*exchange, *fields.error());
   log_unknown(fields);
-  generate(app, std::move(exchange), account, std::move(request), std::make_unique<ChatFormat>(app, logprobs));
+  generate(app, std::move(exchange), account, std::move(request),
+           std::make_unique<ChatFormat>(app, logprobs));
 }
 
 // A text, a list of token ids, or a list of either.
@@ -239,8 +277,10 @@ std::vector<std::vector<TokenId>> text_prompts(Fields& fields, const App& app) {
   const auto ids = [&](const Json& list) -> std::vector<TokenId> {
     std::vector<TokenId> tokens;
     for (const Json& id : list) {
-      if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= app.tokenizer->vocab_size()) {
-        fields.fail("prompt", fmt::format("may hold token ids below {}", app.tokenizer->vocab_size()));
+      if (!id.is_number_integer() || id.get<int64_t>() < 0 ||
+          id.get<int64_t>() >= app.tokenizer->vocab_size()) {
+        fields.fail("prompt",
+                    fmt::format("may hold token ids below {}", app.tokenizer->vocab_size()));
         return {};
       }
       tokens.push_back(id.get<TokenId>());
@@ -290,14 +330,17 @@ void completions(App& app, std::shared_ptr<Exchange> exchange, const std::string
   log_unknown(fields);
   std::vector<std::string> echoes(request.prompts.size());
   if (echo)
-    for (size_t i = 0; i < echoes.size(); ++i) echoes[i] = app.tokenizer->decode(request.prompts[i]);
+    for (size_t i = 0; i < echoes.size(); ++i)
+      echoes[i] = app.tokenizer->decode(request.prompts[i]);
   const int n = request.n;
-  generate(app, std::move(exchange), account, std::move(request), std::make_unique<TextFormat>(app, logprobs >= 0, std::move(echoes), n));
+  generate(app, std::move(exchange), account, std::move(request),
+           std::make_unique<TextFormat>(app, logprobs >= 0, std::move(echoes), n));
 }
 
 }  // namespace
 
 extern const Routes routes_completions;
-const Routes routes_completions{{{"POST", "/v1/chat/completions", chat}, {"POST", "/v1/completions", completions}}};
+const Routes routes_completions{
+    {{"POST", "/v1/chat/completions", chat}, {"POST", "/v1/completions", completions}}};
 
 }  // namespace venturi::server
