@@ -53,7 +53,7 @@ struct ColumnEntry {
 struct ColumnsArgs {
   const uint8_t* const* columns = nullptr;
   const uint16_t* const* scales = nullptr;  // [blocks]: of each block, [N rounded up]; null for float formats
-  // Entries of row m in block b, columns ascending: [first[m * blocks + b], first[m * blocks + b + 1]).
+  // Entries of row m in block b, columns ascending: [first[i], first[i + 1]), i = m * (blocks + 1) + b.
   const ColumnEntry* entries = nullptr;
   const uint32_t* first = nullptr;
   const float* d = nullptr;               // [blocks][M]: of the codes of x; 0 where they are all zero

@@ -109,8 +109,9 @@ std::vector<float> sparse(Isa isa, const Matrix& w, const std::vector<float>& x,
       }
     }
     std::vector<ColumnEntry> entries;
-    std::vector<uint32_t> first{0};
-    for (int64_t r = 0; r < m; ++r)
+    std::vector<uint32_t> first;
+    for (int64_t r = 0; r < m; ++r) {
+      first.push_back(static_cast<uint32_t>(entries.size()));
       for (int64_t b = 0; b < n_blocks; ++b) {
         for (int64_t i = 0; i < std::min(kColumnBlock, w.k - (begin + b) * kColumnBlock); ++i) {
           const int32_t at = index[static_cast<size_t>(b * kColumnBlock + i)];
@@ -123,6 +124,7 @@ std::vector<float> sparse(Isa isa, const Matrix& w, const std::vector<float>& x,
         }
         first.push_back(static_cast<uint32_t>(entries.size()));
       }
+    }
     std::vector<const uint8_t*> column_at;
     std::vector<const uint16_t*> scale_at;
     for (const auto& c : columns) column_at.push_back(c.data());

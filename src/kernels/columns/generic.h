@@ -57,8 +57,8 @@ inline void int_strip(const ColumnsArgs& a, int64_t m, int64_t strip, float* y) 
       const float d = a.d[b * a.rows + m];
       if (d == 0) continue;  // NaN goes on, as it does in a dense product
       I32 s[Format::kVectors];
-      Format::sums(a, strip, part, a.first[m * a.blocks + b], a.first[m * a.blocks + b + 1],
-                   a.negative_sum[b * a.rows + m], s);
+      const uint32_t* first = a.first + m * (a.blocks + 1) + b;
+      Format::sums(a, strip, part, first[0], first[1], a.negative_sum[b * a.rows + m], s);
       const uint16_t* scales = a.scales[b] + strip * kStripOutputs;
       for (int v = 0; v < Format::kVectors; ++v)
         acc[v] = fma(to_f32(s[v]), mul(load_f16(scales + Format::output(part, v)), set1(d)), acc[v]);
@@ -70,7 +70,7 @@ inline void int_strip(const ColumnsArgs& a, int64_t m, int64_t strip, float* y) 
 template <typename Format>
 inline void float_strip(const ColumnsArgs& a, int64_t m, int64_t strip, float* y) {
   constexpr int kVectors = 4;
-  const uint32_t begin = a.first[m * a.blocks], end = a.first[(m + 1) * a.blocks];
+  const uint32_t *first = a.first + m * (a.blocks + 1), begin = first[0], end = first[a.blocks];
   for (int64_t i = 0; i < kStripOutputs; i += kVectors * kLanes) {
     F32 acc[kVectors];
     for (int v = 0; v < kVectors; ++v) acc[v] = venturi_isa::load(y + i + v * kLanes);
