@@ -106,7 +106,14 @@ Result<FeedForward> FeedForward::declare(WeightCatalog& catalog, int64_t layer, 
 }
 
 Act FeedForward::run(Context& context, Act x) const {
+  const NeuronLayer neurons{gate, up, down};
+  if (zero_below_zero(activation)) context.note_neurons(neurons);
   Act hidden;
+  if (down->bundles) {
+    Act y = sparse_feed_forward(context, neurons, {gate_bias, up_bias}, activation, std::move(x));
+    add_bias(context, y, down_bias);
+    return y;
+  }
   if (gate) {
     const Weight* weights[] = {gate, up};
     auto both = linear(context, weights, x);

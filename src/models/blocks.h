@@ -10,6 +10,7 @@
 #include "ops/attend.h"
 #include "ops/linear.h"
 #include "ops/moe.h"
+#include "ops/neurons.h"
 #include "ops/rows.h"
 
 namespace venturi {

@@ -74,6 +74,7 @@ class NeuronStore {
 
   const uint16_t* scales(const BundledLayer& layer, int64_t block) const;
   NeuronCounters counters() const;
+  uint64_t n_layers() const { return windows_.size(); }
   // Of the bundle and its neurons active in the rows so far, all layers; 1 before there were any.
   double active_share() const;
   DiskReader& disk() { return *disk_; }
