@@ -50,6 +50,10 @@ struct AttentionBlock {
   Act run(Context& context, const Step& step, Act x) const;
 };
 
+// By the key "<architecture>.hidden_activation", in the names that Hugging Face has for it; `otherwise`
+// where the file does not say.
+Result<Activation> read_activation(const Hyper& hyper, Activation otherwise);
+
 // act(x gate) * (x up), down; or without a gate, act(x up), down.
 struct FeedForward {
   Weight *gate = nullptr, *up = nullptr, *down = nullptr;

@@ -276,7 +276,9 @@ void SparseFeedForward::columns(const NeuronStore::Run& run, const Act& h, Act& 
 
 }  // namespace
 
-bool zero_below_zero(Activation activation) { return activation == Activation::kRelu; }
+bool zero_below_zero(Activation activation) {
+  return activation == Activation::kRelu || activation == Activation::kRelu2;
+}
 
 Act sparse_feed_forward(Context& context, const NeuronLayer& weights, const NeuronBiases& biases, Activation activation,
                         Act x) {

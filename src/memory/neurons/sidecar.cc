@@ -68,8 +68,8 @@ Result<uint64_t> fingerprint_of(const ModelFile& model, const std::vector<Neuron
 uint64_t next_block(uint64_t offset) { return (offset + kDiskAlign - 1) / kDiskAlign * kDiskAlign; }
 
 void put(std::vector<uint8_t>& out, const auto& value) {
-  const auto* bytes = reinterpret_cast<const uint8_t*>(&value);
-  out.insert(out.end(), bytes, bytes + sizeof value);
+  out.resize(out.size() + sizeof value);
+  std::memcpy(out.data() + out.size() - sizeof value, &value, sizeof value);
 }
 
 std::vector<uint8_t> encode(const SidecarHeader& h) {
