@@ -128,6 +128,16 @@ Result<std::span<const float>> Engine::feed(SequenceState& sequence, std::span<c
   return std::span<const float>(logits->data(), static_cast<size_t>(logits->cols()));
 }
 
+ResidencyCounters Engine::disk_counters() const {
+  ResidencyCounters c = stream_ ? stream_->counters() : ResidencyCounters{};
+  if (!neurons_) return c;
+  const NeuronCounters n = neurons_->counters();
+  c.disk_bytes += n.disk_bytes;
+  c.stalls += n.stalls;
+  c.stall_seconds += n.stall_seconds;
+  return c;
+}
+
 std::vector<OpCost> Engine::costs(int64_t rows, int64_t position, int64_t outputs) const {
   const auto context = Context::shape(options_.threads);
   if (stream_ || neurons_) context->set_row_tile(0);

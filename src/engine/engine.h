@@ -68,7 +68,7 @@ class Engine {
   const ResidencyPlan& residency() const { return residency_; }
   const std::vector<WeightUse>& uses() const { return uses_; }
   // Read from disk since opening, after loading; the time that steps waited for it.
-  ResidencyCounters disk_counters() const { return stream_ ? stream_->counters() : ResidencyCounters{}; }
+  ResidencyCounters disk_counters() const;
   // What was read by neuron; null where nothing is.
   const NeuronStore* neurons() const { return neurons_.get(); }
   const NeuronPlan& neuron_plan() const { return neuron_plan_; }
