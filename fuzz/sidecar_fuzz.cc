@@ -10,15 +10,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static MemoryFile memory;
   // With the sums right, or nothing would come past them: the header's and the file's length, the checksum.
   std::vector<uint8_t> bytes(data, data + size);
-  uint32_t header = 0;
+  uint32_t header_bytes = 0;
   if (size >= 64) {
-    std::memcpy(&header, data + 20, 4);
+    std::memcpy(&header_bytes, data + 20, 4);
     const uint64_t length = size;
     std::memcpy(bytes.data() + 32, &length, 8);
     std::memset(bytes.data() + 24, 0, 8);
-    if (header <= size) {
+    if (header_bytes <= size) {
       uint64_t hash = 0xcbf29ce484222325u;
-      for (uint32_t i = 0; i < header; ++i) hash = (hash ^ bytes[i]) * 0x100000001b3u;
+      for (uint32_t i = 0; i < header_bytes; ++i) hash = (hash ^ bytes[i]) * 0x100000001b3u;
       std::memcpy(bytes.data() + 24, &hash, 8);
     }
   }
