@@ -25,24 +25,36 @@ def installed(folder):
 
 
 class Clients(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.folder.cleanup)
+        installed(cls.folder.name)
+        cls.keys = tempfile.NamedTemporaryFile("w")
+        cls.addClassCleanup(cls.keys.close)
+        cls.keys.write("the-key\n")
+        cls.keys.flush()
+
+    def drive(self, script, environment, cancelled):
+        server = Server("--streams", 4, "--alias", "tiny", "--api-key-file", self.keys.name)
+        try:
+            shutil.copy(CLIENTS / script, self.folder.name)
+            done = subprocess.run(["node", Path(self.folder.name) / script], capture_output=True, text=True, timeout=120,
+                                  env={**os.environ, **{k: v.format(port=server.port) for k, v in environment.items()}})
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertTrue(json.loads(done.stdout)["text"])
+            # What was aborted or stopped gives its place back.
+            text = server.ask("GET", "/metrics", headers={"Authorization": "Bearer the-key"})[1]
+            self.assertRegex(text, rf'venturi:requests_cancelled_total\{{.*\}} {cancelled}\n')
+        finally:
+            self.assertEqual(server.stop(), 0)
+
     def test_openai(self):
-        with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile("w") as keys:
-            installed(folder)
-            shutil.copy(CLIENTS / "openai_client.mjs", folder)
-            keys.write("the-key\n")
-            keys.flush()
-            server = Server("--streams", 4, "--api-key-file", keys.name)
-            try:
-                done = subprocess.run(["node", Path(folder) / "openai_client.mjs"], capture_output=True, text=True, timeout=120,
-                                      env={**os.environ, "OPENAI_BASE_URL": f"http://127.0.0.1:{server.port}/v1", "OPENAI_API_KEY": "the-key"})
-                self.assertEqual(done.returncode, 0, done.stderr)
-                self.assertTrue(json.loads(done.stdout)["text"])
-                # The aborted ones gave their places back.
-                headers = {"Authorization": "Bearer the-key"}
-                text = server.ask("GET", "/metrics", headers=headers)[1]
-                self.assertRegex(text, r'venturi:requests_cancelled_total\{.*\} [12]\n')
-            finally:
-                self.assertEqual(server.stop(), 0)
+        self.drive("openai_client.mjs", {"OPENAI_BASE_URL": "http://127.0.0.1:{port}/v1", "OPENAI_API_KEY": "the-key"}, "[12]")
+
+    def test_anthropic(self):
+        self.drive("anthropic_client.mjs",
+                   {"ANTHROPIC_BASE_URL": "http://127.0.0.1:{port}", "ANTHROPIC_API_KEY": "the-key", "MODEL_NAME": "tiny"}, "[123]")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ void ModelFlags::add(CLI::App& app) {
   app.add_option("--expert-slots", expert_slots, "hold at most so many experts of all layers together (default: what the budget allows)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   app.add_flag("--no-guesses", no_guesses, "read an expert only when a token has chosen it");
+  app.add_option("--sidecar", sidecar, "what venturi prepare wrote for the model (default: beside it, if there)");
+  app.add_flag("--no-sparse", no_sparse, "read whole feed-forwards though a sidecar of their neurons is there (slower; the same results)");
   app.add_option("-c,--ctx", context, "context: tokens a sequence may hold (default: the model's, at most 4096)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   app.add_option("-b,--batch", batch, "tokens of a prompt computed at once (default: 512, less where weights are streamed and the budget is small)")
@@ -45,6 +47,8 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
   options.sequences = sequences;
   options.threads = threads;
   options.repack = !no_repack;
+  options.sparse = !no_sparse;
+  options.sidecar = sidecar;
   std::string path = model.empty() ? default_model() : model;
   if (path.empty()) return error(Code::kInvalidArgument, "no model: give one with -m FILE");
   bool shown = false;

@@ -3,6 +3,7 @@
 #include "cli/command.h"
 #include "cli/expert_report.h"
 #include "cli/flags.h"
+#include "cli/report.h"
 #include "cli/text.h"
 #include "base/clock.h"
 #include "ops/route_replay.h"
@@ -47,6 +48,8 @@ struct Outcome {
   std::map<std::string_view, OpTotals> ops;
   std::optional<ExpertReport> experts;  // from the warm-up on
   Machine machine{};
+  NeuronCounters neurons{};  // of the counted repetitions
+  std::string neuron_report = {};
   double op_seconds = 0;
 };
 
@@ -146,6 +149,7 @@ class Bench {
     Outcome out{.test = name};
     TRY(work());  // warm-up: pages touched, threads awake
     Machine before = probe();
+    const NeuronCounters neurons = engine_.neurons() ? engine_.neurons()->counters() : NeuronCounters();
     for (int r = 0; r < o_.repetitions; ++r) {
       const double begin = now_seconds();
       TRY(work());
@@ -157,6 +161,10 @@ class Bench {
       out.shares.push_back(out.rates.back() / out.bounds.back());
       out.machine = mean;
       before = after;
+    }
+    if (engine_.neurons()) {
+      out.neurons = engine_.neurons()->counters() - neurons;
+      out.neuron_report = neuron_report(engine_, neurons);
     }
     if (o_.ops) {
       Context& context = engine_.context();
@@ -192,6 +200,12 @@ nlohmann::ordered_json outcome_json(const Outcome& out) {
   j["machine"] = {{"read_bytes_per_second", out.machine.bytes}, {"int8_macs_per_second", out.machine.int8},
                   {"f32_macs_per_second", out.machine.f32}, {"instruction_set", std::string(isa_name(chosen_isa()))}};
   if (out.experts) j["experts"] = expert_json(*out.experts);
+  if (const NeuronCounters& c = out.neurons; c.asked > 0) {
+    const auto share = [](uint64_t part, uint64_t whole) { return static_cast<double>(part) / static_cast<double>(std::max<uint64_t>(whole, 1)); };
+    j["neurons"] = {{"active", share(c.active, c.asked)}, {"read", share(c.newcomer_bytes, c.bundle_bytes)},
+                    {"in_memory", share(c.used - c.newcomers, c.used)}, {"newcomer_bytes", c.newcomer_bytes},
+                    {"disk_bytes", c.disk_bytes}, {"requests", c.requests}, {"rows", c.rows}, {"stall_seconds", c.stall_seconds}};
+  }
   for (const auto& [op, t] : out.ops) {
     const double bound = op_bound_seconds(t, out.machine);
     j["ops"][std::string(op)] = {{"calls", t.calls}, {"seconds", t.seconds}, {"bound_seconds", bound},
@@ -225,6 +239,8 @@ Status run(const Options& o) {
                     fmt::format("{:.1f} %", 100 * spread_of(out.shares).median)});
   }
   std::string text = markdown_table(rows);
+  for (const Outcome& out : outcomes)
+    if (!out.neuron_report.empty()) text += "\n" + out.test + " " + out.neuron_report;
   for (const Outcome& out : outcomes) {
     if (out.experts) text += "\n" + expert_table(out.test, *out.experts);
     if (out.ops.empty()) continue;
