@@ -367,8 +367,12 @@ inline void float_columns(const MatmulArgs& a, const float* x, int64_t x_step, i
   }
 }
 
+#include "kernels/matmul/float_slices.h"
+
 template <typename Format>
 void run_float(const MatmulArgs& a) {
+  if constexpr (sizeof(typename Format::Value) == 2)
+    if (a.m_end - a.m_begin >= kSliceFrom) return run_slices<Format>(a);
   const FloatPanels& panels = *a.x_float;
   for (int64_t m = a.m_begin; m < a.m_end; m += kPanel) {
     const float* x = panels.x + (m / panels.panel) * panels.panel * a.k;
