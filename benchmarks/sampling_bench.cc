@@ -41,7 +41,10 @@ void measure(benchmark::State& state, const SamplingParams& params, double scale
 }
 
 void add_all() {
-  SamplingParams off{.temperature = 0.8f, .top_k = 0, .top_p = 1, .min_p = 0};
+  SamplingParams off;
+  off.top_k = 0;
+  off.top_p = 1;
+  off.min_p = 0;
   SamplingParams greedy = off, top_k = off, top_p = off, min_p = off, typical = off, mirostat = off;
   greedy.temperature = 0;
   top_k.top_k = 40;

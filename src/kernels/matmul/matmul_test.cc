@@ -289,6 +289,9 @@ TEST_P(MatmulTest, EveryKernelIsTested) {
 TEST_P(MatmulTest, EveryNumberOfInputRows) {
   for (const Weights& w : of_every_kernel(19, 256, 96, 37))
     for (int64_t m = 1; m <= 70; ++m) check(w, m);
+  // Past what a kernel takes at once.
+  for (const Weights& w : of_every_kernel(67, 256, 64, 300))
+    for (const int64_t m : {95, 96, 97, 193}) check(w, m);
 }
 
 TEST_P(MatmulTest, EveryNumberOfOutputs) {
