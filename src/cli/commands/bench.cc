@@ -2,6 +2,7 @@
 // measured around every repetition.
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/report.h"
 #include "cli/text.h"
 #include "base/clock.h"
 #include "ops/route_replay.h"
@@ -45,6 +46,8 @@ struct Outcome {
   std::vector<double> rates, bounds, shares;
   std::map<std::string_view, OpTotals> ops;
   Machine machine{};
+  NeuronCounters neurons{};  // of the counted repetitions
+  std::string neuron_report = {};
   double op_seconds = 0;
 };
 
@@ -140,6 +143,7 @@ class Bench {
     Outcome out{.test = name};
     TRY(work());  // warm-up: pages touched, threads awake
     Machine before = probe();
+    const NeuronCounters neurons = engine_.neurons() ? engine_.neurons()->counters() : NeuronCounters();
     for (int r = 0; r < o_.repetitions; ++r) {
       const double begin = now_seconds();
       TRY(work());
@@ -151,6 +155,10 @@ class Bench {
       out.shares.push_back(out.rates.back() / out.bounds.back());
       out.machine = mean;
       before = after;
+    }
+    if (engine_.neurons()) {
+      out.neurons = engine_.neurons()->counters() - neurons;
+      out.neuron_report = neuron_report(engine_, neurons);
     }
     if (o_.ops) {
       Context& context = engine_.context();
@@ -185,6 +193,12 @@ nlohmann::ordered_json outcome_json(const Outcome& out) {
   j["share_of_bound"] = spread_of(out.shares).median;
   j["machine"] = {{"read_bytes_per_second", out.machine.bytes}, {"int8_macs_per_second", out.machine.int8},
                   {"f32_macs_per_second", out.machine.f32}, {"instruction_set", std::string(isa_name(chosen_isa()))}};
+  if (const NeuronCounters& c = out.neurons; c.asked > 0) {
+    const auto share = [](uint64_t part, uint64_t whole) { return static_cast<double>(part) / static_cast<double>(std::max<uint64_t>(whole, 1)); };
+    j["neurons"] = {{"active", share(c.active, c.asked)}, {"read", share(c.newcomer_bytes, c.bundle_bytes)},
+                    {"in_memory", share(c.used - c.newcomers, c.used)}, {"newcomer_bytes", c.newcomer_bytes},
+                    {"disk_bytes", c.disk_bytes}, {"requests", c.requests}, {"rows", c.rows}, {"stall_seconds", c.stall_seconds}};
+  }
   for (const auto& [op, t] : out.ops) {
     const double bound = op_bound_seconds(t, out.machine);
     j["ops"][std::string(op)] = {{"calls", t.calls}, {"seconds", t.seconds}, {"bound_seconds", bound},
@@ -218,6 +232,8 @@ Status run(const Options& o) {
                     fmt::format("{:.1f} %", 100 * spread_of(out.shares).median)});
   }
   std::string text = markdown_table(rows);
+  for (const Outcome& out : outcomes)
+    if (!out.neuron_report.empty()) text += "\n" + out.test + " " + out.neuron_report;
   for (const Outcome& out : outcomes) {
     if (out.ops.empty()) continue;
     rows = {{out.test + " op", "calls", "ms", "share of time", "share of bound"}};
