@@ -58,7 +58,7 @@ void limit_groups(const RouterParams& p, RouterScratch& s) {
 
 void route_row(const RouterParams& p, float* logits, RouterScratch& s, int32_t* expert,
                float* weight) {
-  if (p.gate == RouterParams::Gate::kSoftmax) row_kernels().softmax(logits, p.n_experts);
+  if (p.gate == RouterParams::Gate::kSoftmax) row_kernels().softmax_three_pass(logits, p.n_experts);
   if (p.gate == RouterParams::Gate::kSigmoid)
     for (int64_t e = 0; e < p.n_experts; ++e) logits[e] = 1.0f / (1.0f + std::exp(-logits[e]));
   s.scores.assign(logits, logits + p.n_experts);
@@ -67,7 +67,7 @@ void route_row(const RouterParams& p, float* logits, RouterScratch& s, int32_t* 
   if (p.n_groups > 1) limit_groups(p, s);
   choose(s.scores.data(), p.n_experts, p.top_k, s.taken, expert);
   for (int64_t i = 0; i < p.top_k; ++i) weight[i] = logits[expert[i]];
-  if (p.gate == RouterParams::Gate::kSoftmaxChosen) row_kernels().softmax(weight, p.top_k);
+  if (p.gate == RouterParams::Gate::kSoftmaxChosen) row_kernels().softmax_three_pass(weight, p.top_k);
   float factor = p.scale;
   if (p.normalise) {
     float sum = 0;
