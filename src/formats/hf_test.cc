@@ -73,6 +73,7 @@ class MadeUp {
           return sink({reinterpret_cast<const uint8_t*>(values.data()), values.size() * 4});
         });
     if (!written.ok()) return std::move(written).error();
+    TRY(written->commit());
     return open_hf_directory(folder.path);
   }
 
