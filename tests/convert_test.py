@@ -16,8 +16,7 @@ from support import MODEL, VENTURI, ProgramTest, clean_environment
 
 # What a type may add to the perplexity of the embedded model at most, as a factor.
 TYPES = {"F32": 1, "F16": 1.001, "BF16": 1.01, "Q8_0": 1.005, "Q6_K": 1.01, "Q5_0": 1.03, "Q5_1": 1.03, "Q5_K_M": 1.03,
-         "Q5_K_S": 1.03, "Q4_0": 1.12, "Q4_1": 1.12, "Q4_K_M": 1.12, "Q4_K_S": 1.12, "IQ4_NL": 1.12, "IQ4_XS": 1.12,
-         "Q3_K_S": 1.5, "Q3_K_M": 1.5, "Q3_K_L": 1.5, "Q2_K": 2.5}
+         "Q4_0": 1.12, "Q4_1": 1.12, "Q4_K_M": 1.12, "IQ4_NL": 1.12, "IQ4_XS": 1.12, "Q3_K_M": 1.5, "Q2_K": 2.5}
 
 
 class ConvertTest(ProgramTest):
@@ -28,7 +27,7 @@ class ConvertTest(ProgramTest):
         cls.shared = Path(folder.name)
         cls.text = cls.shared / "text"  # of the model's own, so that it is not at a loss
         cls.text.write_text("".join(support.venturi("run", "-m", MODEL, "-q", "-p", "It was", "-n", 220, "--seed", seed,
-                                                    "--ignore-eos").out for seed in range(8)))
+                                                    "--ignore-eos").out for seed in range(4)))
         cls.f32 = cls.shared / "f32.gguf"
         assert support.venturi("convert", "-m", MODEL, "-o", cls.f32, "--type", "F32").code == 0
 
@@ -93,7 +92,7 @@ class RoundTrips(ConvertTest):
     def test_an_importance_matrix_helps_on_its_own_text(self):
         def divergence(model):
             result = self.json_of("eval", "-m", model, "--base", self.f32, "-f", self.text, "--ctx", 128, "--json")
-            return result["kl_divergence"] if "kl_divergence" in result else result["kl"]
+            return result["kl_divergence"]
 
         plain = self.convert(self.f32, "plain.gguf", "--type", "Q2_K", "--pure")
         weighted = self.convert(self.f32, "weighted.gguf", "--type", "Q2_K", "--pure", "--imatrix", self.text)
@@ -120,7 +119,7 @@ class BrokenOff(ConvertTest):
         seconds = time.monotonic() - begin
         new = target.read_bytes()
         seen = set()
-        trials = 12
+        trials = 8
         for i in range(trials):
             target.write_bytes(b"old")
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -233,12 +232,12 @@ class Refusals(ConvertTest):
             for number, content in enumerate(contents):
                 with self.subTest(file=name, number=number):
                     copy = self.folder / "copy"
+                    shutil.rmtree(copy, ignore_errors=True)
                     shutil.copytree(whole, copy)
                     if name == "model.safetensors.index.json":
                         (copy / "model.safetensors").rename(self.folder / "model.safetensors")
                     (copy / name).write_bytes(content)
                     self.refused(copy)
-                    shutil.rmtree(copy)
 
 
 def can_be_nameless(folder):
