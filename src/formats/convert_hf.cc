@@ -146,7 +146,6 @@ Result<json> rope_scaling(const ModelFile& model, const json& config) {
 Result<json> config_json(const ModelFile& model, const Family& family, std::string_view dtype) {
   json config = {{"architectures", json::array({family.class_name})},
                  {"model_type", family.model_type},
-                 {"hidden_act", "silu"},
                  {"tie_word_embeddings", model.find("output.weight") == nullptr},
                  {"attention_bias", model.find("blk.0.attn_q.bias") != nullptr},
                  {"torch_dtype", dtype == "F32"   ? "float32"
@@ -159,6 +158,7 @@ Result<json> config_json(const ModelFile& model, const Family& family, std::stri
   for (const FieldName& field : kFloats)
     if (const std::string key = arch_key(metadata, field.gguf); metadata.contains(key))
       config[field.hf] = shortest(TRY(metadata.get_float(key)));
+  config["hidden_act"] = TRY(metadata.string_or(arch_key(metadata, "hidden_activation"), "silu"));
   if (const TensorInfo* embedding = model.find("token_embd.weight"))
     config["vocab_size"] = embedding->n_rows();
   for (const char* name : {"bos", "eos", "padding"}) {

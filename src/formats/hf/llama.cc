@@ -47,6 +47,7 @@ const HfArchitecture hf_llama{.name = "llama",
                               .classes = kClasses,
                               .prefixes = {},
                               .rules = kRules,
-                              .set_metadata = set_metadata};
+                              .set_metadata = set_metadata,
+                              .activation = {.named = true}};
 
 }  // namespace venturi
