@@ -21,7 +21,8 @@ static int complete(venturi_model* model, const char* prompt, int64_t max_tokens
   venturi_error error;
   size_t n_tokens = 0;
   /* Once for the number of tokens, once for the tokens. */
-  if (venturi_tokenize(model, prompt, strlen(prompt), VENTURI_ADD_SPECIAL, NULL, 0, &n_tokens, &error))
+  if (venturi_tokenize(model, prompt, strlen(prompt), VENTURI_ADD_SPECIAL, NULL, 0, &n_tokens,
+                       &error))
     return fail(&error);
   int32_t* tokens = malloc((n_tokens + 1) * sizeof *tokens);
   venturi_sequence* sequence = NULL;
@@ -31,9 +32,13 @@ static int complete(venturi_model* model, const char* prompt, int64_t max_tokens
   options.temperature = 0;
   venturi_generated report;
   venturi_code code = VENTURI_OK;
-  if (!code) code = venturi_tokenize(model, prompt, strlen(prompt), VENTURI_ADD_SPECIAL, tokens, n_tokens, &n_tokens, &error);
+  if (!code)
+    code = venturi_tokenize(model, prompt, strlen(prompt), VENTURI_ADD_SPECIAL, tokens, n_tokens,
+                            &n_tokens, &error);
   if (!code) code = venturi_sequence_new(model, &sequence, &error);
-  if (!code) code = venturi_generate(sequence, tokens, n_tokens, &options, print_text, NULL, &report, &error);
+  if (!code)
+    code =
+        venturi_generate(sequence, tokens, n_tokens, &options, print_text, NULL, &report, &error);
   if (!code) printf("\n");
   venturi_sequence_free(sequence);
   free(tokens);

@@ -1,6 +1,7 @@
 // How well a model foresees a text, from the logits themselves: perplexity MODEL FILE
 //
-// The mean over the text's tokens, in pieces of 256, of -log p(token | those before it in its piece).
+// The mean over the text's tokens, in pieces of 256, of -log p(token | those before it in its
+// piece).
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -34,7 +35,8 @@ int main(int argc, char** argv) {
   std::ifstream file(argv[2], std::ios::binary);
   const std::string text{std::istreambuf_iterator<char>(file), {}};
 
-  auto model = venturi::Model::open(argv[1], {.context = kPiece, .batch = kPiece, .outputs = kPiece});
+  auto model =
+      venturi::Model::open(argv[1], {.context = kPiece, .batch = kPiece, .outputs = kPiece});
   if (!model) return fail(model.error());
   const auto tokens = model->tokenize(text, 0);
   if (!tokens) return fail(tokens.error());
@@ -45,7 +47,8 @@ int main(int argc, char** argv) {
   double nll = 0;
   size_t counted = 0;
   for (size_t begin = 0; begin < tokens->size(); begin += kPiece) {
-    const auto piece = std::span(*tokens).subspan(begin, std::min<size_t>(kPiece, tokens->size() - begin));
+    const auto piece =
+        std::span(*tokens).subspan(begin, std::min<size_t>(kPiece, tokens->size() - begin));
     sequence->truncate(0);
     const auto logits = sequence->eval(piece, piece.size());
     if (!logits) return fail(logits.error());

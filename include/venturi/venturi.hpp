@@ -1,16 +1,19 @@
-// Venturi as a library, in C++20: values and errors over venturi.h, in this header alone, so that no C++ ABI
-// is shared with the library. What is said there of ownership, threads and stability holds here.
+// Venturi as a library, in C++20: values and errors over venturi.h, in this header alone, so that
+// no C++ ABI is shared with the library. What is said there of ownership, threads and stability
+// holds here.
 //
 //   auto model = venturi::Model::open("model.gguf", {.memory_bytes = 2'000'000'000});
 //   if (!model) return complain(model.error().message);
 //   auto tokens = model->tokenize("Once upon a time");
 //   auto sequence = model->new_sequence();
-//   auto report = sequence->generate(*tokens, {.max_tokens = 64}, [](venturi::Token, std::string_view text) {
+//   auto report = sequence->generate(*tokens, {.max_tokens = 64}, [](venturi::Token,
+//   std::string_view text) {
 //     std::cout << text << std::flush;
 //     return true;
 //   });
 //
-// Model and Sequence own what they stand for and can be moved; a Sequence keeps its Model's weights alive.
+// Model and Sequence own what they stand for and can be moved; a Sequence keeps its Model's weights
+// alive.
 #pragma once
 
 #include <venturi/venturi.h>
@@ -41,7 +44,8 @@ struct Failure {
 template <typename T>
 class Outcome {
  public:
-  Outcome(T value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT: implicit by design
+  Outcome(T value)
+      : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: implicit by design
   Outcome(Failure error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT
 
   bool ok() const { return state_.index() == 0; }
@@ -51,6 +55,7 @@ class Outcome {
   const T& operator*() const& { return std::get<0>(state_); }
   T operator*() && { return std::get<0>(std::move(state_)); }
   T* operator->() { return &std::get<0>(state_); }
+  const T* operator->() const { return &std::get<0>(state_); }
   const Failure& error() const { return std::get<1>(state_); }
 
  private:
@@ -92,18 +97,20 @@ class Sequence {
     return Failure{error.code, error.message};
   }
 
-  // The logits after each of the last `n_outputs` tokens, [n_outputs, output_width]: there until the next
-  // eval or generate on the model.
+  // The logits after each of the last `n_outputs` tokens, [n_outputs, output_width]: there until
+  // the next eval or generate on the model.
   Outcome<std::span<const float>> eval(std::span<const Token> tokens, size_t n_outputs = 1) {
     venturi_error error;
     const float* logits = nullptr;
-    if (venturi_eval(handle_.get(), tokens.data(), tokens.size(), n_outputs, &logits, &error) != VENTURI_OK)
+    if (venturi_eval(handle_.get(), tokens.data(), tokens.size(), n_outputs, &logits, &error) !=
+        VENTURI_OK)
       return Failure{error.code, error.message};
     return std::span<const float>(logits, logits ? n_outputs * output_width_ : 0);
   }
 
   // An exception of `on_token` stops the generation and comes out of here.
-  Outcome<venturi_generated> generate(std::span<const Token> tokens, const GenerateOptions& options = {},
+  Outcome<venturi_generated> generate(std::span<const Token> tokens,
+                                      const GenerateOptions& options = {},
                                       const OnToken& on_token = {}) {
     std::vector<venturi_logit_bias> bias;
     for (const auto& [token, value] : options.logit_bias) bias.push_back({token, value});
@@ -111,8 +118,9 @@ class Sequence {
     Caller caller{on_token, nullptr};
     venturi_generated generated = {};
     venturi_error error;
-    const venturi_code code = venturi_generate(handle_.get(), tokens.data(), tokens.size(), &o,
-                                               on_token ? call : nullptr, &caller, &generated, &error);
+    const venturi_code code =
+        venturi_generate(handle_.get(), tokens.data(), tokens.size(), &o, on_token ? call : nullptr,
+                         &caller, &generated, &error);
     if (caller.thrown) std::rethrow_exception(caller.thrown);
     if (code != VENTURI_OK) return Failure{error.code, error.message};
     return generated;
@@ -128,7 +136,8 @@ class Sequence {
     std::exception_ptr thrown;
   };
 
-  Sequence(venturi_sequence* handle, size_t output_width) : handle_(handle), output_width_(output_width) {}
+  Sequence(venturi_sequence* handle, size_t output_width)
+      : handle_(handle), output_width_(output_width) {}
 
   static int32_t call(void* user, int32_t token, const char* text, size_t text_bytes) {
     auto& caller = *static_cast<Caller*>(user);
@@ -181,7 +190,8 @@ class Model {
     o.threads = options.threads;
     venturi_error error;
     venturi_model* handle = nullptr;
-    if (venturi_open(path.c_str(), &o, &handle, &error) != VENTURI_OK) return Failure{error.code, error.message};
+    if (venturi_open(path.c_str(), &o, &handle, &error) != VENTURI_OK)
+      return Failure{error.code, error.message};
     return Model(handle);
   }
 
@@ -192,15 +202,17 @@ class Model {
     return info;
   }
 
-  Outcome<std::vector<Token>> tokenize(std::string_view text, int32_t flags = VENTURI_ADD_SPECIAL) const {
+  Outcome<std::vector<Token>> tokenize(std::string_view text,
+                                       int32_t flags = VENTURI_ADD_SPECIAL) const {
     return twice<std::vector<Token>>([&](std::vector<Token>& out, size_t* n, venturi_error* error) {
-      return venturi_tokenize(handle_.get(), text.data(), text.size(), flags, out.data(), out.size(), n, error);
+      return venturi_tokenize(handle_.get(), text.data(), text.size(), flags, out.data(),
+                              out.size(), n, error);
     });
   }
   Outcome<std::string> detokenize(std::span<const Token> tokens, int32_t flags = 0) const {
     return twice<std::string>([&](std::string& out, size_t* n, venturi_error* error) {
-      return venturi_detokenize(handle_.get(), tokens.data(), tokens.size(), flags, out.data(), out.size(), n,
-                                error);
+      return venturi_detokenize(handle_.get(), tokens.data(), tokens.size(), flags, out.data(),
+                                out.size(), n, error);
     });
   }
   bool is_end(Token token) const { return venturi_is_end(handle_.get(), token) != 0; }

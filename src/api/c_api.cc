@@ -103,23 +103,26 @@ SamplingParams sampling_params(const venturi_generate_options& o) {
                    .mirostat_eta = o.mirostat_eta,
                    .logit_bias = {},
                    .seed = o.seed};
-  for (size_t i = 0; i < o.n_logit_bias; ++i) p.logit_bias[o.logit_bias[i].token] = o.logit_bias[i].bias;
+  for (size_t i = 0; i < o.n_logit_bias; ++i)
+    p.logit_bias[o.logit_bias[i].token] = o.logit_bias[i].bias;
   return p;
 }
 
 Status check_room(const venturi_sequence& s, size_t n_tokens) {
   const int64_t context = s.engine->options().context;
   if (static_cast<int64_t>(n_tokens) <= context - s.state->length()) return {};
-  return error(Code::kOutOfBudget, "{} tokens after {} do not fit the context of {}", n_tokens, s.state->length(),
-               context);
+  return error(Code::kOutOfBudget, "{} tokens after {} do not fit the context of {}", n_tokens,
+               s.state->length(), context);
 }
 
 // A step whose last `n_outputs` tokens give logits.
-Result<const Act*> step_of(venturi_sequence& s, std::span<const TokenId> tokens, int64_t n_outputs) {
+Result<const Act*> step_of(venturi_sequence& s, std::span<const TokenId> tokens,
+                           int64_t n_outputs) {
   Step step;
   const auto n = static_cast<int64_t>(tokens.size());
   step.tokens.assign(tokens.begin(), tokens.end());
-  step.spans = {{.row_begin = 0, .n_rows = n, .position = s.state->length(), .state = s.state.get()}};
+  step.spans = {
+      {.row_begin = 0, .n_rows = n, .position = s.state->length(), .state = s.state.get()}};
   for (int64_t row = n - n_outputs; row < n; ++row) step.output_rows.push_back(row);
   const Act* out = TRY(s.engine->step(step));
   s.tokens.insert(s.tokens.end(), tokens.begin(), tokens.end());
@@ -133,11 +136,13 @@ Result<const float*> eval(venturi_sequence& s, std::span<const TokenId> tokens, 
   const int64_t most = std::min({n, o.outputs, o.batch});
   if (n_outputs > most || n_outputs < 0)
     return error(Code::kInvalidArgument,
-                 "logits of {} tokens are wanted; at most {} can be, of {} tokens given, {} outputs and a batch of {}",
+                 "logits of {} tokens are wanted; at most {} can be, of {} tokens given, {} "
+                 "outputs and a batch of {}",
                  n_outputs, most, n, o.outputs, o.batch);
   TRY(check_room(s, tokens.size()));
   if (s.engine->info().whole_spans && n > o.batch)
-    return error(Code::kInvalidArgument, "this model takes a sequence in one piece, of at most {} tokens", o.batch);
+    return error(Code::kInvalidArgument,
+                 "this model takes a sequence in one piece, of at most {} tokens", o.batch);
   // Those whose logits are wanted stay together.
   int64_t left = n;
   while (left - std::max<int64_t>(1, n_outputs) >= o.batch) {
@@ -155,16 +160,20 @@ Result<const float*> eval(venturi_sequence& s, std::span<const TokenId> tokens, 
 }
 
 Result<GenerationReport> generate_into(venturi_sequence& s, std::span<const TokenId> prompt,
-                                       const venturi_generate_options& o, venturi_on_token on_token, void* user) {
-  if (s.engine->info().embeds) return error(Code::kUnsupported, "this model gives embeddings and cannot generate");
-  if (o.max_tokens < 1) return error(Code::kInvalidArgument, "max_tokens is {}; 1 or more", o.max_tokens);
+                                       const venturi_generate_options& o, venturi_on_token on_token,
+                                       void* user) {
+  if (s.engine->info().embeds)
+    return error(Code::kUnsupported, "this model gives embeddings and cannot generate");
+  if (o.max_tokens < 1)
+    return error(Code::kInvalidArgument, "max_tokens is {}; 1 or more", o.max_tokens);
   if (o.n_logit_bias > 0 && !o.logit_bias) return missing("logit_bias");
   if (prompt.empty()) return error(Code::kInvalidArgument, "there are no tokens to begin with");
   TRY(check_room(s, prompt.size()));
   Sampler sampler = TRY(Sampler::create(sampling_params(o)));
   for (const TokenId id : s.tokens) sampler.accept(id);
   Detokenizer detokenizer(*TRY(s.engine->tokenizer()));
-  const int64_t room = s.engine->options().context - s.state->length() - static_cast<int64_t>(prompt.size());
+  const int64_t room =
+      s.engine->options().context - s.state->length() - static_cast<int64_t>(prompt.size());
   std::vector<TokenId> drawn;
   GenerateOptions options;
   options.max_tokens = std::min(o.max_tokens, room + 1);  // the last one drawn takes no place
@@ -195,8 +204,8 @@ void venturi_open_options_init(venturi_open_options* options) {
   options->outputs = options->sequences = 1;
 }
 
-venturi_code venturi_open(const char* path, const venturi_open_options* options, venturi_model** out,
-                          venturi_error* error) {
+venturi_code venturi_open(const char* path, const venturi_open_options* options,
+                          venturi_model** out, venturi_error* error) {
   return guarded(error, [&]() -> Status {
     if (!path || !out) return missing(path ? "out" : "path");
     *out = nullptr;
@@ -226,11 +235,13 @@ void venturi_get_info(const venturi_model* model, venturi_info* info) {
   std::memcpy(info, &all, std::min(info->size, sizeof all));
 }
 
-venturi_code venturi_tokenize(const venturi_model* model, const char* text, size_t text_bytes, int32_t flags,
-                              int32_t* tokens, size_t capacity, size_t* n_tokens, venturi_error* error) {
+venturi_code venturi_tokenize(const venturi_model* model, const char* text, size_t text_bytes,
+                              int32_t flags, int32_t* tokens, size_t capacity, size_t* n_tokens,
+                              venturi_error* error) {
   return guarded(error, [&]() -> Status {
     if (!model || !n_tokens) return missing(model ? "n_tokens" : "model");
-    if ((!text && text_bytes > 0) || (!tokens && capacity > 0)) return missing(text ? "tokens" : "text");
+    if ((!text && text_bytes > 0) || (!tokens && capacity > 0))
+      return missing(text ? "tokens" : "text");
     const Tokenizer* tokenizer = TRY(model->engine->tokenizer());
     const auto ids = tokenizer->encode({text ? text : "", text_bytes},
                                        {.add_special = (flags & VENTURI_ADD_SPECIAL) != 0,
@@ -241,13 +252,16 @@ venturi_code venturi_tokenize(const venturi_model* model, const char* text, size
   });
 }
 
-venturi_code venturi_detokenize(const venturi_model* model, const int32_t* tokens, size_t n_tokens, int32_t flags,
-                                char* text, size_t capacity, size_t* text_bytes, venturi_error* error) {
+venturi_code venturi_detokenize(const venturi_model* model, const int32_t* tokens, size_t n_tokens,
+                                int32_t flags, char* text, size_t capacity, size_t* text_bytes,
+                                venturi_error* error) {
   return guarded(error, [&]() -> Status {
     if (!model || !text_bytes) return missing(model ? "text_bytes" : "model");
-    if ((!tokens && n_tokens > 0) || (!text && capacity > 0)) return missing(tokens ? "text" : "tokens");
+    if ((!tokens && n_tokens > 0) || (!text && capacity > 0))
+      return missing(tokens ? "text" : "tokens");
     const Tokenizer* tokenizer = TRY(model->engine->tokenizer());
-    const std::string out = tokenizer->decode({tokens, n_tokens}, (flags & VENTURI_PARSE_SPECIAL) != 0);
+    const std::string out =
+        tokenizer->decode({tokens, n_tokens}, (flags & VENTURI_PARSE_SPECIAL) != 0);
     std::copy_n(out.begin(), std::min(capacity, out.size()), text);
     *text_bytes = out.size();
     return {};
@@ -259,7 +273,8 @@ int32_t venturi_is_end(const venturi_model* model, int32_t token) {
   return tokenizer.ok() && (*tokenizer)->is_end_of_generation(token);
 }
 
-venturi_code venturi_sequence_new(venturi_model* model, venturi_sequence** out, venturi_error* error) {
+venturi_code venturi_sequence_new(venturi_model* model, venturi_sequence** out,
+                                  venturi_error* error) {
   return guarded(error, [&]() -> Status {
     if (!model || !out) return missing(model ? "out" : "model");
     *out = nullptr;
@@ -271,27 +286,32 @@ venturi_code venturi_sequence_new(venturi_model* model, venturi_sequence** out, 
 
 void venturi_sequence_free(venturi_sequence* sequence) { delete sequence; }
 
-int64_t venturi_sequence_length(const venturi_sequence* sequence) { return sequence->state->length(); }
+int64_t venturi_sequence_length(const venturi_sequence* sequence) {
+  return sequence->state->length();
+}
 
-venturi_code venturi_sequence_truncate(venturi_sequence* sequence, int64_t length, venturi_error* error) {
+venturi_code venturi_sequence_truncate(venturi_sequence* sequence, int64_t length,
+                                       venturi_error* error) {
   return guarded(error, [&]() -> Status {
     if (!sequence) return missing("sequence");
     if (length < 0 || length > sequence->state->length())
       return venturi::error(Code::kInvalidArgument, "a sequence of {} tokens cannot be cut to {}",
                             sequence->state->length(), length);
     if (!sequence->state->truncate(length))
-      return venturi::error(Code::kUnsupported, "a recurrent state cannot go back to {} tokens; 0 can be", length);
+      return venturi::error(Code::kUnsupported,
+                            "a recurrent state cannot go back to {} tokens; 0 can be", length);
     sequence->tokens.resize(static_cast<size_t>(length));
     return {};
   });
 }
 
-venturi_code venturi_eval(venturi_sequence* sequence, const int32_t* tokens, size_t n_tokens, size_t n_outputs,
-                          const float** logits, venturi_error* error) {
+venturi_code venturi_eval(venturi_sequence* sequence, const int32_t* tokens, size_t n_tokens,
+                          size_t n_outputs, const float** logits, venturi_error* error) {
   return guarded(error, [&]() -> Status {
     if (!sequence || (!tokens && n_tokens > 0) || (!logits && n_outputs > 0))
       return missing(!sequence ? "sequence" : tokens ? "logits" : "tokens");
-    auto out = eval(*sequence, {tokens, n_tokens}, static_cast<int64_t>(std::min<size_t>(n_outputs, 1u << 30)));
+    auto out = eval(*sequence, {tokens, n_tokens},
+                    static_cast<int64_t>(std::min<size_t>(n_outputs, 1u << 30)));
     // A recurrent state that failed is empty.
     sequence->tokens.resize(static_cast<size_t>(sequence->state->length()));
     if (!out) return std::move(out).error();
@@ -317,14 +337,15 @@ void venturi_generate_options_init(venturi_generate_options* options) {
 }
 
 venturi_code venturi_generate(venturi_sequence* sequence, const int32_t* tokens, size_t n_tokens,
-                              const venturi_generate_options* options, venturi_on_token on_token, void* user,
-                              venturi_generated* generated, venturi_error* error) {
+                              const venturi_generate_options* options, venturi_on_token on_token,
+                              void* user, venturi_generated* generated, venturi_error* error) {
   return guarded(error, [&]() -> Status {
     if (!sequence || (!tokens && n_tokens > 0)) return missing(sequence ? "tokens" : "sequence");
     const venturi_generate_options o = with_defaults(options, venturi_generate_options_init);
     const GenerationReport r = TRY(generate_into(*sequence, {tokens, n_tokens}, o, on_token, user));
     if (generated)
-      *generated = {r.prompt_tokens, r.generated_tokens, r.ended, r.prefill_seconds, r.decode_seconds};
+      *generated = {r.prompt_tokens, r.generated_tokens, r.ended, r.prefill_seconds,
+                    r.decode_seconds};
     return {};
   });
 }

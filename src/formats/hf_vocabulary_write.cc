@@ -162,11 +162,12 @@ Result<json> byte_level_json(const Metadata& metadata, const Tokens& tokens) {
                       {"ignore_merges", llama || pre == "tekken"},
                       {"vocab", std::move(vocab)},
                       {"merges", TRY(metadata.get_strings("tokenizer.ggml.merges"))}};
+  const std::string form = TRY(metadata.string_or("tokenizer.venturi.normal_form", ""));
   return json{{"version", "1.0"},
               {"truncation", nullptr},
               {"padding", nullptr},
               {"added_tokens", added_tokens(tokens)},
-              {"normalizer", nullptr},
+              {"normalizer", form.empty() ? json(nullptr) : json{{"type", form}}},
               {"pre_tokenizer", TRY(hf_pre_tokenizer_json(pre))},
               {"post_processor",
                bos.empty() && eos.empty() ? byte_level : template_processing(tokens, bos, eos)},
