@@ -60,9 +60,9 @@ class Installed(ProgramTest):
         perplexity = float(run(build / "perplexity", MODEL, text))
         self.assertTrue(1 < perplexity < 500, perplexity)
         # An error of the library is a value with its code and its line.
-        result = subprocess.run([build / "complete", MODEL, PROMPT, "4", "1"], capture_output=True, text=True)
+        result = subprocess.run([build / "complete", MODEL, PROMPT * 200, "4"], capture_output=True, text=True)
         self.assertEqual(result.returncode, 5, result)
-        self.assertIn("budget", result.stderr)
+        self.assertIn("do not fit the context", result.stderr)
         result = subprocess.run([build / "perplexity", "/no/such/model", text], capture_output=True, text=True)
         self.assertEqual(result.returncode, 2, result)
         self.assertIn("/no/such/model", result.stderr)
