@@ -14,6 +14,8 @@ void ModelFlags::add(CLI::App& app) {
   app.add_option("--memory", memory, "budget for weights, state, activations and buffers, e.g. 2G or 1500M (default: none)");
   app.add_option("--pin", pin, "keep at most so much of the weights in memory and stream the rest from disk (default: what the budget allows)");
   app.add_option("--window", window, "memory for what is streamed ahead of use (default: a twentieth of the budget)");
+  app.add_option("--sidecar", sidecar, "what venturi prepare wrote for the model (default: beside it, if there)");
+  app.add_flag("--no-sparse", no_sparse, "read whole feed-forwards though a sidecar of their neurons is there (slower; the same results)");
   app.add_option("-c,--ctx", context, "context: tokens a sequence may hold (default: the model's, at most 4096)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   app.add_option("-b,--batch", batch, "tokens of a prompt computed at once (default: 512, less where weights are streamed and the budget is small)")
@@ -33,6 +35,8 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
   options.sequences = sequences;
   options.threads = threads;
   options.repack = !no_repack;
+  options.sparse = !no_sparse;
+  options.sidecar = sidecar;
   std::string path = model.empty() ? default_model() : model;
   if (path.empty()) return error(Code::kInvalidArgument, "no model: give one with -m FILE");
   bool shown = false;

@@ -14,9 +14,10 @@ struct ModelFlags {
   std::string model;
   std::string memory;
   std::string pin, window;
+  std::string sidecar;
   int64_t context = 0, batch = 0;
   int threads = 0;
-  bool no_repack = false;
+  bool no_repack = false, no_sparse = false;
 
   void add(CLI::App& app);
   // Opens the engine; a progress bar on a terminal when loading takes over a second.

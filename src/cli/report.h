@@ -8,6 +8,9 @@
 
 namespace venturi {
 
+// One line on what was read by neuron since `before`; empty where nothing is.
+std::string neuron_report(const Engine& engine, const NeuronCounters& before = {});
+
 // Probes the memory bandwidth, over the loaded weights where they are large enough.
 std::string generation_report(Engine& engine, const GenerationReport& report);
 

@@ -2,6 +2,7 @@
 // measured around every repetition.
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/report.h"
 #include "cli/text.h"
 #include "base/clock.h"
 #include "ops/route_replay.h"
@@ -49,6 +50,8 @@ struct Outcome {
   std::vector<double> rates, bounds, shares;  // tokens a second, the same at the bounds, their ratio
   std::map<std::string_view, OpTotals> ops;
   Machine machine{};
+  NeuronCounters neurons{};  // of the counted repetitions
+  std::string neuron_report = {};
   double op_seconds = 0;
 };
 
@@ -147,6 +150,7 @@ class Bench {
     out.tokens = tokens;
     TRY(work());  // warm-up: pages touched, threads awake
     Machine before = probe();
+    const NeuronCounters neurons = engine_.neurons() ? engine_.neurons()->counters() : NeuronCounters();
     for (int r = 0; r < o_.repetitions; ++r) {
       const double begin = now_seconds();
       TRY(work());
@@ -158,6 +162,10 @@ class Bench {
       out.shares.push_back(out.rates.back() / out.bounds.back());
       out.machine = mean;
       before = after;
+    }
+    if (engine_.neurons()) {
+      out.neurons = engine_.neurons()->counters() - neurons;
+      out.neuron_report = neuron_report(engine_, neurons);
     }
     if (o_.ops) {
       Context& context = engine_.context();
@@ -196,6 +204,12 @@ nlohmann::ordered_json outcome_json(const Outcome& out) {
   j["bound_seconds"] = out.tokens / spread_of(out.bounds).median;
   j["machine"] = {{"read_bytes_per_second", out.machine.bytes}, {"int8_macs_per_second", out.machine.int8},
                   {"f32_macs_per_second", out.machine.f32}, {"instruction_set", std::string(isa_name(chosen_isa()))}};
+  if (const NeuronCounters& c = out.neurons; c.asked > 0) {
+    const auto share = [](uint64_t part, uint64_t whole) { return static_cast<double>(part) / static_cast<double>(std::max<uint64_t>(whole, 1)); };
+    j["neurons"] = {{"active", share(c.active, c.asked)}, {"read", share(c.newcomer_bytes, c.bundle_bytes)},
+                    {"in_memory", share(c.used - c.newcomers, c.used)}, {"newcomer_bytes", c.newcomer_bytes},
+                    {"disk_bytes", c.disk_bytes}, {"requests", c.requests}, {"rows", c.rows}, {"stall_seconds", c.stall_seconds}};
+  }
   for (const auto& [op, t] : out.ops) {
     j["ops"][std::string(op)] = {{"calls", t.calls}, {"seconds", t.seconds},
                                  {"share_of_time", t.seconds / out.op_seconds},
@@ -252,6 +266,8 @@ Status run(const Options& o) {
     return {};
   }
   std::string text = tests_table(outcomes);
+  for (const Outcome& out : outcomes)
+    if (!out.neuron_report.empty()) text += "\n" + out.test + " " + out.neuron_report;
   for (const Outcome& out : outcomes)
     if (!out.ops.empty()) text += "\n" + ops_table(out);
   print_out(text);

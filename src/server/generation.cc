@@ -1,0 +1,205 @@
+#include "server/generation.h"
+
+#include <algorithm>
+
+
+namespace venturi::server {
+
+std::string random_id(std::string_view prefix) {
+  static thread_local std::random_device device;
+  static constexpr char kLetters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+  std::string id(prefix);
+  for (int i = 0; i < 24; ++i) id += kLetters[device() % 36];
+  return id;
+}
+
+Json Usage::json() const {
+  return {{"prompt_tokens", prompt},
+          {"completion_tokens", completion},
+          {"total_tokens", prompt + completion},
+          {"prompt_tokens_details", {{"cached_tokens", cached}}}};
+}
+
+namespace {
+
+class Generation : public std::enable_shared_from_this<Generation> {
+ public:
+  Generation(App& app, std::shared_ptr<Exchange> exchange, GenerationRequest request,
+             std::unique_ptr<AnswerFormat> format)
+      : app_(app),
+        exchange_(std::move(exchange)),
+        r_(std::move(request)),
+        format_(std::move(format)) {}
+
+  void start(const std::string& account) {
+    const int total = static_cast<int>(r_.prompts.size()) * r_.n;
+    answers_.resize(total);
+    tickets_.resize(total);
+    waiting_ = open_ = total;
+    for (int i = 0; i < total; ++i) streams_.emplace_back(*app_.tokenizer, r_.stops);
+    exchange_->on_close([self = shared_from_this()] {
+      if (!self->done_) self->cancel();
+    });
+    for (int i = 0; i < total; ++i) {
+      auto ticket = app_.service->submit(
+          submission(i, account), [self = shared_from_this(), i](const Update& update) {
+            self->exchange_->post([self, i, update] { self->take(i, update); });
+          });
+      if (!ticket) return fail(api_error(ticket.error()));
+      tickets_[i] = *ticket;
+    }
+    for (const auto& prompt : r_.prompts) usage_.prompt += static_cast<int64_t>(prompt.size());
+  }
+
+ private:
+  Submission submission(int i, const std::string& account) {
+    Submission s;
+    s.prompt = r_.prompts[i / r_.n];
+    s.max_new_tokens = r_.max_tokens > 0 ? r_.max_tokens
+                                         : app_.engine->options().context -
+                                               static_cast<int64_t>(s.prompt.size()) + 1;
+    s.sampling = r_.sampling;
+    s.sampling.seed += static_cast<uint64_t>(i % r_.n);
+    s.ignore_end = r_.ignore_end;
+    s.top_logprobs = r_.top_logprobs;
+    s.key = account;
+    s.priority = r_.priority;
+    if (r_.grammar) s.constraint = std::make_unique<grammar::Constraint>(r_.grammar, app_.trie);
+    return s;
+  }
+
+  // Nothing is sent before all are taken in: until then the whole request may be refused.
+  void take(int i, const Update& update) {
+    if (done_) return;
+    if (update.finish == Finish::kRefused) return fail(refusal(*update.refusal));
+    if (waiting_ > 0) {
+      if (!update.token && update.finish == Finish::kNone) {
+        usage_.cached += update.cached_tokens;
+        if (--waiting_ == 0) begin();
+      } else {
+        early_.emplace_back(i, update);
+      }
+      return;
+    }
+    go_on(i, update);
+  }
+
+  ApiError refusal(const Refusal& why) const {
+    if (why.why == Refusal::Why::kNever)
+      return {.message = why.message, .code = "context_length_exceeded"};
+    if (app_.draining)
+      return {.status = 503,
+              .type = "server_error",
+              .message = why.message,
+              .retry_after_seconds = why.retry_after_seconds};
+    return {.status = 429,
+            .type = "rate_limit_error",
+            .message = why.message,
+            .code = "rate_limit_exceeded",
+            .retry_after_seconds = std::max(1.0, why.retry_after_seconds)};
+  }
+
+  void begin() {
+    if (r_.stream) {
+      begun_ = true;
+      exchange_->begin(format_->stream_type());
+      for (size_t i = 0; i < answers_.size(); ++i) send(format_->first(static_cast<int>(i), usage_));
+    }
+    for (const auto& [i, update] : std::exchange(early_, {})) go_on(i, update);
+  }
+
+  void go_on(int i, const Update& update) {
+    Answer& answer = answers_[i];
+    if (done_ || !answer.finish.empty()) return;  // what is drawn after a stop text
+    if (update.finish == Finish::kFailed) return fail(api_error(*update.error));
+    if (update.finish == Finish::kCancelled)
+      return fail(
+          {.status = 503, .type = "server_error", .message = "the server is shutting down"});
+    std::string text;
+    std::vector<LoggedToken> tokens;
+    if (update.token) {
+      ++answer.n_tokens;
+      if (!update.token->ends) {
+        text = streams_[i].push(update.token->id);
+        if (r_.top_logprobs >= 0)
+          tokens.push_back({update.token->id, update.token->logprob, update.token->top});
+      }
+    }
+    const bool ended = update.finish != Finish::kNone;
+    if (ended) text += streams_[i].finish();
+    const bool stopped = streams_[i].stopped();
+    answer.text += text;
+    answer.tokens.insert(answer.tokens.end(), tokens.begin(), tokens.end());
+    if (r_.stream && (!text.empty() || !tokens.empty())) send(format_->delta(i, text, tokens));
+    if (!ended && !stopped) return;
+    answer.stop = streams_[i].stop();
+    answer.finish = update.finish == Finish::kLength && !stopped ? "length" : "stop";
+    if (!ended) app_.service->cancel(tickets_[i]);
+    usage_.completion += answer.n_tokens;
+    if (r_.stream) send(format_->last(i, answer, usage_));
+    if (--open_ == 0) end();
+  }
+
+  void end() {
+    done_ = true;
+    if (!r_.stream) return reply(*exchange_, format_->whole(answers_, usage_));
+    send(format_->end(usage_));
+    exchange_->end();
+  }
+
+  void fail(ApiError error) {
+    if (done_) return;
+    cancel();
+    if (!begun_) return reply(*exchange_, error, format_->error(error));
+    send(format_->stream_error(error));
+    exchange_->end();
+  }
+
+  void cancel() {
+    done_ = true;
+    for (const Ticket ticket : tickets_)
+      if (ticket) app_.service->cancel(ticket);
+  }
+
+  void send(std::string text) {
+    if (!text.empty()) exchange_->write(std::move(text));
+  }
+
+  App& app_;
+  const std::shared_ptr<Exchange> exchange_;
+  const GenerationRequest r_;
+  const std::unique_ptr<AnswerFormat> format_;
+  std::vector<Answer> answers_;
+  std::vector<TextStream> streams_;
+  std::vector<Ticket> tickets_;
+  std::vector<std::pair<int, Update>> early_;
+  Usage usage_;
+  int waiting_ = 0, open_ = 0;  // not yet taken in; not yet ended
+  bool begun_ = false, done_ = false;
+};
+
+}  // namespace
+
+void generate(App& app, std::shared_ptr<Exchange> exchange, const std::string& account,
+              GenerationRequest request, std::unique_ptr<AnswerFormat> format) {
+  const int64_t context = app.engine->options().context;
+  const auto refuse = [&](const ApiError& error) { reply(*exchange, error, format->error(error)); };
+  for (const auto& prompt : request.prompts) {
+    const int64_t n = static_cast<int64_t>(prompt.size());
+    if (n == 0) return refuse(ApiError{.message = "the prompt has no tokens"});
+    // The last token drawn takes no place.
+    if (n + std::max<int64_t>(request.max_tokens, 1) - 1 > context)
+      return refuse(ApiError{
+              .message =
+                  n > context
+                      ? fmt::format("the prompt has {} tokens, the context holds {}", n, context)
+                      : fmt::format("the prompt has {} tokens and {} are to be generated, the "
+                                    "context holds {}; ask for at most {}",
+                                    n, request.max_tokens, context, context - n + 1),
+              .code = "context_length_exceeded"});
+  }
+  std::make_shared<Generation>(app, std::move(exchange), std::move(request), std::move(format))
+      ->start(account);
+}
+
+}  // namespace venturi::server

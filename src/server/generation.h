@@ -1,0 +1,83 @@
+// The answers to one API request: submitted together, sent as they come or when all are whole.
+//
+// What the answers look like is an AnswerFormat, one per API. Everything here runs on the HTTP
+// server's thread. When the client goes, the requests are cancelled.
+#pragma once
+
+#include <memory>
+#include <random>
+
+#include "server/app.h"
+#include "server/text_stream.h"
+
+namespace venturi::server {
+
+struct LoggedToken {
+  TokenId id = 0;
+  double logprob = 0;
+  std::vector<std::pair<TokenId, double>> top;
+};
+
+struct Answer {
+  std::string text;
+  std::vector<LoggedToken> tokens;  // where logprobs were asked for
+  std::string finish;               // "stop", "length"
+  std::string stop;                 // the stop text that ended it, if one did
+  int64_t n_tokens = 0;
+};
+
+struct Usage {
+  int64_t prompt = 0, completion = 0, cached = 0;
+  Json json() const;
+};
+
+// How answers and errors look in one API; texts go over the wire as they are.
+class AnswerFormat {
+ public:
+  virtual ~AnswerFormat() = default;
+  // Of a stream: "" sends nothing. first() comes once for every answer, before anything else.
+  virtual std::string stream_type() const { return "text/event-stream; charset=utf-8"; }
+  virtual std::string first(int index, const Usage& usage) = 0;
+  virtual std::string delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) = 0;
+  virtual std::string last(int index, const Answer& answer, const Usage& usage) = 0;
+  virtual std::string end(const Usage& usage) = 0;
+  virtual std::string stream_error(const ApiError& error) = 0;
+  // All answers at once.
+  virtual Json whole(const std::vector<Answer>& answers, const Usage& usage) = 0;
+  virtual std::string error(const ApiError& error) const { return dump(error); }
+};
+
+struct GenerationRequest {
+  std::vector<std::vector<TokenId>> prompts;
+  int n = 1;               // answers to each
+  int64_t max_tokens = 0;  // 0: what fits
+  SamplingParams sampling;
+  bool ignore_end = false;
+  int top_logprobs = -1;
+  std::vector<std::string> stops;
+  std::shared_ptr<const grammar::Automaton> grammar;
+  bool stream = false;
+  int priority = 0;
+};
+
+// The fields that the APIs of OpenAI's kind share: sampling, stop, stream, response_format, n.
+// include_usage is stream_options' own.
+GenerationRequest read_generation(Fields& fields, const App& app, bool* include_usage = nullptr);
+// Null, and an error of `name`, where the grammar cannot be compiled.
+std::shared_ptr<const grammar::Automaton> compile_grammar(Fields& fields, const std::string& name,
+                                                          const Result<grammar::Grammar>& parsed);
+uint64_t random_seed();
+// A conversation's tokens, through the model's template; `fields` takes what is wrong with it.
+std::vector<TokenId> chat_prompt(Fields& fields, const App& app, const Json* messages, const Json* template_arguments);
+// The model asked for must be the one that is served, if one is named.
+void check_model(Fields& fields, const App& app);
+void log_unknown(const Fields& fields);
+
+// Submits and answers, or refuses.
+void generate(App& app, std::shared_ptr<Exchange> exchange, const std::string& account,
+              GenerationRequest request, std::unique_ptr<AnswerFormat> format);
+
+// "chatcmpl-" and 24 random characters.
+std::string random_id(std::string_view prefix);
+
+}  // namespace venturi::server

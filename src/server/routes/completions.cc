@@ -1,0 +1,278 @@
+// OpenAI: POST /v1/chat/completions and /v1/completions.
+#include "server/generation.h"
+
+namespace venturi::server {
+
+namespace {
+
+std::string spelling(const App& app, TokenId id) { return app.tokenizer->piece(id, true); }
+
+Json bytes_of(const std::string& text) {
+  Json list = Json::array();
+  for (const char c : text) list.push_back(static_cast<unsigned char>(c));
+  return list;
+}
+
+Json chat_logprobs(const App& app, const std::vector<LoggedToken>& tokens) {
+  Json list = Json::array();
+  const auto entry = [&](TokenId id, double logprob) {
+    const std::string text = spelling(app, id);
+    return Json{{"token", text}, {"logprob", logprob}, {"bytes", bytes_of(text)}};
+  };
+  for (const LoggedToken& t : tokens) {
+    Json one = entry(t.id, t.logprob);
+    one["top_logprobs"] = Json::array();
+    for (const auto& [id, logprob] : t.top) one["top_logprobs"].push_back(entry(id, logprob));
+    list.push_back(std::move(one));
+  }
+  return {{"content", std::move(list)}, {"refusal", nullptr}};
+}
+
+std::string event(const Json& json) { return "data: " + dump(json) + "\n\n"; }
+
+// What both have in common: the head of an object, and how a stream ends.
+class Format : public AnswerFormat {
+ public:
+  Format(const App& app, const char* id, const char* chunk, bool include_usage)
+      : app_(app), id_(random_id(id)), chunk_(chunk), include_usage_(include_usage) {}
+
+  std::string end(const Usage& usage) override {
+    std::string text;
+    if (include_usage_) {
+      Json json = head(chunk_);
+      json["choices"] = Json::array();
+      json["usage"] = usage.json();
+      text = event(json);
+    }
+    return text + "data: [DONE]\n\n";
+  }
+  std::string stream_error(const ApiError& error) override { return "data: " + dump(error) + "\n\n"; }
+
+ protected:
+  Json head(const char* object) const {
+    return {{"id", id_}, {"object", object}, {"created", created_}, {"model", app_.model_name}};
+  }
+
+  const App& app_;
+
+ private:
+  const std::string id_;
+  const char* const chunk_;
+  const bool include_usage_;
+  const int64_t created_ = static_cast<int64_t>(std::time(nullptr));
+};
+
+class ChatFormat : public Format {
+ public:
+  ChatFormat(const App& app, bool logprobs, bool include_usage)
+      : Format(app, "chatcmpl-", "chat.completion.chunk", include_usage), logprobs_(logprobs) {}
+
+  std::string first(int index, const Usage&) override {
+    return chunk(index, {{"role", "assistant"}, {"content", ""}}, nullptr, {});
+  }
+  std::string delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) override {
+    return chunk(index, {{"content", text}}, nullptr, tokens);
+  }
+  std::string last(int index, const Answer& answer, const Usage&) override {
+    return chunk(index, Json::object(), answer.finish, {});
+  }
+  Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
+    Json json = head("chat.completion");
+    json["choices"] = Json::array();
+    for (const Answer& a : answers)
+      json["choices"].push_back(
+          {{"index", json["choices"].size()},
+           {"message", {{"role", "assistant"}, {"content", a.text}, {"refusal", nullptr}}},
+           {"logprobs", logprobs_ ? chat_logprobs(app_, a.tokens) : Json(nullptr)},
+           {"finish_reason", a.finish}});
+    json["usage"] = usage.json();
+    return json;
+  }
+
+ private:
+  std::string chunk(int index, Json delta, Json finish, const std::vector<LoggedToken>& tokens) const {
+    Json json = head("chat.completion.chunk");
+    json["choices"] = Json::array(
+        {{{"index", index},
+          {"delta", std::move(delta)},
+          {"logprobs", logprobs_ && !tokens.empty() ? chat_logprobs(app_, tokens) : Json(nullptr)},
+          {"finish_reason", std::move(finish)}}});
+    return event(json);
+  }
+
+  const bool logprobs_;
+};
+
+class TextFormat : public Format {
+ public:
+  TextFormat(const App& app, bool logprobs, bool include_usage, std::vector<std::string> echoes, int n)
+      : Format(app, "cmpl-", "text_completion", include_usage),
+        logprobs_(logprobs),
+        echoes_(std::move(echoes)),
+        n_(n),
+        offsets_(echoes_.size() * n) {
+    for (size_t i = 0; i < offsets_.size(); ++i) offsets_[i] = echoes_[i / n_].size();
+  }
+
+  std::string first(int index, const Usage&) override {
+    return echoes_[index / n_].empty() ? ""
+                                       : choice(index, echoes_[index / n_], nullptr, {});
+  }
+  std::string delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) override {
+    return choice(index, text, nullptr, tokens);
+  }
+  std::string last(int index, const Answer& answer, const Usage&) override {
+    return choice(index, "", answer.finish, {});
+  }
+  Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
+    Json json = head("text_completion");
+    json["choices"] = Json::array();
+    for (size_t i = 0; i < answers.size(); ++i)
+      json["choices"].push_back(one(static_cast<int>(i), echoes_[i / n_] + answers[i].text,
+                                    answers[i].finish, answers[i].tokens));
+    json["usage"] = usage.json();
+    return json;
+  }
+
+ private:
+  Json one(int index, const std::string& text, Json finish,
+           const std::vector<LoggedToken>& tokens) {
+    Json logprobs = nullptr;
+    if (logprobs_) {
+      logprobs = {{"tokens", Json::array()},
+                  {"token_logprobs", Json::array()},
+                  {"top_logprobs", Json::array()},
+                  {"text_offset", Json::array()}};
+      for (const LoggedToken& t : tokens) {
+        const std::string text = spelling(app_, t.id);
+        Json top = Json::object();
+        for (const auto& [id, logprob] : t.top) top[spelling(app_, id)] = logprob;
+        logprobs["tokens"].push_back(text);
+        logprobs["token_logprobs"].push_back(t.logprob);
+        logprobs["top_logprobs"].push_back(std::move(top));
+        logprobs["text_offset"].push_back(offsets_[index]);
+        offsets_[index] += text.size();
+      }
+    }
+    return {{"index", index},
+            {"text", text},
+            {"logprobs", std::move(logprobs)},
+            {"finish_reason", std::move(finish)}};
+  }
+  std::string choice(int index, const std::string& text, Json finish,
+              const std::vector<LoggedToken>& tokens) {
+    Json json = head("text_completion");
+    json["choices"] = Json::array({one(index, text, std::move(finish), tokens)});
+    return event(json);
+  }
+
+  const bool logprobs_;
+  const std::vector<std::string> echoes_;  // [prompts]
+  const int n_;
+  std::vector<size_t> offsets_;  // [prompts * n], in bytes
+};
+
+void chat(App& app, std::shared_ptr<Exchange> exchange, const std::string& account) {
+  const auto body = parse_body(exchange->request().body);
+  if (!body) return reply(*exchange, api_error(body.error()));
+  Fields fields(*body);
+  check_model(fields, app);
+  bool include_usage = false;
+  GenerationRequest request = read_generation(fields, app, &include_usage);
+  request.max_tokens = fields.integer("max_completion_tokens",
+                                      fields.integer("max_tokens", 0, 1, 1 << 30), 1, 1 << 30);
+  const bool logprobs = fields.flag("logprobs", false);
+  const int64_t top = fields.integer("top_logprobs", 0, 0, 20);
+  if (top > 0 && !logprobs) fields.fail("top_logprobs", "needs logprobs to be true");
+  if (logprobs) request.top_logprobs = static_cast<int>(top);
+  fields.only("tools");
+  fields.only("tool_choice", "none");
+  fields.only("functions");
+  fields.only("function_call", "none");
+  fields.only("audio");
+  fields.only("modalities", Json::array({"text"}));
+  fields.only("prediction");
+  fields.only("web_search_options");
+  fields.ignore({"user", "store", "metadata", "service_tier", "parallel_tool_calls",
+                 "reasoning_effort", "safety_identifier", "prompt_cache_key", "verbosity"});
+  if (!fields.error()) request.prompts = {chat_prompt(fields, app, fields.find("messages"), fields.find("chat_template_kwargs"))};
+  if (fields.error()) return reply(*exchange, *fields.error());
+  log_unknown(fields);
+  generate(app, std::move(exchange), account, std::move(request),
+           std::make_unique<ChatFormat>(app, logprobs, include_usage));
+}
+
+// A text, a list of token ids, or a list of either.
+std::vector<std::vector<TokenId>> text_prompts(Fields& fields, const App& app) {
+  const Json* prompt = fields.find("prompt");
+  const auto ids = [&](const Json& list) -> std::vector<TokenId> {
+    std::vector<TokenId> tokens;
+    for (const Json& id : list) {
+      if (!id.is_number_integer() || id.get<int64_t>() < 0 ||
+          id.get<int64_t>() >= app.tokenizer->vocab_size()) {
+        fields.fail("prompt",
+                    fmt::format("may hold token ids below {}", app.tokenizer->vocab_size()));
+        return {};
+      }
+      tokens.push_back(id.get<TokenId>());
+    }
+    return tokens;
+  };
+  if (prompt && prompt->is_string()) return {app.tokenizer->encode(prompt->get<std::string>())};
+  if (prompt && prompt->is_array() && !prompt->empty() && prompt->size() <= 1 << 20) {
+    if ((*prompt)[0].is_number()) return {ids(*prompt)};
+    std::vector<std::vector<TokenId>> prompts;
+    if (prompt->size() > 256) {
+      fields.fail("prompt", "may hold at most 256 prompts");
+      return {};
+    }
+    for (const Json& one : *prompt) {
+      if (one.is_string()) {
+        prompts.push_back(app.tokenizer->encode(one.get<std::string>()));
+      } else if (one.is_array()) {
+        prompts.push_back(ids(one));
+      } else {
+        fields.fail("prompt", "must be a string, a list of token ids, or a list of either");
+        return {};
+      }
+    }
+    return prompts;
+  }
+  fields.fail("prompt", "must be a string, a list of token ids, or a list of either");
+  return {};
+}
+
+void completions(App& app, std::shared_ptr<Exchange> exchange, const std::string& account) {
+  const auto body = parse_body(exchange->request().body);
+  if (!body) return reply(*exchange, api_error(body.error()));
+  Fields fields(*body);
+  check_model(fields, app);
+  bool include_usage = false;
+  GenerationRequest request = read_generation(fields, app, &include_usage);
+  request.max_tokens = fields.integer("max_tokens", 16, 1, 1 << 30);
+  const int64_t logprobs = fields.integer("logprobs", -1, 0, 20);
+  request.top_logprobs = static_cast<int>(logprobs);
+  const bool echo = fields.flag("echo", false);
+  if (echo && logprobs >= 0) fields.fail("echo", "with logprobs of the prompt is not supported");
+  fields.only("suffix", "");
+  fields.only("best_of", request.n);
+  fields.ignore({"user"});
+  if (!fields.error()) request.prompts = text_prompts(fields, app);
+  if (fields.error()) return reply(*exchange, *fields.error());
+  log_unknown(fields);
+  std::vector<std::string> echoes(request.prompts.size());
+  if (echo)
+    for (size_t i = 0; i < echoes.size(); ++i)
+      echoes[i] = app.tokenizer->decode(request.prompts[i]);
+  const int n = request.n;
+  generate(app, std::move(exchange), account, std::move(request),
+           std::make_unique<TextFormat>(app, logprobs >= 0, include_usage, std::move(echoes), n));
+}
+
+}  // namespace
+
+extern const Routes routes_completions;
+const Routes routes_completions{
+    {{"POST", "/v1/chat/completions", chat}, {"POST", "/v1/completions", completions}}};
+
+}  // namespace venturi::server
