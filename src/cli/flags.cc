@@ -83,8 +83,11 @@ std::string default_model() {
   std::error_code ignored;
   const auto program = std::filesystem::read_symlink("/proc/self/exe", ignored);
   for (auto folder = program.parent_path(); !folder.empty() && folder != folder.root_path(); folder = folder.parent_path()) {
-    const auto candidate = folder / "models" / "tiny-llama-q8_0.gguf";
-    if (std::filesystem::exists(candidate, ignored)) return candidate.string();
+    // In the source's tree, or installed.
+    for (const char* place : {"models", "share/venturi/models"}) {
+      const auto candidate = folder / place / "tiny-llama-q8_0.gguf";
+      if (std::filesystem::exists(candidate, ignored)) return candidate.string();
+    }
   }
   return "";
 }

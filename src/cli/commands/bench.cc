@@ -42,9 +42,13 @@ double op_bound_seconds(const OpTotals& t, const Machine& m) {
                   static_cast<double>(t.int8_macs) / m.int8 + static_cast<double>(t.f32_macs) / m.f32);
 }
 
+double share(const OpTotals& t, const Machine& m) { return t.seconds > 0 ? op_bound_seconds(t, m) / t.seconds : 0; }
+
 struct Outcome {
   std::string test;
-  std::vector<double> rates, bounds, shares;
+  std::string phase;
+  double tokens = 0;                          // of a repetition
+  std::vector<double> rates, bounds, shares;  // tokens a second, the same at the bounds, their ratio
   std::map<std::string_view, OpTotals> ops;
   std::optional<ExpertReport> experts;  // from the warm-up on
   Machine machine{};
@@ -79,7 +83,7 @@ class Bench {
     if (replay_) replay_->set_streams(1);
     std::vector<TokenId> tokens(o_.prompt);
     for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = token(i);
-    return repeat(fmt::format("pp{}", o_.prompt), static_cast<double>(o_.prompt),
+    return repeat(fmt::format("pp{}", o_.prompt), "prefill", static_cast<double>(o_.prompt),
                   [&]() -> Status {
                     sequences_[0]->truncate(0);
                     TRY(engine_.feed(*sequences_[0], tokens));
@@ -101,7 +105,7 @@ class Bench {
     const std::string name = streams == 1 ? fmt::format("tg{}", o_.generate) : fmt::format("tg{}x{}", o_.generate, streams);
     std::optional<ExpertWatch> watch;
     if (engine_.experts()) watch.emplace(engine_);
-    Outcome out = TRY(repeat(name, static_cast<double>(o_.generate * streams),
+    Outcome out = TRY(repeat(name, "decode", static_cast<double>(o_.generate * streams),
                   [&]() -> Status {
                     for (auto& s : sequences_) s->truncate(0);
                     for (int64_t i = 0; i < o_.generate; ++i) {
@@ -144,9 +148,12 @@ class Bench {
     return {read_bandwidth(pool, memory_), int8_peak(pool), f32_peak(pool)};
   }
 
-  Result<Outcome> repeat(const std::string& name, double tokens, const std::function<Status()>& work,
+  Result<Outcome> repeat(const std::string& name, const std::string& phase, double tokens, const std::function<Status()>& work,
                          const std::function<double(const Machine&)>& bound) {
-    Outcome out{.test = name};
+    Outcome out;
+    out.test = name;
+    out.phase = phase;
+    out.tokens = tokens;
     TRY(work());  // warm-up: pages touched, threads awake
     Machine before = probe();
     const NeuronCounters neurons = engine_.neurons() ? engine_.neurons()->counters() : NeuronCounters();
@@ -191,12 +198,16 @@ nlohmann::ordered_json outcome_json(const Outcome& out) {
   const Spread rate = spread_of(out.rates);
   nlohmann::ordered_json j;
   j["test"] = out.test;
+  j["phase"] = out.phase;
   j["tokens_per_second"] = rate.median;
   j["tokens_per_second_low"] = rate.low;
   j["tokens_per_second_high"] = rate.high;
   j["repetitions"] = out.rates.size();
   j["bound_tokens_per_second"] = spread_of(out.bounds).median;
   j["share_of_bound"] = spread_of(out.shares).median;
+  j["seconds"] = out.tokens / rate.median;
+  // The idealised runtime: what the machine could do at its bounds.
+  j["bound_seconds"] = out.tokens / spread_of(out.bounds).median;
   j["machine"] = {{"read_bytes_per_second", out.machine.bytes}, {"int8_macs_per_second", out.machine.int8},
                   {"f32_macs_per_second", out.machine.f32}, {"instruction_set", std::string(isa_name(chosen_isa()))}};
   if (out.experts) j["experts"] = expert_json(*out.experts);
@@ -207,12 +218,42 @@ nlohmann::ordered_json outcome_json(const Outcome& out) {
                     {"disk_bytes", c.disk_bytes}, {"requests", c.requests}, {"rows", c.rows}, {"stall_seconds", c.stall_seconds}};
   }
   for (const auto& [op, t] : out.ops) {
-    const double bound = op_bound_seconds(t, out.machine);
-    j["ops"][std::string(op)] = {{"calls", t.calls}, {"seconds", t.seconds}, {"bound_seconds", bound},
+    j["ops"][std::string(op)] = {{"calls", t.calls}, {"seconds", t.seconds},
+                                 {"share_of_time", t.seconds / out.op_seconds},
+                                 {"bound_seconds", op_bound_seconds(t, out.machine)},
+                                 {"share_of_bound", share(t, out.machine)},
                                  {"weight_bytes", t.weight_bytes}, {"state_bytes", t.state_bytes},
                                  {"int8_macs", t.int8_macs}, {"f32_macs", t.f32_macs}};
   }
   return j;
+}
+
+std::string milliseconds(double seconds) { return fmt::format("{:.2f}", seconds * 1e3); }
+
+std::string tests_table(const std::vector<Outcome>& outcomes) {
+  std::vector<std::vector<std::string>> rows = {{"test", "tok/s", "low", "high", "bound tok/s", "share of bound", "ms",
+                                                 "idealised ms"}};
+  for (const Outcome& out : outcomes) {
+    const Spread rate = spread_of(out.rates);
+    const double bound = spread_of(out.bounds).median;
+    rows.push_back({out.test, fmt::format("{:.2f}", rate.median), fmt::format("{:.2f}", rate.low),
+                    fmt::format("{:.2f}", rate.high), fmt::format("{:.2f}", bound),
+                    fmt::format("{:.1f} %", 100 * spread_of(out.shares).median), milliseconds(out.tokens / rate.median),
+                    milliseconds(out.tokens / bound)});
+  }
+  return markdown_table(rows);
+}
+
+std::string ops_table(const Outcome& out) {
+  std::vector<std::vector<std::string>> rows = {{out.test + " op", "calls", "ms", "share of time", "idealised ms",
+                                                 "share of bound"}};
+  for (const auto& [op, t] : out.ops) {
+    const double bound = op_bound_seconds(t, out.machine);
+    rows.push_back({std::string(op), std::to_string(t.calls), milliseconds(t.seconds),
+                    fmt::format("{:.1f} %", 100 * t.seconds / out.op_seconds), milliseconds(bound),
+                    bound > 0 ? fmt::format("{:.0f} %", 100 * share(t, out.machine)) : "-"});
+  }
+  return markdown_table(rows);
 }
 
 Status run(const Options& o) {
@@ -231,27 +272,12 @@ Status run(const Options& o) {
     print_out(list.dump(1) + "\n");
     return {};
   }
-  std::vector<std::vector<std::string>> rows = {{"test", "tok/s", "low", "high", "bound (idealised runtime)", "share of bound"}};
-  for (const Outcome& out : outcomes) {
-    const Spread rate = spread_of(out.rates);
-    rows.push_back({out.test, fmt::format("{:.2f}", rate.median), fmt::format("{:.2f}", rate.low),
-                    fmt::format("{:.2f}", rate.high), fmt::format("{:.2f}", spread_of(out.bounds).median),
-                    fmt::format("{:.1f} %", 100 * spread_of(out.shares).median)});
-  }
-  std::string text = markdown_table(rows);
+  std::string text = tests_table(outcomes);
   for (const Outcome& out : outcomes)
     if (!out.neuron_report.empty()) text += "\n" + out.test + " " + out.neuron_report;
   for (const Outcome& out : outcomes) {
     if (out.experts) text += "\n" + expert_table(out.test, *out.experts);
-    if (out.ops.empty()) continue;
-    rows = {{out.test + " op", "calls", "ms", "share of time", "share of bound"}};
-    for (const auto& [op, t] : out.ops) {
-      const double bound = op_bound_seconds(t, out.machine);
-      rows.push_back({std::string(op), std::to_string(t.calls), fmt::format("{:.2f}", t.seconds * 1e3),
-                      fmt::format("{:.1f} %", 100 * t.seconds / out.op_seconds),
-                      bound > 0 ? fmt::format("{:.0f} %", 100 * bound / t.seconds) : "-"});
-    }
-    text += "\n" + markdown_table(rows);
+    if (!out.ops.empty()) text += "\n" + ops_table(out);
   }
   print_out(text);
   return {};
