@@ -116,6 +116,12 @@ StepForecast& StepForecast::operator+=(const StepForecast& o) {
   return *this;
 }
 
+StepForecast operator*(StepForecast f, double times) {
+  for (double* part : {&f.compute_seconds, &f.memory_seconds, &f.disk_seconds, &f.seconds, &f.memory_bytes, &f.disk_bytes})
+    *part *= times;
+  return f;
+}
+
 std::string_view StepForecast::binds() const {
   if (disk_seconds > compute_seconds) return "disk";
   return memory_seconds > 0.5 * compute_seconds ? "memory" : "compute";

@@ -28,6 +28,16 @@ struct StepForecast {
   std::string_view binds() const;  // "disk", "memory" or "compute"
 };
 
+// So many times the same.
+StepForecast operator*(StepForecast f, double times);
+
+// What is predicted of a run, and what was measured of it.
+struct Figures {
+  double tokens_per_second = 0;
+  uint64_t peak_memory_bytes = 0;
+  double disk_bytes_per_token = 0;
+};
+
 // The part of the shorter of compute and reading that the longer does not cover.
 inline constexpr double kExposed = 0.04;
 
