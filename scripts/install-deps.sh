@@ -22,6 +22,7 @@ libpcre2-dev      patterns that cut text into words before tokenizing
 libutf8proc-dev   Unicode tables and normal forms
 libedit-dev       line editing in venturi chat
 liburing-dev      deep direct reads of what does not fit memory
+libboost1.81-dev  HTTP: Asio and Beast
 libgtest-dev      unit tests (GoogleTest)
 libgmock-dev      unit tests (matchers)
 libbenchmark-dev  kernel benchmarks

@@ -1,11 +1,12 @@
 """venturi run: what it generates, and how every command fails."""
 import json
 import re
+import subprocess
 import tempfile
 from pathlib import Path
 
 import support
-from support import MODEL, SOURCE, ProgramTest
+from support import MODEL, SOURCE, VENTURI, ProgramTest
 
 LONG_PROMPT = "one two three four five six seven eight nine ten"
 GOLDEN = json.loads((SOURCE / "tests/data/tiny_llama_greedy.json").read_text())
@@ -89,6 +90,14 @@ class Failures(ProgramTest):
                 with self.subTest(name=name):
                     self.assertIn(name, self.fails(1, "run", "-m", path, "-p", "a"))
                     self.fails(1, "inspect", "-m", path)
+
+    def test_output_that_cannot_be_written_is_a_failure(self):
+        for command in (["run", "-q", "-n", "4"], ["inspect"], ["tokenize", "-p", "a", "--ids"]):
+            with self.subTest(command=command), open("/dev/full", "w") as full:
+                result = subprocess.run([VENTURI, *command, "-m", MODEL], stdout=full, stderr=subprocess.PIPE,
+                                        env=support.clean_environment())
+                self.assertEqual(result.returncode, 1)
+                self.assertIn(b"standard output", result.stderr)
 
     def test_a_prompt_longer_than_the_context_is_refused(self):
         self.assertIn("-c", self.fails(3, "run", "-p", LONG_PROMPT, "-c", 4, "-n", 4))

@@ -14,7 +14,7 @@ const std::vector<SlotSpec> kSlots = {SlotSpec::paged(2, 24, 20), SlotSpec::recu
 
 std::shared_ptr<StatePool> make_pool(std::vector<SlotSpec> slots, int64_t tokens, int sequences) {
   auto ledger = Ledger::create();
-  auto pool = StatePool::create(*ledger, std::move(slots), tokens, sequences);
+  auto pool = StatePool::create(*ledger, std::move(slots), {.tokens = tokens, .sequences = sequences});
   EXPECT_TRUE(pool);
   return std::move(pool).value();
 }
@@ -24,13 +24,13 @@ TEST(State, BytesAreForetold) {
   const uint64_t page0 = 2 * 2 * 64 * (24 + 32), page2 = 2 * 64 * (8 + 16);
   // Each slot is a mapping of its own, in whole pages of the machine.
   const auto whole = [](uint64_t bytes) { return (bytes + 4095) / 4096 * 4096; };
-  EXPECT_EQ(state_bytes(kSlots, 130, 2), whole(6 * page0) + whole(6 * page2) + whole(2 * 400));
+  EXPECT_EQ(state_bytes(kSlots, {.tokens = 130, .sequences = 2}), whole(6 * page0) + whole(6 * page2) + whole(2 * 400));
   auto ledger = Ledger::create();
-  const auto pool = StatePool::create(*ledger, kSlots, 130, 2);
+  const auto pool = StatePool::create(*ledger, kSlots, {.tokens = 130, .sequences = 2});
   ASSERT_TRUE(pool);
-  EXPECT_EQ(ledger->held(), state_bytes(kSlots, 130, 2));
+  EXPECT_EQ(ledger->held(), state_bytes(kSlots, {.tokens = 130, .sequences = 2}));
   auto small = Ledger::create(10000);
-  EXPECT_EQ(StatePool::create(*small, kSlots, 130, 2).error().code, Code::kOutOfBudget);
+  EXPECT_EQ(StatePool::create(*small, kSlots, {.tokens = 130, .sequences = 2}).error().code, Code::kOutOfBudget);
   EXPECT_EQ(small->held(), 0u);
 }
 
@@ -120,6 +120,98 @@ TEST(State, RecurrentStateCannotBeCut) {
   std::fill_n(state->recurrent(1), 100, 4.0f);
   state.reset();
   EXPECT_EQ(pool->new_sequence().value()->recurrent(1)[0], 0.0f);  // new means new
+}
+
+// ---- windows ----------------------------------------------------------------------------------------
+
+TEST(State, AWindowIsPlannedAsWindowAndStep) {
+  const SlotSpec all = SlotSpec::paged(2, 32, 32), windowed = SlotSpec::paged(2, 32, 32, 100);
+  const auto bytes = [](const SlotSpec& slot, const StateShape& shape) { return state_bytes({slot}, shape); };
+  // 99 tokens before a step's first and 65 of the step touch 4 pages of 64 at most: from 63 of a page on.
+  const StateShape shape{.tokens = 6400, .sequences = 3, .rows = 65};
+  EXPECT_EQ(bytes(windowed, shape), 3 * 4 * windowed.page_bytes());
+  EXPECT_EQ(bytes(all, shape), 3 * 100 * all.page_bytes());
+  // Never more than everything.
+  for (const StateShape& s : {StateShape{.tokens = 130, .rows = 130}, StateShape{.tokens = 130}})
+    EXPECT_EQ(bytes(windowed, s), bytes(all, s));
+}
+
+// Steps, cuts and ends drawn at random over several sequences, against a list of what each must still hold.
+TEST(State, WindowsKeepWhatIsSeen) {
+  for (const int64_t window : {1, 5, 64, 65, 200}) {
+    const std::vector<SlotSpec> slots = {SlotSpec::paged(1, 8, 8), SlotSpec::paged(1, 8, 8, window)};
+    const StateShape shape{.tokens = 900, .sequences = 3, .rows = 70};
+    auto ledger = Ledger::create();
+    auto pool = StatePool::create(*ledger, slots, shape).value();
+    struct Model {
+      std::unique_ptr<SequenceState> state;
+      int64_t length = 0, last_step = 0;
+      std::vector<uint16_t> marks;  // [position]
+    };
+    std::vector<Model> models(3);
+    for (Model& m : models) m.state = pool->new_sequence().value();
+    const auto at = [](SequenceState& s, int slot, int64_t position) -> uint16_t& {
+      return s.key_page(slot, position / kPageTokens, 0)[position % kPageTokens];
+    };
+    uint64_t draw = 1;
+    uint16_t mark = 1;
+    const auto random = [&](int64_t n) {
+      draw = draw * 6364136223846793005ull + 1442695040888963407ull;
+      return static_cast<int64_t>((draw >> 33) % static_cast<uint64_t>(n));
+    };
+    for (int round = 0; round < 2000; ++round) {
+      Model& m = models[random(3)];
+      const int64_t what = random(20);
+      if (what == 0) {
+        m = {};
+        m.state = pool->new_sequence().value();
+      } else if (what < 4) {
+        const int64_t to = random(m.length + 1);
+        const bool cut = m.state->truncate(to);
+        if (to >= m.last_step || to == 0) ASSERT_TRUE(cut);
+        if (cut) m.length = to, m.last_step = std::min(m.last_step, to);
+      } else {
+        const int64_t rows = 1 + random(70);
+        const auto prepared = m.state->prepare(m.length, rows);
+        ASSERT_EQ(prepared.ok(), m.length + rows <= shape.tokens);
+        if (!prepared) continue;
+        m.marks.resize(static_cast<size_t>(m.length));
+        for (int64_t i = m.length; i < m.length + rows; ++i) {
+          m.marks.push_back(mark);
+          for (const int slot : {0, 1}) at(*m.state, slot, i) = mark;
+          ++mark;
+        }
+        for (int64_t i = 0; i < m.length + rows; ++i) {
+          ASSERT_EQ(at(*m.state, 0, i), m.marks[i]);
+          if (i > m.length - window) ASSERT_EQ(at(*m.state, 1, i), m.marks[i]) << window << " at " << i;
+        }
+        m.last_step = m.length;
+        m.length += rows;
+        m.state->set_length(m.length);
+      }
+    }
+  }
+}
+
+TEST(State, AWindowThatMovedOnCannotGoBack) {
+  auto ledger = Ledger::create();
+  auto pool = StatePool::create(*ledger, {SlotSpec::paged(1, 8, 8, 64)}, {.tokens = 1000, .sequences = 1, .rows = 100}).value();
+  auto state = pool->new_sequence().value();
+  EXPECT_TRUE(state->whole());
+  for (int64_t at = 0; at < 300; at += 100) {
+    ASSERT_TRUE(state->prepare(at, 100));
+    state->set_length(at + 100);
+  }
+  EXPECT_FALSE(state->whole());
+  EXPECT_TRUE(state->truncate(200));  // the last step
+  EXPECT_FALSE(state->truncate(100));
+  EXPECT_EQ(state->length(), 200);
+  EXPECT_EQ(state->prepare(100, 1).error().code, Code::kInvalidArgument);
+  EXPECT_EQ(state->prepare(200, 300).error().code, Code::kOutOfBudget);  // more than a step was to be
+  EXPECT_TRUE(state->prepare(200, 100));
+  EXPECT_TRUE(state->truncate(0));
+  EXPECT_TRUE(state->whole());
+  EXPECT_TRUE(state->prepare(0, 100));
 }
 
 }  // namespace

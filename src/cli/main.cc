@@ -54,6 +54,10 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, "venturi %s: %s\n", sub->get_name().c_str(), status.error().message.c_str());
       return exit_code(status.error());
     }
+    if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
+      std::fprintf(stderr, "venturi %s: standard output could not be written to the end\n", sub->get_name().c_str());
+      return 1;
+    }
   }
   return 0;
 }

@@ -16,22 +16,16 @@ constexpr std::string_view kSmaller[] = {"Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q4_0",
 
 double each(const Plan& plan) { return plan.predicted.tokens_per_second / plan.options.sequences; }
 
-uint64_t model_bytes(const ModelFile& file) {
-  uint64_t total = 0;
-  for (const TensorInfo& info : file.tensors) total += info.bytes();
-  return total;
-}
-
 // The first smaller type whose plan passes, with the size of the model in it.
 template <typename Passes>
 std::string smaller_type(const Planner& planner, const EngineOptions& options, Passes passes) {
-  const uint64_t now = model_bytes(planner.file());
+  const uint64_t now = tensor_bytes(planner.file());
   for (const std::string_view name : kSmaller) {
     const Codec* codec = find_codec(name);
     if (!codec) continue;
     auto other = Planner::open_as(planner.file().path, *codec);
     if (!other) continue;
-    const uint64_t bytes = model_bytes((*other)->file());
+    const uint64_t bytes = tensor_bytes((*other)->file());
     if (bytes >= now) continue;
     auto plan = (*other)->fit(options);
     if (plan && passes(**other, *plan)) return fmt::format("{} ({})", name, format_bytes(bytes));

@@ -37,7 +37,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
   engine->ledger_ = Ledger::create(o.memory);
   engine->threads_ = std::make_shared<ThreadPool>(o.threads);
   TRY(engine->load());
-  engine->pool_ = TRY(StatePool::create(*engine->ledger_, info.slots, o.context, o.sequences));
+  engine->pool_ = TRY(StatePool::create(*engine->ledger_, info.slots,
+                                        {.tokens = o.context, .sequences = o.sequences, .rows = o.batch}));
   engine->context_ = TRY(Context::run(engine->ledger_, engine->threads_, engine->footprint_.activations));
   // Tiles would ask for a streamed weight once each.
   if (engine->stream_) engine->context_->set_row_tile(0);
@@ -84,7 +85,9 @@ Result<const Act*> Engine::step(const Step& step) {
     if (has_recurrent_ && span.position != span.state->length())
       return error(Code::kInvalidArgument, "a span at position {} does not continue its sequence of {} tokens",
                    span.position, span.state->length());
-    if (auto status = span.state->reserve(span.position + span.n_rows); !status) return std::move(status).error();
+    TRY(span.state->prepare(span.position, span.n_rows));
+    if (span.mask == Mask::kFull && !span.state->whole())
+      return error(Code::kUnsupported, "a span of full mask sees tokens that the sequence has given back");
   }
   output_.reset();
   output_ = model_->forward(*context_, step);

@@ -69,7 +69,7 @@ Footprint Fitting::measure(const EngineOptions& o) const {
   Footprint f;
   f.weights = catalog_.bytes(o.repack);
   f.staging = catalog_.staging_bytes() * o.threads;
-  f.state = state_bytes(model_.info().slots, o.context, o.sequences);
+  f.state = state_bytes(model_.info().slots, {.tokens = o.context, .sequences = o.sequences, .rows = o.batch});
   const int64_t rows = std::min(o.batch, o.context);
   // The last chunk of a full context, and one decode step of every sequence at its end.
   f.activations =

@@ -68,6 +68,12 @@ std::string model_fingerprint(const ModelFile& file) {
   return fmt::format("{:016x}", hash);
 }
 
+uint64_t tensor_bytes(const ModelFile& file) {
+  uint64_t total = 0;
+  for (const TensorInfo& info : file.tensors) total += info.bytes();
+  return total;
+}
+
 Status check_plan_for(const PlanFile& plan, std::string_view plan_path, const ModelFile& file) {
   if (plan.fingerprint == model_fingerprint(file)) return {};
   return error(Code::kInvalidArgument,

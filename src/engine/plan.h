@@ -56,6 +56,7 @@ struct PlanFile {
 
 // Of names, types, shapes and places of all tensors: another file has another.
 std::string model_fingerprint(const ModelFile& file);
+uint64_t tensor_bytes(const ModelFile& file);
 
 Json plan_file_json(const PlanFile& file);
 // `path` is for errors.

@@ -88,8 +88,8 @@ Result<MachineProfile> probe_for_plan(const Planner& planner, const Plan& plan, 
   MachineProfile profile = TRY(probe_machine(
       *ledger, *pool, {.repetitions = 3, .memory_bytes = std::max<uint64_t>(memory, kLeastMemory), .by_threads = false}));
   profile.brief = o.brief;
-  KernelProbeOptions kernels{.repetitions = o.brief ? 2 : 5, .seconds = o.brief ? 0.004 : 0.015, .memory_bytes = memory,
-                             .packed = plan.options.repack, .as_stored = !plan.options.repack || plan.residency.streams()};
+  KernelProbeOptions kernels{.repetitions = o.brief ? 2 : 7, .seconds = o.brief ? 0.004 : 0.02, .memory_bytes = memory,
+                             .packed = plan.options.repack, .as_stored = !o.brief || !plan.options.repack || plan.residency.streams()};
   if (o.brief) kernels.rows = {1, 64};
   TRY(probe_kernels(ledger, pool, cases_of(planner.catalog()), kernels, profile));
   profile.disk = TRY(probe_streamed(*ledger, planner, plan, o.brief));

@@ -34,9 +34,13 @@ class Decoder : public Model {
   void set_context(int64_t tokens) override { rope_ = rope_scheme_.at(tokens); }
 
  protected:
-  // Declares every weight; windows and layer-dependent ropes are the caller's to set after it.
+  // Declares every weight; windows (set_window) and layer-dependent ropes are the caller's to set after it.
   Status declare(const Hyper& hyper, WeightCatalog& catalog, const TransformerHyper& h,
                  const Traits& traits);
+  // A layer's tokens see the last `window` only, and its slot keeps no more.
+  void set_window(size_t layer, int64_t window) {
+    layers_[layer].attention.params.window = info_.slots[layer].window = window;
+  }
 
   RopeScheme rope_scheme_;
   Rope rope_;  // of rope_scheme_, for the context at hand

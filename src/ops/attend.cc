@@ -128,8 +128,8 @@ class AttendRun {
     const int64_t seen = ceil_div(all.hi[n - 1], kPageTokens), first = first_split(all);
     for (int64_t split = first; split < end_split(all, n); ++split) {
       const bool merged = split > first;
-      const int64_t end = std::min((split + 1) * kBlocksPerSplit, seen);
-      for (int64_t block = split * kBlocksPerSplit; block < end; ++block)
+      const int64_t begin = first_block(all, split), end = std::min((split + 1) * kBlocksPerSplit, seen);
+      for (int64_t block = begin; block < end; ++block)
         for (int h = 0; h < heads; ++h) {
           const TaskScratch s = all.from(h * n, p_.k_dim, v_stride_);
           const bool last = h + 1 == heads;
@@ -144,7 +144,7 @@ class AttendRun {
                .n_queries = n, .k_dim = p_.k_dim, .v_dim = p_.v_dim, .queries = s.queries, .lo = s.lo, .hi = s.hi,
                .soft_cap = p_.soft_cap, .top = merged ? s.part_top : s.top, .sum = merged ? s.part_sum : s.sum,
                .out = merged ? s.part_out : s.out, .lanes = s.lanes, .value_scratch = s.values, .next_keys = next,
-               .begun = block > split * kBlocksPerSplit, .unfinished = block + 1 < end});
+               .begun = block > begin, .unfinished = block + 1 < end});
         }
       for (int i = 0; i < n * heads && merged; ++i)
         attention_kernels().merge(&all.top[i], &all.sum[i], all.out + int64_t{i} * v_stride_, all.part_top[i],
@@ -157,8 +157,8 @@ class AttendRun {
   // Split `split` for the tile's queries, into top / sum / out.
   void run_split(const Tile& tile, int head, int64_t split, const TaskScratch& s, float* top, float* sum, float* out) const {
     const int n = static_cast<int>(tile.n_rows) * group_;
-    const int64_t first = split * kBlocksPerSplit;
-    const int64_t seen = ceil_div(s.hi[n - 1], kPageTokens), end = std::min(first + kBlocksPerSplit, seen);
+    const int64_t first = first_block(s, split);
+    const int64_t seen = ceil_div(s.hi[n - 1], kPageTokens), end = std::min((split + 1) * kBlocksPerSplit, seen);
     const uint16_t *keys[kBlocksPerSplit], *values[kBlocksPerSplit];
     for (int64_t b = first; b < end; ++b) {
       keys[b - first] = tile.span->state->key_page(p_.slot, b, head);
@@ -186,6 +186,10 @@ class AttendRun {
     for (int d = 0; d < p_.v_dim; ++d) y[d] = out[d] * inverse;
   }
 
+  // A block that no query of the tile sees, which may be gone, would change nothing.
+  static int64_t first_block(const TaskScratch& s, int64_t split) {
+    return std::max(split * kBlocksPerSplit, s.lo[0] / kPageTokens);
+  }
   static int64_t first_split(const TaskScratch& s) { return s.lo[0] / kSplitTokens; }
   static int64_t end_split(const TaskScratch& s, int n) { return ceil_div(s.hi[n - 1], kSplitTokens); }
 

@@ -95,7 +95,7 @@ uint64_t inputs_bytes(const std::span<const KernelCase> cases, int64_t rows, int
   uint64_t most = 1u << 16;
   for (const KernelCase& c : cases) {
     const auto shape = Context::shape(threads);
-    Weight w{.codec = c.codec, .n_in = c.n_in, .n_out = c.n_out, .packed = false, .row_bytes = c.codec->bytes(c.n_in)};
+    const Weight w{.name = {}, .codec = c.codec, .n_in = c.n_in, .n_out = c.n_out, .packed = false, .row_bytes = c.codec->bytes(c.n_in)};
     const Act x = shape->allocate(rows, c.n_in);
     linear(*shape, w, x);
     most = std::max(most, shape->arena_peak());

@@ -1,6 +1,8 @@
 // venturi chat: a conversation, with line editing and history.
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/interrupt.h"
+#include "cli/line_reader.h"
 #include "cli/report.h"
 #include "cli/sampling_flags.h"
 #include "cli/text.h"
@@ -8,11 +10,11 @@
 #include "chat/render.h"
 #include "tokenizers/detokenizer.h"
 
-#include <editline/readline.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdlib>
-#include <iostream>
 
 namespace venturi {
 
@@ -26,87 +28,35 @@ struct Options {
   bool quiet = false;
 };
 
-// For models that bring no template: one that any base model continues sensibly.
+// For models that bring no template: one that any base model continues sensibly. Answers begin with the
+// space that the model put there.
 constexpr const char* kPlainTemplate =
     "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n"
-    "{% elif m.role == 'user' %}User: {{ m.content }}\n{% else %}Assistant: {{ m.content }}\n{% endif %}{% endfor %}"
+    "{% elif m.role == 'user' %}User: {{ m.content }}\n{% else %}Assistant:{{ m.content }}\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}";
 
-class LineReader {
- public:
-  LineReader() : terminal_(isatty(0)) {
-    const char* home = std::getenv("HOME");
-    if (terminal_ && home) {
-      file_ = std::string(home) + "/.venturi_history";
-      using_history();
-      read_history(file_.c_str());
-    }
-  }
-  ~LineReader() {
-    if (!file_.empty()) write_history(file_.c_str());
-  }
-  // False at the end of input.
-  bool next(std::string& line) {
-    if (!terminal_) return static_cast<bool>(std::getline(std::cin, line));
-    char* text = readline("> ");
-    if (!text) return false;
-    line = text;
-    if (!line.empty()) add_history(text);
-    std::free(text);
-    return true;
-  }
-
- private:
-  const bool terminal_;
-  std::string file_;
-};
+constexpr const char* kCommands =
+    "/clear starts over, /quit or end of input leaves, Ctrl-C stops an answer.\n";
 
 class Chat {
  public:
   Chat(Engine& engine, const Tokenizer& tokenizer, chat::Template chat_template, const Options& o)
       : engine_(engine), tokenizer_(tokenizer), template_(std::move(chat_template)), encoder_(tokenizer), o_(o) {
-    conversation_.messages = nlohmann::ordered_json::array();
-    if (!o.system.empty()) conversation_.messages.push_back({{"role", "system"}, {"content", o.system}});
     if (const auto id = tokenizer.bos()) conversation_.bos_token = std::string(tokenizer.token_text(*id));
     if (const auto id = tokenizer.eos()) conversation_.eos_token = std::string(tokenizer.token_text(*id));
+    clear();
   }
 
-  Status turn(SequenceState& sequence, const std::string& text) {
+  // A question and its answer. After an error the conversation is what it was before.
+  Status turn(SequenceState& sequence, const std::string& text, InterruptWatch& interrupt) {
+    const nlohmann::ordered_json before = conversation_.messages;
     conversation_.messages.push_back({{"role", "user"}, {"content", text}});
-    std::vector<TokenId> tokens = TRY(fit());
-    // What the sequence holds already is not computed again.
-    size_t common = 0;
-    while (common < held_.size() && common < tokens.size() - 1 && held_[common] == tokens[common]) ++common;
-    if (!sequence.truncate(static_cast<int64_t>(common))) {
-      common = 0;
-      sequence.truncate(0);
-    }
-    Sampler sampler = TRY(o_.sampling.sampler());
-    Detokenizer detokenizer(tokenizer_);
-    std::string answer;
-    std::vector<TokenId> drawn;
-    GenerateOptions options;
-    options.max_tokens = std::min(o_.n, engine_.options().context - static_cast<int64_t>(tokens.size()) + 1);
-    options.on_token = [&](TokenId id) {
-      drawn.push_back(id);
-      if (tokenizer_.is_end_of_generation(id)) return true;
-      const std::string piece = detokenizer.push(id);
-      answer += piece;
-      print_out(piece);
-      return true;
-    };
-    const GenerationReport report =
-        TRY(generate(engine_, sequence, sampler, std::span(tokens).subspan(common), options));
-    print_out("\n");
-    conversation_.messages.push_back({{"role", "assistant"}, {"content", answer}});
-    held_ = std::move(tokens);
-    held_.insert(held_.end(), drawn.begin(), drawn.end());
-    held_.resize(static_cast<size_t>(sequence.length()));
-    if (!o_.quiet && isatty(2))
-      std::fprintf(stderr, "[%ld tokens at %s; %ld of %ld in the context]\n", report.generated_tokens,
-                   format_rate(report.decode_rate()).c_str(), sequence.length(), engine_.options().context);
-    return {};
+    Status status = answer(sequence, interrupt);
+    if (!status) conversation_.messages = before;
+    return status;
   }
+
+  const Decoded& decoded() const { return decoded_; }
 
   void clear() {
     conversation_.messages = nlohmann::ordered_json::array();
@@ -114,6 +64,56 @@ class Chat {
   }
 
  private:
+  Status answer(SequenceState& sequence, InterruptWatch& interrupt) {
+    const std::vector<TokenId> tokens = TRY(fit());
+    const auto common = static_cast<int64_t>(reuse(sequence, tokens));
+    held_.resize(static_cast<size_t>(common));
+    Sampler sampler = TRY(o_.sampling.sampler());
+    // What is not computed again counts for the penalties all the same.
+    for (const TokenId id : held_) sampler.accept(id);
+    Detokenizer detokenizer(tokenizer_);
+    std::string said;
+    std::vector<TokenId> drawn;
+    const auto say = [&](const std::string& piece) {
+      said += piece;
+      print_out(piece);
+    };
+    GenerateOptions options;
+    options.max_tokens = std::min(o_.n, engine_.options().context - static_cast<int64_t>(tokens.size()) + 1);
+    options.on_token = [&](TokenId id) {
+      drawn.push_back(id);
+      if (!tokenizer_.is_end_of_generation(id)) say(detokenizer.push(id));
+      return !interrupt.noted();
+    };
+    const auto report = generate(engine_, sequence, sampler, std::span(tokens).subspan(held_.size()), options);
+    const bool stopped = interrupt.take();
+    if (report.ok()) say(detokenizer.finish());
+    print_out("\n");
+    held_ = tokens;
+    held_.insert(held_.end(), drawn.begin(), drawn.end());
+    held_.resize(static_cast<size_t>(sequence.length()));
+    if (!report) return report.error();
+    decoded_.steps += (report->prompt_tokens - 1) / engine_.options().batch + report->generated_tokens;
+    decoded_.tokens += report->generated_tokens - 1;
+    decoded_.seconds += report->decode_seconds;
+    decoded_.position = sequence.length() / 2;
+    conversation_.messages.push_back({{"role", "assistant"}, {"content", said}});
+    if (!o_.quiet && isatty(2))
+      std::fprintf(stderr, "[%ld tokens at %s%s; %ld of %ld in the context]\n", report->generated_tokens,
+                   format_rate(report->decode_rate()).c_str(), stopped ? ", stopped" : "", sequence.length(),
+                   engine_.options().context);
+    return {};
+  }
+
+  // How many of the tokens the sequence holds already: they are not computed again.
+  size_t reuse(SequenceState& sequence, const std::vector<TokenId>& tokens) const {
+    size_t common = 0;
+    while (common < held_.size() && common < tokens.size() - 1 && held_[common] == tokens[common]) ++common;
+    if (sequence.truncate(static_cast<int64_t>(common))) return common;
+    sequence.truncate(0);
+    return 0;
+  }
+
   Result<std::vector<TokenId>> render() const {
     auto segments = chat::render_chat(template_, conversation_);
     if (!segments) return std::move(segments).error().within("the chat template");
@@ -132,14 +132,15 @@ class Chat {
       std::vector<TokenId> tokens = TRY(render());
       if (static_cast<int64_t>(tokens.size()) + room <= context) return tokens;
       const size_t first = o_.system.empty() ? 0 : 1;
-      if (o_.on_full == "refuse" || conversation_.messages.size() < first + 3) {
-        const auto message = error(Code::kOutOfBudget,
-                                   "the context is full: the conversation has {} tokens and an answer needs {}, the context "
-                                   "holds {}. /clear starts over; -c {} gives more; --on-full shift drops the oldest turns",
-                                   tokens.size(), room, context, 2 * context);
-        conversation_.messages.erase(conversation_.messages.size() - 1);
-        return message;
-      }
+      const bool has_turns = conversation_.messages.size() >= first + 3;
+      if (!has_turns)
+        return error(Code::kOutOfBudget, "this message alone takes {} tokens and an answer needs {}, the context holds "
+                     "{}; -c {} would do", tokens.size(), room, context, tokens.size() + static_cast<size_t>(room));
+      if (o_.on_full == "refuse")
+        return error(Code::kOutOfBudget,
+                     "the context is full: the conversation has {} tokens and an answer needs {}, the context "
+                     "holds {}. /clear starts over; -c {} gives more; --on-full shift drops the oldest turns",
+                     tokens.size(), room, context, 2 * context);
       // The oldest question and its answer.
       conversation_.messages.erase(first);
       conversation_.messages.erase(first);
@@ -152,39 +153,69 @@ class Chat {
   chat::SegmentEncoder encoder_;
   const Options& o_;
   chat::Conversation conversation_;
-  std::vector<TokenId> held_;
+  std::vector<TokenId> held_;  // by the sequence
+  Decoded decoded_;            // of all answers
 };
 
-Status run(const Options& o) {
-  auto engine = TRY(o.model.open());
-  const Tokenizer* tokenizer = TRY(engine->tokenizer());
+Result<chat::Template> chat_template(const Engine& engine, const Options& o) {
   std::string source = kPlainTemplate;
   if (!o.template_file.empty()) {
     source = TRY(read_text_file(o.template_file, chat::Template::kMaxBytes));
-  } else if (engine->file().metadata.contains("tokenizer.chat_template")) {
-    source = TRY(engine->file().metadata.get_string("tokenizer.chat_template"));
+  } else if (engine.file().metadata.contains("tokenizer.chat_template")) {
+    source = TRY(engine.file().metadata.get_string("tokenizer.chat_template"));
   }
   auto parsed = chat::Template::parse(source);
   if (!parsed) return std::move(parsed).error().within("the chat template");
-  Chat conversation(*engine, *tokenizer, std::move(parsed).value(), o);
-  auto sequence = TRY(engine->new_sequence());
-  LineReader reader;
-  if (isatty(0)) std::fputs("/clear starts over, /quit or end of input leaves.\n", stderr);
+  return parsed;
+}
+
+// A slash and letters is meant for us, "/usr/lib" for the model.
+bool is_command(const std::string& line) {
+  return line.size() > 1 && line[0] == '/' &&
+         std::all_of(line.begin() + 1, line.end(), [](unsigned char c) { return c < 128 && std::isalpha(c); });
+}
+
+std::string history_path() {
+  const char* home = std::getenv("HOME");
+  return home && *home ? std::string(home) + "/.venturi_history" : "";
+}
+
+Status converse(Chat& chat, SequenceState& sequence) {
+  LineReader reader(history_path());
+  InterruptWatch interrupt(reader.terminal());
+  if (reader.terminal()) std::fputs(kCommands, stderr);
   std::string line;
-  while (reader.next(line)) {
-    if (line.empty()) continue;
-    if (line == "/quit" || line == "/exit") break;
-    if (line == "/clear") {
-      conversation.clear();
+  for (;;) {
+    const LineReader::Outcome outcome = reader.next(line);
+    if (interrupt.take() || outcome == LineReader::Outcome::kInterrupted) {
+      std::fputs("\n", stderr);
       continue;
     }
-    if (Status status = conversation.turn(*sequence, line); !status) {
+    if (outcome == LineReader::Outcome::kEnd || line == "/quit" || line == "/exit") return {};
+    if (line.empty()) continue;
+    if (line == "/clear") {
+      chat.clear();
+    } else if (is_command(line)) {
+      std::fprintf(stderr, "%s%s", line == "/help" ? "" : (line + " is no command. ").c_str(), kCommands);
+    } else if (Status status = chat.turn(sequence, line, interrupt); !status) {
       // A person can go on after a refusal; a script should stop.
-      if (!isatty(0)) return status;
+      if (!reader.terminal()) return status;
       std::fprintf(stderr, "%s\n", status.error().message.c_str());
     }
   }
-  return {};
+}
+
+Status run(const Options& o) {
+  TRY(o.sampling.sampler());  // what is wrong with the flags is said before anything is loaded
+  const auto plan = TRY(o.model.load_plan());
+  auto engine = TRY(o.model.open());
+  if (engine->info().embeds) return error(Code::kUnsupported, "{} gives embeddings, not text", engine->file().path);
+  const Tokenizer* tokenizer = TRY(engine->tokenizer());
+  Chat chat(*engine, *tokenizer, TRY(chat_template(*engine, o)), o);
+  auto sequence = TRY(engine->new_sequence());
+  Status status = converse(chat, *sequence);
+  if (plan && !o.quiet) std::fputs(prediction_report(*engine, *plan, chat.decoded()).c_str(), stderr);
+  return status;
 }
 
 }  // namespace
@@ -193,6 +224,7 @@ extern const Command command_chat;
 const Command command_chat{"chat", "Talk with a model", [](CLI::App& app) -> std::function<Status()> {
   auto o = std::make_shared<Options>();
   o->model.add(app);
+  o->model.add_plan(app);
   o->sampling.add(app);
   app.add_option("-n,--predict", o->n, "tokens of an answer at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
   app.add_option("--system", o->system, "the system message");

@@ -85,7 +85,7 @@ Status run_sweep(const Options& o, Planner& planner, EngineOptions options) {
     print_out(sweep_table(points));
     return {};
   }
-  PlanFile file{.model = planner.file().path, .model_bytes = planner.catalog().bytes(false),
+  PlanFile file{.model = planner.file().path, .model_bytes = tensor_bytes(planner.file()),
                 .fingerprint = model_fingerprint(planner.file()), .profile = *profile, .plans = {}};
   for (SweepPoint& point : points) {
     if (!point.plan) continue;
@@ -102,7 +102,7 @@ Status run(const Options& o) {
   if (!o.sweep.empty()) return run_sweep(o, *planner, options);
   auto fitted = planner->fit(options);
   if (!fitted) return nothing_fits(*planner, options, std::move(fitted).error());
-  PlanFile file{.model = planner->file().path, .model_bytes = planner->catalog().bytes(false),
+  PlanFile file{.model = planner->file().path, .model_bytes = tensor_bytes(planner->file()),
                 .fingerprint = model_fingerprint(planner->file()),
                 .profile = TRY(profile_for(o.profile, *planner, *fitted)), .plans = {}};
   file.plans = plans_around(*planner, std::move(*fitted), options, file.profile, o.prompt);

@@ -31,7 +31,7 @@ class Gemma2 : public Decoder {
       AttendParams& params = model->layers_[i].attention.params;
       params.scale = static_cast<float>(scale);
       params.soft_cap = static_cast<float>(score_cap);
-      params.window = i % 2 == 0 ? window : 0;
+      model->set_window(i, i % 2 == 0 ? window : 0);
     }
     return std::unique_ptr<Model>(std::move(model));
   }

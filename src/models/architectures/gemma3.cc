@@ -35,7 +35,7 @@ class Gemma3 : public Decoder {
       AttendParams& params = model->layers_[i].attention.params;
       const bool global = i % kGlobalEvery == kGlobalEvery - 1;
       params.scale = static_cast<float>(scale);
-      params.window = global ? 0 : window;
+      model->set_window(i, global ? 0 : window);
       params.rope = global ? &model->rope_ : &model->local_rope_;
     }
     return std::unique_ptr<Model>(std::move(model));

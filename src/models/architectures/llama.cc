@@ -20,7 +20,7 @@ class Llama : public Decoder {
                                    .n_experts = m.n_experts,
                                    .top_k = m.n_used},
                         .expert_ff = m.expert_ff}));
-    for (DecoderLayer& layer : model->layers_) layer.attention.params.window = window;
+    for (size_t i = 0; i < model->layers_.size(); ++i) model->set_window(i, window);
     return std::unique_ptr<Model>(std::move(model));
   }
 };

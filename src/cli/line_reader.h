@@ -1,0 +1,28 @@
+// Lines that a person types, with editing and a history kept between sessions; or lines of standard input
+// where that is no terminal. One object at a time, one thread.
+#pragma once
+
+#include <memory>
+#include <string>
+
+namespace venturi {
+
+class LineReader {
+ public:
+  // The history is the file at `history_path`, of the last thousand lines; "" keeps none.
+  explicit LineReader(const std::string& history_path);
+  ~LineReader();
+
+  // kInterrupted: Ctrl-C, the line is given up (under an InterruptWatch; without one it ends the program).
+  // kEnd: the end of input, Ctrl-D on an empty line.
+  enum class Outcome { kLine, kInterrupted, kEnd };
+  Outcome next(std::string& line);
+
+  bool terminal() const { return editor_ != nullptr; }
+
+ private:
+  struct Editor;
+  std::unique_ptr<Editor> editor_;  // null where standard input is no terminal
+};
+
+}  // namespace venturi

@@ -1,0 +1,320 @@
+#include "engine/service.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/clock.h"
+
+namespace venturi {
+
+// Requests' sequences. Pages are planned for every sequence, so a place is all that can be short.
+class Service::Store : public StateStore {
+ public:
+  explicit Store(Engine& engine) : engine_(engine) {}
+
+  bool can_ever_hold(int64_t tokens) const override { return tokens <= engine_.options().context; }
+  int64_t attach(RequestId id) override {
+    states_[id] = nullptr;
+    return 0;
+  }
+  bool reserve(RequestId id, int64_t tokens) override {
+    std::unique_ptr<SequenceState>& state = states_[id];
+    if (!state) {
+      auto made = engine_.new_sequence();
+      if (!made) return false;
+      state = std::move(made).value();
+    }
+    return state->reserve(tokens).ok();
+  }
+  void release(RequestId id) override { states_.erase(id); }
+  bool move_out(RequestId) override { return false; }
+  MoveIn move_in(RequestId) override { return MoveIn::kNoRoom; }
+
+  SequenceState* state(RequestId id) { return states_.at(id).get(); }
+  int64_t tokens() const {
+    int64_t n = 0;
+    for (const auto& [id, state] : states_) n += state ? state->length() : 0;
+    return n;
+  }
+
+ private:
+  Engine& engine_;
+  std::map<RequestId, std::unique_ptr<SequenceState>> states_;
+};
+
+struct Service::Request {
+  Ticket ticket = 0;
+  Submission asked;
+  Sampler sampler;
+  Listener listener;
+  std::vector<TokenId> tokens;  // prompt and drawn
+  int64_t prompt_tokens = 0;
+  RequestTimes times;
+};
+
+Service::Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOptions& options)
+    : engine_(engine), tokenizer_(tokenizer), store_(std::make_unique<Store>(engine)) {
+  SchedulerOptions o = options.scheduler;
+  o.max_running =
+      std::min<int64_t>({o.max_running, engine.options().sequences, engine.options().outputs});
+  o.max_step_rows =
+      std::max<int64_t>(o.max_running, std::min(o.max_step_rows, engine.options().batch));
+  scheduler_ = std::make_unique<Scheduler>(o, options.cost.value_or(StepCost{}), *store_);
+  at_work_.state_capacity = o.max_running * engine.options().context;
+}
+
+Result<std::unique_ptr<Service>> Service::start(Engine& engine, const ServiceOptions& options) {
+  if (engine.info().embeds)
+    return error(Code::kUnsupported, "{} gives embeddings, not text", engine.file().path);
+  const Tokenizer* tokenizer = TRY(engine.tokenizer());
+  std::unique_ptr<Service> service(new Service(engine, *tokenizer, options));
+  service->publish();
+  service->thread_ = std::thread([s = service.get()] { s->loop(); });
+  return service;
+}
+
+Service::~Service() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+Result<Ticket> Service::submit(Submission submission, Listener listener) {
+  if (submission.prompt.empty()) return error(Code::kInvalidArgument, "the prompt has no tokens");
+  for (const TokenId id : submission.prompt)
+    if (id < 0 || id >= engine_.info().vocab_size)
+      return error(Code::kInvalidArgument, "token id {} is outside the vocabulary of {}", id,
+                   engine_.info().vocab_size);
+  if (submission.max_new_tokens < 1)
+    return error(Code::kInvalidArgument, "max_tokens is {}; it must be 1 or more",
+                 submission.max_new_tokens);
+  Sampler sampler = TRY(Sampler::create(submission.sampling));
+  const std::lock_guard lock(mutex_);
+  const Ticket ticket = next_ticket_++;
+  arrivals_.push_back({ticket, std::move(submission), std::move(sampler), std::move(listener),
+                       now_seconds(), draining_});
+  is_idle_ = false;
+  wake_.notify_one();
+  return ticket;
+}
+
+void Service::cancel(Ticket ticket) {
+  const std::lock_guard lock(mutex_);
+  cancels_.push_back(ticket);
+  wake_.notify_one();
+}
+
+bool Service::drain(double seconds) {
+  std::unique_lock lock(mutex_);
+  draining_ = true;
+  wake_.notify_one();
+  return idle_.wait_for(lock, std::chrono::duration<double>(seconds), [&] { return is_idle_; });
+}
+
+ServiceCounts Service::counts() const {
+  const std::lock_guard lock(mutex_);
+  return counts_;
+}
+
+void Service::publish() {
+  at_work_.scheduler = scheduler_->counts();
+  at_work_.state_tokens = store_->tokens();
+  const std::lock_guard lock(mutex_);
+  counts_ = at_work_;
+}
+
+void Service::loop() {
+  for (;;) {
+    std::deque<Arrival> arrivals;
+    std::deque<Ticket> cancels;
+    {
+      std::unique_lock lock(mutex_);
+      if (scheduler_->idle() && arrivals_.empty()) {
+        is_idle_ = true;
+        idle_.notify_all();
+        wake_.wait(lock, [&] { return stopping_ || !arrivals_.empty() || !cancels_.empty(); });
+      }
+      if (stopping_) break;
+      arrivals.swap(arrivals_);
+      cancels.swap(cancels_);
+    }
+    const double begin = now_seconds();
+    take_in(arrivals, cancels);
+    const StepWork work = scheduler_->plan(now_seconds());
+    if (!work.rows.empty()) {
+      run(work);
+      ++at_work_.steps;
+      at_work_.step_seconds += now_seconds() - begin;
+    }
+    publish();
+  }
+  while (!requests_.empty()) {
+    const RequestId id = requests_.begin()->first;
+    scheduler_->cancel(id);
+    finish(id, Finish::kCancelled, {}, {});
+  }
+  std::deque<Arrival> left;
+  {
+    const std::lock_guard lock(mutex_);
+    left.swap(arrivals_);
+    is_idle_ = true;
+    idle_.notify_all();
+  }
+  for (Arrival& a : left) a.listener({.ticket = a.ticket, .finish = Finish::kCancelled});
+}
+
+void Service::take_in(std::deque<Arrival>& arrivals, const std::deque<Ticket>& cancels) {
+  for (Arrival& arrival : arrivals) take_in(arrival);
+  for (const Ticket ticket : cancels) {
+    const auto at = ids_.find(ticket);
+    if (at == ids_.end()) continue;
+    const RequestId id = at->second;
+    scheduler_->cancel(id);
+    finish(id, Finish::kCancelled, {}, {});
+  }
+}
+
+void Service::take_in(Arrival& arrival) {
+  Submission& asked = arrival.submission;
+  const auto refuse = [&](Refusal refusal) {
+    arrival.listener(
+        {.ticket = arrival.ticket, .finish = Finish::kRefused, .refusal = std::move(refusal)});
+  };
+  if (arrival.late) return refuse({Refusal::Why::kQueueFull, 1, "the server is shutting down"});
+  const auto after = ids_.find(asked.after);
+  const auto [id, refusal] =
+      scheduler_->submit({.key = asked.key,
+                          .weight = asked.weight,
+                          .priority = asked.priority,
+                          .prompt_tokens = static_cast<int64_t>(asked.prompt.size()),
+                          .max_new_tokens = asked.max_new_tokens,
+                          .after = after == ids_.end() ? 0 : after->second},
+                         now_seconds());
+  if (refusal) return refuse(*refusal);
+  auto request = std::make_unique<Request>(Request{.ticket = arrival.ticket,
+                                                   .asked = std::move(asked),
+                                                   .sampler = std::move(*arrival.sampler),
+                                                   .listener = std::move(arrival.listener),
+                                                   .tokens = {},
+                                                   .prompt_tokens = 0,
+                                                   .times = {.submitted = arrival.submitted}});
+  request->tokens = std::move(request->asked.prompt);
+  request->prompt_tokens = static_cast<int64_t>(request->tokens.size());
+  for (const TokenId token : request->tokens) request->sampler.accept(token);
+  ids_[arrival.ticket] = id;
+  const Request& there = *(requests_[id] = std::move(request));
+  there.listener({.ticket = there.ticket, .times = there.times});
+}
+
+void Service::run(const StepWork& work) {
+  Step step;
+  for (const StepWork::Rows& rows : work.rows) {
+    Request& r = *requests_.at(rows.id);
+    if (r.times.started == 0) r.times.started = now_seconds();
+    step.spans.push_back({.row_begin = step.n_rows(),
+                          .n_rows = rows.count,
+                          .position = rows.first,
+                          .state = store_->state(rows.id)});
+    step.tokens.insert(step.tokens.end(), r.tokens.begin() + rows.first,
+                       r.tokens.begin() + rows.first + rows.count);
+    if (rows.outputs) step.output_rows.push_back(step.n_rows() - 1);
+  }
+  const double begin = now_seconds();
+  const auto logits = engine_.step(step);
+  const double seconds = now_seconds() - begin;
+  at_work_.engine_seconds += seconds;
+
+  std::vector<StepOutcome> outcomes;
+  int64_t row = 0;
+  for (const StepWork::Rows& rows : work.rows) {
+    if (!logits) {
+      outcomes.push_back({.id = rows.id, .failed = true});
+      finish(rows.id, Finish::kFailed, {}, logits.error());
+    } else if (rows.outputs) {
+      outcomes.push_back(
+          draw(rows, {(*logits)->row(row++), static_cast<size_t>((*logits)->cols())}));
+    } else {
+      outcomes.push_back({.id = rows.id});
+    }
+  }
+  scheduler_->complete(outcomes, seconds);
+}
+
+namespace {
+
+// Logarithms of the softmax of a row: of `id`, and of the `n` likeliest.
+void add_logprobs(DrawnToken& token, std::span<const float> logits, int n) {
+  const float most = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float x : logits) sum += std::exp(static_cast<double>(x) - most);
+  const double log_sum = most + std::log(sum);
+  token.logprob = logits[token.id] - log_sum;
+  std::vector<TokenId> ids(logits.size());
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<TokenId>(i);
+  n = std::min<int>(n, static_cast<int>(ids.size()));
+  std::partial_sort(ids.begin(), ids.begin() + n, ids.end(), [&](TokenId a, TokenId b) {
+    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+  });
+  for (int i = 0; i < n; ++i) token.top.emplace_back(ids[i], logits[ids[i]] - log_sum);
+}
+
+}  // namespace
+
+StepOutcome Service::draw(const StepWork::Rows& rows, std::span<const float> logits) {
+  Request& r = *requests_.at(rows.id);
+  const auto fail = [&](Error error) {
+    finish(rows.id, Finish::kFailed, {}, std::move(error));
+    return StepOutcome{.id = rows.id, .failed = true};
+  };
+  std::span<const float> allowed = logits;
+  if (r.asked.constraint) {
+    masked_.assign(logits.begin(), logits.end());
+    if (Status status = r.asked.constraint->mask(masked_); !status)
+      return fail(std::move(status).error());
+    allowed = masked_;
+  }
+  auto id = r.sampler.sample(allowed, r.tokens.size());
+  if (!id) return fail(std::move(id).error());
+  r.sampler.accept(*id);
+  if (r.asked.constraint)
+    if (Status status = r.asked.constraint->accept(*id); !status)
+      return fail(std::move(status).error());
+  r.tokens.push_back(*id);
+  const int64_t drawn = static_cast<int64_t>(r.tokens.size()) - r.prompt_tokens;
+  DrawnToken token{.id = *id, .ends = !r.asked.ignore_end && tokenizer_.is_end_of_generation(*id)};
+  if (r.asked.top_logprobs >= 0) add_logprobs(token, logits, r.asked.top_logprobs);
+  if (r.times.first_token == 0) r.times.first_token = now_seconds();
+  Finish why = Finish::kNone;
+  if (token.ends || (r.asked.constraint && r.asked.constraint->finished())) {
+    why = Finish::kEnd;
+  } else if (drawn >= r.asked.max_new_tokens) {
+    why = Finish::kLength;
+  }
+  const StepOutcome outcome{.id = rows.id, .new_tokens = 1, .ended = why != Finish::kNone};
+  if (outcome.ended) {
+    finish(rows.id, why, std::move(token), {});
+  } else {
+    r.listener({.ticket = r.ticket, .token = std::move(token), .times = r.times});
+  }
+  return outcome;
+}
+
+void Service::finish(RequestId id, Finish why, std::optional<DrawnToken> token,
+                     std::optional<Error> error) {
+  const auto at = requests_.find(id);
+  const std::unique_ptr<Request> r = std::move(at->second);
+  requests_.erase(at);
+  ids_.erase(r->ticket);
+  r->times.ended = now_seconds();
+  r->listener({.ticket = r->ticket,
+               .token = std::move(token),
+               .finish = why,
+               .error = std::move(error),
+               .times = r->times});
+}
+
+}  // namespace venturi

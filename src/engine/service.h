@@ -1,0 +1,157 @@
+// The service: many requests on one engine, a step at a time.
+//
+// One thread owns the engine. Between steps it takes in what was submitted and cancelled, asks the
+// scheduler which rows come next, runs them, draws a token for every row that reached the end of
+// its request, and tells each request's listener. A request's tokens are a function of its prompt,
+// its sampling and its seed alone: neighbours, chunks, preemption and recomputation change none.
+//
+// Threads: every public member may be called from any thread. Listeners are called from the
+// service's thread, between steps, and must not block; everything runs again when they return.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "engine/engine.h"
+#include "grammar/constraint.h"
+#include "models/sampling.h"
+#include "scheduler/scheduler.h"
+
+namespace venturi {
+
+using Ticket = uint64_t;  // of a request, from 1
+
+struct Submission {
+  std::vector<TokenId> prompt;  // not empty
+  int64_t max_new_tokens = 128;
+  SamplingParams sampling = {};
+  std::unique_ptr<grammar::Constraint> constraint =
+      {};                   // what may be drawn; ends when its text is whole
+  bool ignore_end = false;  // go on after a token that ends generation
+  int top_logprobs =
+      -1;                // -1: no logprobs; else of the token drawn and of so many of the likeliest
+  std::string key = {};  // whose account it is on
+  double weight = 1;     // of the key
+  int priority = 0;
+  Ticket after = 0;  // not before that one has its prompt computed or has ended
+};
+
+struct DrawnToken {
+  TokenId id = 0;
+  bool ends = false;  // it ends generation, and stands for no text
+  // Natural logarithms of the model's own distribution, before sampling changed it.
+  double logprob = 0;
+  std::vector<std::pair<TokenId, double>> top = {};  // likeliest first
+};
+
+enum class Finish {
+  kNone,
+  kRefused,  // see refusal
+  kEnd,      // by a token that ends generation, or a whole text of the grammar
+  kLength,   // max_new_tokens were drawn
+  kCancelled,
+  kFailed,  // see error
+};
+
+// Seconds on the monotonic clock; 0: not yet.
+struct RequestTimes {
+  double submitted = 0, started = 0, first_token = 0, ended = 0;
+};
+
+// Something became of a request. A listener gets kRefused alone, or one update without a token when
+// the request is taken in, then one per token; the last says why it ended.
+struct Update {
+  Ticket ticket = 0;
+  std::optional<DrawnToken> token = {};
+  Finish finish = Finish::kNone;
+  std::optional<Refusal> refusal = {};
+  std::optional<Error> error = {};
+  int64_t cached_tokens = 0;
+  RequestTimes times = {};
+};
+using Listener = std::function<void(const Update&)>;
+
+struct ServiceOptions {
+  SchedulerOptions scheduler = {};  // max_running and max_step_rows are the engine's
+  std::optional<StepCost> cost = {};
+};
+
+struct ServiceCounts {
+  SchedulerCounts scheduler;
+  uint64_t steps = 0;
+  double step_seconds = 0;     // of whole steps, with planning, drawing and listeners
+  double engine_seconds = 0;   // of those, in the engine
+  int64_t state_tokens = 0;    // that running requests have room for
+  int64_t state_capacity = 0;  // at most
+};
+
+class Service {
+ public:
+  // The engine is the service's until it is destroyed. Code::kUnsupported for a model that draws no
+  // tokens.
+  static Result<std::unique_ptr<Service>> start(Engine& engine, const ServiceOptions& options = {});
+  // Ends what runs (kCancelled) and joins.
+  ~Service();
+  Service(const Service&) = delete;
+  Service& operator=(const Service&) = delete;
+
+  // Checked before it is queued: an empty prompt, sampling out of range.
+  Result<Ticket> submit(Submission submission, Listener listener);
+  // Ends a request wherever it is, after the step that runs; nothing if it has ended.
+  void cancel(Ticket ticket);
+  // Takes no more requests (kRefused) and returns when those there have ended, or false after
+  // `seconds`.
+  bool drain(double seconds);
+  ServiceCounts counts() const;
+
+ private:
+  class Store;
+  struct Request;
+  struct Arrival {
+    Ticket ticket;
+    Submission submission;
+    std::optional<Sampler> sampler;
+    Listener listener;
+    double submitted;
+    bool late;  // it came while draining
+  };
+
+  Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOptions& options);
+  void loop();
+  void take_in(std::deque<Arrival>& arrivals, const std::deque<Ticket>& cancels);
+  void take_in(Arrival& arrival);
+  void run(const StepWork& work);
+  StepOutcome draw(const StepWork::Rows& rows, std::span<const float> logits);
+  void finish(RequestId id, Finish why, std::optional<DrawnToken> token,
+              std::optional<Error> error);
+  void publish();
+
+  Engine& engine_;
+  const Tokenizer& tokenizer_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<Scheduler> scheduler_;
+  std::map<RequestId, std::unique_ptr<Request>> requests_;
+  std::map<Ticket, RequestId> ids_;
+  std::vector<float> masked_;
+  ServiceCounts at_work_;  // the service's own, published after every step
+
+  mutable std::mutex mutex_;  // of what follows
+  std::condition_variable wake_, idle_;
+  std::deque<Arrival> arrivals_;
+  std::deque<Ticket> cancels_;
+  Ticket next_ticket_ = 1;
+  bool stopping_ = false, draining_ = false, is_idle_ = true;
+  ServiceCounts counts_;
+
+  std::thread thread_;  // last: everything is there when it starts
+};
+
+}  // namespace venturi

@@ -1,0 +1,247 @@
+// The service: what it draws is what each request would get alone; every request ends once.
+#include "engine/service.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <future>
+#include <random>
+
+#include "engine/generate.h"
+#include "grammar/grammar.h"
+
+namespace venturi {
+
+namespace {
+
+const std::string kModel = std::string(VENTURI_SOURCE_DIR) + "/models/tiny-llama-q8_0.gguf";
+
+std::unique_ptr<Engine> open(int sequences, int64_t context = 256, int64_t batch = 64) {
+  EngineOptions options;
+  options.context = context;
+  options.batch = batch;
+  options.sequences = sequences;
+  options.outputs = sequences;
+  options.threads = 2;
+  auto engine = Engine::open(kModel, options);
+  EXPECT_TRUE(engine) << (engine ? "" : engine.error().message);
+  return engine ? std::move(engine).value() : nullptr;
+}
+
+struct Answer {
+  std::vector<TokenId> tokens;
+  std::vector<double> logprobs;
+  Finish finish = Finish::kNone;
+  std::optional<Refusal> refusal;
+  std::optional<Error> error;
+  RequestTimes times;
+  std::atomic<int> ends = 0;
+  std::promise<void> done;
+  std::future<void> future = done.get_future();
+
+  Listener listener() {
+    return [this](const Update& u) {
+      if (u.token) {
+        tokens.push_back(u.token->id);
+        logprobs.push_back(u.token->logprob);
+      }
+      if (u.finish == Finish::kNone) return;
+      finish = u.finish;
+      refusal = u.refusal;
+      error = u.error;
+      times = u.times;
+      if (++ends == 1) done.set_value();
+    };
+  }
+  bool wait() const {
+    return future.wait_for(std::chrono::seconds(60)) == std::future_status::ready;
+  }
+};
+
+Submission request(const Engine& engine, int i, int64_t tokens) {
+  static const char* kPrompts[] = {"It was the best of times", "The old gentleman", "She said that",
+                                   "In the year of our Lord", "A long road"};
+  Submission s;
+  std::string text = kPrompts[i % 5];
+  for (int n = 0; n < i % 4; ++n) text += " and then he went on to speak of the house by the river";
+  s.prompt = (*engine.tokenizer())->encode(text);
+  s.max_new_tokens = tokens;
+  s.ignore_end = true;
+  s.sampling.seed = 100 + i;
+  s.sampling.temperature = i % 3 == 0 ? 0.0f : 0.9f;
+  s.sampling.repetition_penalty = i % 2 ? 1.1f : 1.0f;
+  return s;
+}
+
+// By an engine and a loop of their own.
+std::vector<TokenId> alone(int i, int64_t tokens) {
+  const auto engine = open(1);
+  const Submission s = request(*engine, i, tokens);
+  auto sequence = engine->new_sequence();
+  Sampler sampler = std::move(Sampler::create(s.sampling)).value();
+  std::vector<TokenId> drawn;
+  GenerateOptions options{.max_tokens = tokens, .ignore_end = true, .on_token = [&](TokenId id) {
+                            drawn.push_back(id);
+                            return true;
+                          }};
+  EXPECT_TRUE(generate(*engine, **sequence, sampler, s.prompt, options));
+  return drawn;
+}
+
+TEST(Service, NeighboursChangeNothing) {
+  constexpr int kRequests = 32;
+  const auto engine = open(kRequests);
+  auto service = Service::start(*engine);
+  ASSERT_TRUE(service);
+  std::vector<Answer> answers(kRequests);
+  for (int i = 0; i < kRequests; ++i)
+    ASSERT_TRUE((*service)->submit(request(*engine, i, 16), answers[i].listener()));
+  for (int i = 0; i < kRequests; ++i) {
+    ASSERT_TRUE(answers[i].wait());
+    EXPECT_EQ(answers[i].finish, Finish::kLength);
+    EXPECT_EQ(answers[i].tokens, alone(i, 16)) << i;
+    EXPECT_LE(answers[i].times.submitted, answers[i].times.started);
+    EXPECT_LE(answers[i].times.first_token, answers[i].times.ended);
+  }
+}
+
+// Two places and three keys of different weight: places are taken away, prompts and answers
+// computed again.
+TEST(Service, PreemptionChangesNothing) {
+  const auto engine = open(2);
+  ServiceOptions options;
+  options.scheduler.promote_after_seconds = 0.02;
+  auto service = Service::start(*engine, options);
+  ASSERT_TRUE(service);
+  std::vector<Answer> answers(12);
+  for (int i = 0; i < 12; ++i) {
+    Submission s = request(*engine, i, 40);
+    s.key = std::string(1, static_cast<char>('a' + i / 5));
+    s.priority = i % 4 == 3;
+    ASSERT_TRUE((*service)->submit(std::move(s), answers[i].listener()));
+    std::this_thread::sleep_for(std::chrono::milliseconds(3));
+  }
+  for (int i = 0; i < 12; ++i) {
+    ASSERT_TRUE(answers[i].wait());
+    EXPECT_EQ(answers[i].tokens, alone(i, 40)) << i;
+  }
+  EXPECT_GT((*service)->counts().scheduler.preempted_to_recompute, 0u);
+}
+
+TEST(Service, CancelledRequestsGiveTheirPlacesBackAndEndOnce) {
+  const auto engine = open(4);
+  auto service = Service::start(*engine);
+  ASSERT_TRUE(service);
+  std::mt19937 random(7);
+  std::vector<Answer> answers(60);
+  std::vector<Ticket> tickets;
+  for (Answer& a : answers) {
+    auto ticket =
+        (*service)->submit(request(*engine, static_cast<int>(tickets.size()), 60), a.listener());
+    ASSERT_TRUE(ticket);
+    tickets.push_back(*ticket);
+    if (random() % 2) (*service)->cancel(tickets[random() % tickets.size()]);
+    if (random() % 4 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(random() % 5));
+  }
+  for (const Ticket t : tickets) (*service)->cancel(t);
+  for (const Answer& a : answers) {
+    ASSERT_TRUE(a.wait());
+    EXPECT_EQ(a.ends, 1);
+    EXPECT_TRUE(a.finish == Finish::kCancelled || a.finish == Finish::kLength);
+  }
+  EXPECT_TRUE((*service)->drain(10));
+  const ServiceCounts counts = (*service)->counts();
+  EXPECT_EQ(counts.state_tokens, 0);
+  EXPECT_EQ(counts.scheduler.running + counts.scheduler.queued, 0);
+  EXPECT_EQ(counts.scheduler.submitted, counts.scheduler.cancelled + counts.scheduler.finished);
+  service->reset();
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(engine->new_sequence());
+}
+
+TEST(Service, RefusesWhatCannotFitAndWhatComesWhileDraining) {
+  const auto engine = open(2, 64);
+  auto service = Service::start(*engine);
+  ASSERT_TRUE(service);
+  Answer large;
+  ASSERT_TRUE((*service)->submit(request(*engine, 0, 4096), large.listener()));
+  ASSERT_TRUE(large.wait());
+  ASSERT_EQ(large.finish, Finish::kRefused);
+  EXPECT_EQ(large.refusal->why, Refusal::Why::kNever);
+
+  Submission empty;
+  EXPECT_EQ((*service)->submit(std::move(empty), large.listener()).error().code,
+            Code::kInvalidArgument);
+  Submission outside = request(*engine, 0, 4);
+  outside.prompt.push_back(1 << 30);
+  EXPECT_EQ((*service)->submit(std::move(outside), large.listener()).error().code,
+            Code::kInvalidArgument);
+
+  Answer running, late;
+  ASSERT_TRUE((*service)->submit(request(*engine, 1, 30), running.listener()));
+  EXPECT_TRUE((*service)->drain(30));
+  EXPECT_EQ(running.finish, Finish::kLength);
+  ASSERT_TRUE((*service)->submit(request(*engine, 2, 3), late.listener()));
+  ASSERT_TRUE(late.wait());
+  EXPECT_EQ(late.finish, Finish::kRefused);
+}
+
+TEST(Service, WhatRunsWhenItEndsIsCancelled) {
+  const auto engine = open(2);
+  std::vector<Answer> answers(5);
+  {
+    auto service = Service::start(*engine);
+    ASSERT_TRUE(service);
+    for (Answer& a : answers)
+      ASSERT_TRUE((*service)->submit(request(*engine, 1, 200), a.listener()));
+  }
+  for (const Answer& a : answers) {
+    EXPECT_EQ(a.finish, Finish::kCancelled);
+    EXPECT_EQ(a.ends, 1);
+  }
+}
+
+TEST(Service, GivesLogprobsOfTheModelsOwnDistribution) {
+  const auto engine = open(1);
+  auto service = Service::start(*engine);
+  ASSERT_TRUE(service);
+  Submission s = request(*engine, 0, 1);
+  s.sampling.temperature = 0;
+  s.top_logprobs = static_cast<int>(engine->info().vocab_size);
+  double sum = 0, drawn = 1, best = 1;
+  std::promise<void> done;
+  ASSERT_TRUE((*service)->submit(std::move(s), [&](const Update& u) {
+    if (!u.token) return;
+    for (const auto& [id, logprob] : u.token->top) sum += std::exp(logprob);
+    drawn = u.token->logprob;
+    best = u.token->top[0].second;
+    EXPECT_EQ(u.token->top[0].first, u.token->id);
+    done.set_value();
+  }));
+  done.get_future().wait();
+  EXPECT_NEAR(sum, 1, 1e-9);
+  EXPECT_EQ(drawn, best);
+}
+
+TEST(Service, AConstraintHoldsItsOwnRequestOnly) {
+  const auto engine = open(2);
+  auto service = Service::start(*engine);
+  ASSERT_TRUE(service);
+  Submission held = request(*engine, 1, 120);
+  auto automaton = grammar::Automaton::compile(*grammar::parse_gbnf("root ::= \"yes\" | \"no\""));
+  ASSERT_TRUE(automaton);
+  held.constraint = std::make_unique<grammar::Constraint>(
+      *automaton, std::make_shared<grammar::TokenTrie>(**engine->tokenizer()));
+  Answer a, b;
+  ASSERT_TRUE((*service)->submit(std::move(held), a.listener()));
+  ASSERT_TRUE((*service)->submit(request(*engine, 2, 20), b.listener()));
+  ASSERT_TRUE(a.wait());
+  ASSERT_TRUE(b.wait());
+  EXPECT_EQ(a.finish, Finish::kEnd);
+  const std::string text = (*engine->tokenizer())->decode(a.tokens);
+  EXPECT_TRUE(text == "yes" || text == "no") << text;
+  EXPECT_EQ(b.tokens, alone(2, 20));
+}
+
+}  // namespace
+
+}  // namespace venturi

@@ -1,0 +1,62 @@
+// What all routes share: the model that is served, and how it is spoken of.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "chat/encode.h"
+#include "engine/service.h"
+#include "grammar/constraint.h"
+#include "server/fields.h"
+#include "server/http.h"
+
+namespace venturi::server {
+
+struct ApiKey {
+  std::string secret;
+  std::string name;  // in the accounts of fairness: "key 1", "key 2", …
+};
+
+struct App {
+  Engine* engine = nullptr;
+  Service* service = nullptr;
+  const Tokenizer* tokenizer = nullptr;
+  std::unique_ptr<chat::Template> chat_template;
+  std::unique_ptr<chat::SegmentEncoder> segments;
+  std::shared_ptr<const grammar::TokenTrie> trie;
+  HttpServer* http = nullptr;
+  std::string model_name;
+  int64_t created = 0;  // seconds since 1970
+  std::vector<ApiKey> keys;
+  bool draining = false;
+
+  static Result<std::unique_ptr<App>> create(Engine& engine, Service& service,
+                                             std::string model_name);
+
+  // The account of a request, or null where a key is asked for and none that is known came.
+  const std::string* account(const HttpRequest& request) const;
+  // Finds the route, checks the key, calls it.
+  void handle(std::shared_ptr<Exchange> exchange);
+};
+
+using RouteHandler = void (*)(App& app, std::shared_ptr<Exchange> exchange,
+                              const std::string& account);
+struct Route {
+  const char* method;
+  const char* path;
+  RouteHandler handler;
+  bool open = false;  // no key is asked for
+};
+// A file in routes/, `x.cc`, defines `const Routes routes_x`.
+struct Routes {
+  std::vector<Route> routes;
+};
+
+void reply(Exchange& exchange, const Json& body);
+void reply(Exchange& exchange, const ApiError& error);
+// What the engine's errors are over HTTP.
+ApiError api_error(const Error& error);
+
+}  // namespace venturi::server

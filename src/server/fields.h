@@ -1,0 +1,67 @@
+// Reads the fields of an API object: right type, in range, or the first error with the field's
+// name.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace venturi::server {
+
+using Json = nlohmann::ordered_json;
+
+// An error as the OpenAI API spells it.
+struct ApiError {
+  int status = 400;
+  std::string type = "invalid_request_error", message = {}, param = {}, code = {};
+  double retry_after_seconds = 0;  // 0: no such header
+};
+
+std::string dump(const Json& json);
+std::string dump(const ApiError& error);
+
+// Parses a body that may nest `depth` deep.
+Result<Json> parse_body(std::string_view text, int depth = 64);
+
+// A missing field or null gives the default. After the first error everything gives its default.
+class Fields {
+ public:
+  // `where` comes before names in errors: "", or "messages[2].".
+  explicit Fields(const Json& object, std::string where = "")
+      : object_(object), where_(std::move(where)) {
+    if (!object.is_object()) fail("", "must be an object");
+  }
+
+  const Json* find(const char* name);
+  bool flag(const char* name, bool otherwise);
+  double number(const char* name, double otherwise, double low, double high);
+  int64_t integer(const char* name, int64_t otherwise, int64_t low, int64_t high);
+  std::string text(const char* name, std::string otherwise);
+  // A text, or a list of at most `most` of them.
+  std::vector<std::string> texts(const char* name, size_t most);
+  // Known, but only absent, null, empty, false or `allowed` can be served.
+  void only(const char* name, const Json& allowed = nullptr);
+  // Read and passed over.
+  void ignore(std::initializer_list<const char*> names) {
+    seen_.insert(names.begin(), names.end());
+  }
+
+  void fail(std::string_view name, std::string_view what);
+  const std::optional<ApiError>& error() const { return error_; }
+  // Names that nothing asked for.
+  std::vector<std::string> unknown() const;
+
+ private:
+  const Json& object_;
+  std::string where_;
+  std::set<std::string, std::less<>> seen_;
+  std::optional<ApiError> error_;
+};
+
+}  // namespace venturi::server

@@ -1,0 +1,461 @@
+#include "server/http.h"
+
+#include <boost/asio.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+
+#include <csignal>
+#include <deque>
+#include <optional>
+
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+
+namespace venturi::server {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
+using boost::system::error_code;
+using tcp = asio::ip::tcp;
+
+namespace {
+
+auto seconds(double s) { return std::chrono::milliseconds(static_cast<int64_t>(s * 1000)); }
+
+auto token(error_code& failure) { return asio::redirect_error(asio::use_awaitable, failure); }
+
+class Server;
+
+// What waits to be sent, in order; filled from any thread through the server's executor.
+class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpExchange> {
+ public:
+  struct Piece {
+    enum class Kind { kWhole, kBegin, kText, kEnd } kind;
+    int status = 200;
+    std::string content_type, text;
+    Headers headers;
+  };
+
+  HttpExchange(asio::any_io_executor executor, HttpRequest request, uint64_t max_unsent)
+      : executor_(executor),
+        ready_(executor),
+        request_(std::move(request)),
+        max_unsent_(max_unsent) {}
+
+  const HttpRequest& request() const override { return request_; }
+  void reply(int status, std::string content_type, std::string body, Headers headers) override {
+    add({Piece::Kind::kWhole, status, std::move(content_type), std::move(body),
+         std::move(headers)});
+  }
+  void begin(std::string content_type, Headers headers) override {
+    add({Piece::Kind::kBegin, 200, std::move(content_type), {}, std::move(headers)});
+  }
+  void write(std::string text) override { add({Piece::Kind::kText, 200, {}, std::move(text), {}}); }
+  void end() override { add({Piece::Kind::kEnd, 200, {}, {}, {}}); }
+  void post(std::function<void()> work) override { asio::post(executor_, std::move(work)); }
+  void on_close(std::function<void()> gone) override {
+    asio::dispatch(executor_, [self = shared_from_this(), gone = std::move(gone)]() mutable {
+      if (self->closed_) {
+        if (!self->ended_) gone();
+      } else {
+        self->gone_ = std::move(gone);
+      }
+    });
+  }
+
+  // On the server's thread.
+  void close() {
+    if (std::exchange(closed_, true)) return;
+    pieces_.clear();
+    ready_.cancel();
+    if (auto gone = std::exchange(gone_, nullptr); gone && !ended_) gone();
+  }
+  bool closed() const { return closed_; }
+  void finished() {
+    closed_ = true;
+    gone_ = nullptr;
+  }
+  // The next piece; none after a silence of `silence` seconds, or when the client has gone.
+  asio::awaitable<std::optional<Piece>> next(double silence) {
+    if (pieces_.empty() && !closed_) {
+      ready_.expires_after(seconds(silence));
+      error_code ignored;
+      co_await ready_.async_wait(token(ignored));
+    }
+    if (pieces_.empty() || closed_) co_return std::nullopt;
+    Piece piece = std::move(pieces_.front());
+    pieces_.pop_front();
+    // What has piled up goes out in one write.
+    while (piece.kind == Piece::Kind::kText && !pieces_.empty() &&
+           pieces_.front().kind == Piece::Kind::kText) {
+      piece.text += pieces_.front().text;
+      pieces_.pop_front();
+    }
+    unsent_ -= std::min<uint64_t>(unsent_, piece.text.size());
+    co_return piece;
+  }
+
+ private:
+  void add(Piece piece) {
+    asio::dispatch(executor_, [self = shared_from_this(), piece = std::move(piece)]() mutable {
+      if (self->closed_ || self->ended_) return;
+      self->ended_ = piece.kind == Piece::Kind::kWhole || piece.kind == Piece::Kind::kEnd;
+      if (piece.kind == Piece::Kind::kText) self->unsent_ += piece.text.size();
+      if (self->unsent_ > self->max_unsent_) {
+        spdlog::warn("a client reads too slowly; {} bytes wait for it, it is dropped",
+                     self->unsent_);
+        self->ended_ = false;
+        self->close();
+        return;
+      }
+      self->pieces_.push_back(std::move(piece));
+      self->ready_.cancel();
+    });
+  }
+
+  asio::any_io_executor executor_;
+  asio::steady_timer ready_;
+  const HttpRequest request_;
+  const uint64_t max_unsent_;
+  uint64_t unsent_ = 0;
+  std::deque<Piece> pieces_;
+  bool ended_ = false, closed_ = false;
+  std::function<void()> gone_;
+};
+
+// Cancels what a socket reads after a while, and leaves it open, so that the client can be told;
+// tcp_stream's own deadline closes it.
+class Deadline {
+ public:
+  Deadline(tcp::socket& socket, double after)
+      : timer_(socket.get_executor(), seconds(after)),
+        state_(std::make_shared<State>(State::kRuns)) {
+    timer_.async_wait([&socket, state = state_](error_code failed) {
+      if (failed || *state == State::kOver) return;
+      *state = State::kPassed;
+      error_code ignored;
+      socket.cancel(ignored);
+    });
+  }
+  ~Deadline() {
+    *state_ = State::kOver;
+    timer_.cancel();
+  }
+  bool passed() const { return *state_ == State::kPassed; }
+
+ private:
+  enum class State { kRuns, kPassed, kOver };
+  asio::steady_timer timer_;
+  std::shared_ptr<State> state_;
+};
+
+HttpRequest taken(http::request<http::string_body>&& from) {
+  HttpRequest to;
+  to.method = std::string(from.method_string());
+  const std::string_view target = from.target();
+  const size_t mark = target.find('?');
+  to.path = std::string(target.substr(0, mark));
+  if (mark != std::string_view::npos) to.query = std::string(target.substr(mark + 1));
+  to.authorization = std::string(from[http::field::authorization]);
+  to.api_key = std::string(from["x-api-key"]);
+  to.content_type = std::string(from[http::field::content_type]);
+  to.origin = std::string(from[http::field::origin]);
+  to.body = std::move(from.body());
+  return to;
+}
+
+// One connection: requests one after another.
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  Session(tcp::socket socket, const HttpOptions& options, const Handler& handler,
+          std::atomic<int64_t>& count)
+      : stream_(std::move(socket)), o_(options), handler_(handler), count_(count) {
+    ++count_;
+  }
+  ~Session() { --count_; }
+
+  asio::awaitable<void> run() {
+    const auto self = shared_from_this();
+    beast::flat_buffer buffer(o_.max_header_bytes + 65536);
+    for (bool first = true;; first = false) {
+      http::request_parser<http::string_body> parser;
+      parser.header_limit(o_.max_header_bytes);
+      parser.body_limit(o_.max_body_bytes);
+      error_code failed;
+      if (!first && buffer.size() == 0) {  // the time between requests is longer than within one
+        stream_.expires_after(seconds(o_.idle_seconds));
+        buffer.commit(co_await stream_.async_read_some(buffer.prepare(4096), token(failed)));
+        if (failed) break;
+      }
+      {
+        const Deadline deadline(stream_.socket(), o_.header_seconds);
+        co_await http::async_read_header(stream_.socket(), buffer, parser, token(failed));
+        if (deadline.passed()) failed = beast::error::timeout;
+      }
+      if (!failed && beast::iequals(parser.get()[http::field::expect], "100-continue")) {
+        http::response<http::empty_body> go_on(http::status::continue_, parser.get().version());
+        stream_.expires_after(seconds(o_.write_seconds));
+        co_await http::async_write(stream_, go_on, token(failed));
+      }
+      if (!failed && !parser.is_done()) {
+        const Deadline deadline(stream_.socket(), o_.body_seconds);
+        co_await http::async_read(stream_.socket(), buffer, parser, token(failed));
+        if (deadline.passed()) failed = beast::error::timeout;
+      }
+      if (failed) {
+        co_await refuse(failed);
+        break;
+      }
+      const bool keep = parser.get().keep_alive();
+      const unsigned version = parser.get().version();
+      const bool head = parser.get().method() == http::verb::head;
+      exchange_ = std::make_shared<HttpExchange>(stream_.get_executor(), taken(parser.release()),
+                                                 o_.max_unsent_bytes);
+      handler_(exchange_);
+      watch();
+      const bool sent = co_await answer(keep, version, head);
+      if (sent) {
+        exchange_->finished();
+      } else {
+        exchange_->close();
+      }
+      exchange_.reset();
+      error_code ignored;
+      stream_.socket().cancel(ignored);  // the watch
+      if (!sent || !keep) break;
+    }
+    error_code ignored;
+    stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+  }
+
+ private:
+  // What goes wrong before there is a request to hand on.
+  asio::awaitable<void> refuse(error_code failed) {
+    int status = 400;
+    std::string message = "this is not an HTTP request: " + failed.message();
+    if (failed == http::error::end_of_stream || failed == asio::error::eof ||
+        failed == asio::error::connection_reset || failed == http::error::partial_message ||
+        failed == asio::error::operation_aborted)
+      co_return;
+    if (failed == beast::error::timeout) {
+      status = 408;
+      message = "the request took too long to arrive";
+    } else if (failed == http::error::body_limit) {
+      status = 413;
+      message = fmt::format("the body is larger than {} bytes", o_.max_body_bytes);
+    } else if (failed == http::error::header_limit || failed == http::error::buffer_overflow) {
+      status = 431;
+      message = fmt::format("the header is larger than {} bytes", o_.max_header_bytes);
+    }
+    http::response<http::string_body> response(static_cast<http::status>(status), 11);
+    response.set(http::field::content_type, "application/json");
+    response.keep_alive(false);
+    response.body() = HttpServer::error_body(status, message);
+    response.prepare_payload();
+    stream_.expires_after(seconds(o_.write_seconds));
+    error_code ignored;
+    co_await http::async_write(stream_, response, token(ignored));
+  }
+
+  // Notices that the client has gone while its answer is being made.
+  void watch() {
+    stream_.socket().async_wait(tcp::socket::wait_read, [self = shared_from_this(),
+                                                         exchange = exchange_](error_code failed) {
+      if (failed || exchange->closed()) return;
+      char byte;
+      error_code peeked;
+      self->stream_.socket().non_blocking(true, peeked);
+      const size_t n =
+          self->stream_.socket().receive(asio::buffer(&byte, 1), tcp::socket::message_peek, peeked);
+      // Bytes are the next request, sent ahead.
+      if (n > 0 || peeked == asio::error::would_block) return;
+      exchange->close();
+    });
+  }
+
+  template <typename Response>
+  void set_headers(Response& response, const HttpExchange::Piece& piece, bool keep) {
+    response.set(http::field::content_type, piece.content_type);
+    for (const auto& [name, value] : piece.headers) response.set(name, value);
+    response.keep_alive(keep);
+  }
+
+  // Sends the pieces of the exchange; false when the connection is of no use any more.
+  asio::awaitable<bool> answer(bool keep, unsigned version, bool head) {
+    using Kind = HttpExchange::Piece::Kind;
+    error_code failed;
+    bool streaming = false, chunked = false, events = false;
+    while (!failed) {
+      stream_.expires_never();
+      auto piece = co_await exchange_->next(o_.keep_alive_seconds);
+      if (exchange_->closed()) co_return false;
+      if (!piece) {
+        if (!events) continue;
+        piece = HttpExchange::Piece{Kind::kText, 200, {}, ": keep-alive\n\n", {}};
+      }
+      stream_.expires_after(seconds(o_.write_seconds));
+      switch (piece->kind) {
+        case Kind::kWhole: {
+          http::response<http::string_body> response(static_cast<http::status>(piece->status),
+                                                     version);
+          set_headers(response, *piece, keep);
+          response.body() = std::move(piece->text);
+          response.prepare_payload();
+          if (head) response.body().clear();
+          co_await http::async_write(stream_, response, token(failed));
+          co_return !failed;
+        }
+        case Kind::kBegin: {
+          http::response<http::empty_body> response(http::status::ok, version);
+          streaming = true;
+          chunked = version >= 11;
+          events = piece->content_type.starts_with("text/event-stream");
+          set_headers(response, *piece, keep && chunked);
+          response.set(http::field::cache_control, "no-cache");
+          if (chunked) response.chunked(true);
+          http::response_serializer<http::empty_body> serializer(response);
+          co_await http::async_write_header(stream_, serializer, token(failed));
+          break;
+        }
+        case Kind::kText:
+          if (!streaming || piece->text.empty()) break;
+          if (chunked) {
+            co_await asio::async_write(stream_, http::make_chunk(asio::buffer(piece->text)),
+                                       token(failed));
+          } else {
+            co_await asio::async_write(stream_, asio::buffer(piece->text), token(failed));
+          }
+          break;
+        case Kind::kEnd:
+          if (chunked) co_await asio::async_write(stream_, http::make_chunk_last(), token(failed));
+          co_return !failed && chunked;
+      }
+    }
+    co_return false;
+  }
+
+  beast::tcp_stream stream_;
+  const HttpOptions& o_;
+  const Handler& handler_;
+  std::atomic<int64_t>& count_;
+  std::shared_ptr<HttpExchange> exchange_;
+};
+
+class Server : public HttpServer {
+ public:
+  Server(const HttpOptions& options, Handler handler)
+      : o_(options), handler_(std::move(handler)), acceptor_(context_), signals_(context_) {}
+
+  Status open() {
+    error_code failed;
+    const auto address = asio::ip::make_address(o_.host, failed);
+    if (failed)
+      return error(Code::kInvalidArgument,
+                   "--host {} is not an address; give one like 127.0.0.1 or ::", o_.host);
+    const tcp::endpoint endpoint(address, o_.port);
+    acceptor_.open(endpoint.protocol(), failed);
+    if (!failed) acceptor_.set_option(asio::socket_base::reuse_address(true), failed);
+    if (!failed) acceptor_.bind(endpoint, failed);
+    if (!failed) acceptor_.listen(1024, failed);
+    if (failed)
+      return error(Code::kIo, "cannot listen on {} port {}: {}", o_.host, o_.port,
+                   failed.message());
+    port_ = acceptor_.local_endpoint().port();
+    signals_.add(SIGINT);
+    signals_.add(SIGTERM);
+    return {};
+  }
+
+  uint16_t port() const override { return port_; }
+  int64_t connections() const override { return count_; }
+
+  void run(std::function<void()> on_signal) override {
+    asio::co_spawn(context_, accept(), asio::detached);
+    asio::co_spawn(
+        context_,
+        [this, on_signal]() -> asio::awaitable<void> {
+          for (;;) {
+            error_code failed;
+            co_await signals_.async_wait(token(failed));
+            if (failed) co_return;
+            on_signal();
+          }
+        },
+        asio::detached);
+    context_.run();
+  }
+
+  void stop_listening() override {
+    asio::post(context_, [this] {
+      error_code ignored;
+      acceptor_.close(ignored);
+    });
+  }
+  void stop() override { context_.stop(); }
+
+ private:
+  asio::awaitable<void> accept() {
+    for (;;) {
+      error_code failed;
+      tcp::socket socket(context_);
+      co_await acceptor_.async_accept(socket, token(failed));
+      if (!acceptor_.is_open()) co_return;
+      if (failed) {
+        // Out of descriptors, most likely: some will come free.
+        spdlog::warn("cannot accept a connection: {}", failed.message());
+        asio::steady_timer pause(context_, std::chrono::milliseconds(100));
+        co_await pause.async_wait(token(failed));
+        continue;
+      }
+      if (count_ >= o_.max_connections) {
+        spdlog::warn("{} connections are open already; one more is refused", count_.load());
+        continue;
+      }
+      error_code ignored;
+      socket.set_option(tcp::no_delay(true), ignored);
+      asio::co_spawn(
+          context_,
+          [session = std::make_shared<Session>(std::move(socket), o_, handler_, count_)] {
+            return session->run();
+          },
+          [](std::exception_ptr failure) {
+            try {
+              if (failure) std::rethrow_exception(failure);
+            } catch (const std::exception& e) {
+              spdlog::error("a connection ended by an exception: {}", e.what());
+            }
+          });
+    }
+  }
+
+  const HttpOptions o_;
+  const Handler handler_;
+  std::atomic<int64_t> count_ = 0;
+  asio::io_context context_{1};
+  tcp::acceptor acceptor_;
+  asio::signal_set signals_;
+  uint16_t port_ = 0;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<HttpServer>> HttpServer::listen(const HttpOptions& options,
+                                                       Handler handler) {
+  auto server = std::make_unique<Server>(options, std::move(handler));
+  TRY(server->open());
+  return std::unique_ptr<HttpServer>(std::move(server));
+}
+
+std::string HttpServer::error_body(int status, std::string_view message) {
+  const nlohmann::ordered_json body = {
+      {"error",
+       {{"message", message},
+        {"type", status >= 500 ? "server_error" : "invalid_request_error"},
+        {"param", nullptr},
+        {"code", nullptr}}}};
+  return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace venturi::server

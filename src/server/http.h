@@ -1,0 +1,75 @@
+// HTTP/1.1 on sockets: requests in, whole or streamed answers out, every size and time bounded.
+//
+// One thread runs all connections, a coroutine each (Boost.Beast, in http.cc alone). A handler is
+// called on that thread with an Exchange, answers now or later, and must not block.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+
+namespace venturi::server {
+
+struct HttpRequest {
+  std::string method, path, query;                           // path without the query, as sent
+  std::string authorization, api_key, content_type, origin;  // headers; "" where absent
+  std::string body;
+};
+
+using Headers = std::vector<std::pair<std::string, std::string>>;
+
+// One request being answered: by reply(), or by begin(), write()…, end(). All calls may come from
+// any thread; what comes after the end or after the client has gone is passed over.
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+  virtual const HttpRequest& request() const = 0;
+  virtual void reply(int status, std::string content_type, std::string body,
+                     Headers headers = {}) = 0;
+  virtual void begin(std::string content_type, Headers headers = {}) = 0;
+  virtual void write(std::string text) = 0;
+  virtual void end() = 0;
+  // Runs `work` on the server's thread.
+  virtual void post(std::function<void()> work) = 0;
+  // Called once, on the server's thread, if the client goes or stalls before the end.
+  virtual void on_close(std::function<void()> gone) = 0;
+};
+using Handler = std::function<void(std::shared_ptr<Exchange>)>;
+
+struct HttpOptions {
+  std::string host = "127.0.0.1";
+  uint16_t port = 8080;  // 0: one that is free
+  int64_t max_connections = 2048;
+  uint64_t max_body_bytes = 16u << 20;
+  uint32_t max_header_bytes = 16u << 10;
+  double header_seconds = 15, body_seconds = 60, idle_seconds = 75;
+  double write_seconds = 30;             // a client that reads nothing for so long is dropped
+  uint64_t max_unsent_bytes = 4u << 20;  // likewise one that lets so much pile up
+  double keep_alive_seconds = 15;        // of silence in an event stream, before a comment
+};
+
+class HttpServer {
+ public:
+  // Listens; Code::kIo when the address cannot be had.
+  static Result<std::unique_ptr<HttpServer>> listen(const HttpOptions& options, Handler handler);
+  virtual ~HttpServer() = default;
+  virtual uint16_t port() const = 0;
+  // Serves until stop(); calls on_signal(), on this thread, at SIGINT and SIGTERM.
+  virtual void run(std::function<void()> on_signal) = 0;
+  // From any thread: no new connections; what is being answered goes on.
+  virtual void stop_listening() = 0;
+  virtual void stop() = 0;
+  virtual int64_t connections() const = 0;
+
+  // Error bodies for what never reaches a handler: (status, message) to JSON.
+  static std::string error_body(int status, std::string_view message);
+};
+
+}  // namespace venturi::server
