@@ -178,7 +178,7 @@ class Sweep(PlanTest):
                             "--csv", table, "--svg", drawing, env=self.env).out
         self.assertEqual(len(out.splitlines()), 11)
         self.assertIn("does not fit", out)
-        rows = list(csv.DictReader(table.open()))
+        rows = list(csv.DictReader(table.read_text().splitlines()))
         self.assertEqual([int(rows[0]["memory_bytes"]), int(rows[-1]["memory_bytes"])], [100000, 8000000])
         rates = [float(r["tokens_per_second"]) for r in rows if r["tokens_per_second"]]
         self.assertGreaterEqual(len(rates), 7)

@@ -199,6 +199,42 @@ class Answers(Serving):
         self.assertEqual(self.server.ask("GET", "/v1/models")[1]["data"][0]["id"], "tiny")
 
 
+class Ollama(Serving):
+    def lines(self, path, body):
+        connection = self.server.connect()
+        try:
+            connection.request("POST", path, json.dumps(body))
+            response = connection.getresponse()
+            self.assertEqual(response.headers["Content-Type"], "application/x-ndjson")
+            return [json.loads(line) for line in response.read().decode().splitlines()]
+        finally:
+            connection.close()
+
+    def test_chat_and_generate_stream_unless_told_not_to(self):
+        options = {"temperature": 0, "num_predict": 12, "repeat_penalty": 1}
+        for path, body, text in (("/api/chat", {"messages": [{"role": "user", "content": "Hm"}]}, lambda j: j["message"]["content"]),
+                                 ("/api/generate", {"prompt": "Hm"}, lambda j: j["response"]),
+                                 ("/api/generate", {"prompt": PROMPT, "raw": True}, lambda j: j["response"])):
+            with self.subTest(path=path, body=body):
+                whole = self.post(path, {"model": "tiny", **body, "options": options, "stream": False})
+                lines = self.lines(path, {"model": "tiny", **body, "options": options})
+                self.assertEqual("".join(map(text, lines)), text(whole))
+                self.assertEqual([line["done"] for line in lines], [False] * (len(lines) - 1) + [True])
+                self.assertEqual(lines[-1]["eval_count"], whole["eval_count"])
+                self.assertGreater(whole["prompt_eval_count"], 0)
+                self.assertIn(whole["done_reason"], ("stop", "length"))
+
+    def test_formats_tags_and_errors(self):
+        answer = self.post("/api/generate", {"prompt": "Who?", "stream": False, "options": {"num_predict": 60},
+                                             "format": {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}})
+        self.assertIsInstance(json.loads(answer["response"])["a"], bool)
+        self.assertEqual(self.server.ask("GET", "/api/tags")[1]["models"][0]["name"], "tiny")
+        for body in ({"prompt": "a", "options": {"top_p": 3}}, {"prompt": "a", "model": "other"}, {"prompt": "a", "options": {"num_ctx": 1 << 20}},
+                     {"prompt": "a", "images": ["x"]}):
+            status, wrong, _ = self.server.ask("POST", "/api/generate", body)
+            self.assertEqual((status, list(wrong)), (400, ["error"]), wrong)
+
+
 class Refusals(Serving):
     def refused(self, path, body, status, says, headers=None):
         got, answer, _ = self.server.ask("POST", path, body, headers)

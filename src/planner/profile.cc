@@ -20,11 +20,11 @@ Json spread_json(const Spread& s) { return {{"median", s.median}, {"low", s.low}
 
 Result<Spread> spread_from(const Fields& fields, const char* name) {
   const Fields f = TRY(fields.object(name));
-  // A rate of nothing would predict eternity.
   Spread s;
-  s.low = TRY(f.number("low", 1e-3, kMostRate));
+  s.low = TRY(f.number("low", 0, kMostRate));
   s.high = TRY(f.number("high", s.low, kMostRate));
-  s.median = TRY(f.number("median", s.low, s.high));
+  // A rate of nothing would predict eternity.
+  s.median = TRY(f.number("median", std::max(s.low, 1e-3), s.high));
   return s;
 }
 

@@ -86,7 +86,7 @@ TEST(Profile, WhatIsWrongIsNamed) {
   refuses(with("threads", 2.5), "\"threads\" is 2.5");
   refuses(with("threads", 18446744073709551615u), "\"threads\"");
   refuses(with("int8_macs_per_second", {{"median", 1}, {"low", 2}, {"high", 3}}), "\"int8_macs_per_second.median\" is 1");
-  refuses(with("read_bytes_per_second", {{"median", 0}, {"low", 0}, {"high", 0}}), "\"read_bytes_per_second.low\" is 0");
+  refuses(with("read_bytes_per_second", {{"median", 0}, {"low", 0}, {"high", 0}}), "\"read_bytes_per_second.median\" is 0");
   refuses(with("kernels", {{{"codec", 7}}}), "\"kernels[0].codec\" is 7, expected a string");
   refuses(with("kernels", {7}), "\"kernels[0]\" is not an object");
   refuses(with("disk", Json::array()), "\"disk\" is [], expected an object");

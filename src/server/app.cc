@@ -62,9 +62,11 @@ void App::handle(std::shared_ptr<Exchange> exchange) {
   const HttpRequest& request = exchange->request();
   std::string allowed;
   const Route* found = nullptr;
+  std::string (*error_body)(const ApiError&) = dump;
   for (const Routes* file : kAll_Routes)
     for (const Route& route : file->routes) {
       if (request.path != route.path) continue;
+      error_body = file->error_body;
       if (request.method == route.method ||
           (request.method == "HEAD" && std::string_view(route.method) == "GET"))
         found = &route;
@@ -74,7 +76,7 @@ void App::handle(std::shared_ptr<Exchange> exchange) {
   if (!who && !(found && found->open))
     return exchange->reply(
         401, "application/json",
-        dump(ApiError{.message = "give a valid API key: Authorization: Bearer KEY",
+        error_body(ApiError{.status = 401, .type = "authentication_error", .message = "give a valid API key: Authorization: Bearer KEY",
                       .code = "invalid_api_key"}),
         {{"WWW-Authenticate", "Bearer"}});
   if (!found && allowed.empty())
@@ -83,7 +85,7 @@ void App::handle(std::shared_ptr<Exchange> exchange) {
                                      .code = "not_found"});
   if (!found)
     return exchange->reply(405, "application/json",
-                           dump(ApiError{.message = fmt::format("{} takes {}, not {}", request.path,
+                           error_body(ApiError{.status = 405, .message = fmt::format("{} takes {}, not {}", request.path,
                                                                 allowed, request.method)}),
                            {{"Allow", allowed}});
   static const std::string kOpen = "";
@@ -94,12 +96,14 @@ void reply(Exchange& exchange, const Json& body) {
   exchange.reply(200, "application/json", dump(body));
 }
 
-void reply(Exchange& exchange, const ApiError& error) {
+void reply(Exchange& exchange, const ApiError& error) { reply(exchange, error, dump(error)); }
+
+void reply(Exchange& exchange, const ApiError& error, std::string body) {
   Headers headers;
   if (error.retry_after_seconds > 0)
     headers.emplace_back("Retry-After",
                          std::to_string(static_cast<int64_t>(error.retry_after_seconds + 0.999)));
-  exchange.reply(error.status, "application/json", dump(error), std::move(headers));
+  exchange.reply(error.status, "application/json", std::move(body), std::move(headers));
 }
 
 ApiError api_error(const Error& error) {

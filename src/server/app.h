@@ -52,10 +52,12 @@ struct Route {
 // A file in routes/, `x.cc`, defines `const Routes routes_x`.
 struct Routes {
   std::vector<Route> routes;
+  std::string (*error_body)(const ApiError& error) = dump;
 };
 
 void reply(Exchange& exchange, const Json& body);
 void reply(Exchange& exchange, const ApiError& error);
+void reply(Exchange& exchange, const ApiError& error, std::string body);
 // What the engine's errors are over HTTP.
 ApiError api_error(const Error& error);
 

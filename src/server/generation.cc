@@ -1,10 +1,7 @@
 #include "server/generation.h"
 
 #include <algorithm>
-#include <charconv>
 
-#include "base/log.h"
-#include "grammar/json_schema.h"
 
 namespace venturi::server {
 
@@ -21,108 +18,6 @@ Json Usage::json() const {
           {"completion_tokens", completion},
           {"total_tokens", prompt + completion},
           {"prompt_tokens_details", {{"cached_tokens", cached}}}};
-}
-
-namespace {
-
-std::shared_ptr<const grammar::Automaton> read_grammar(Fields& fields) {
-  const auto compiled =
-      [&](const char* name,
-          const Result<grammar::Grammar>& parsed) -> std::shared_ptr<const grammar::Automaton> {
-    if (!parsed) {
-      fields.fail(name, "cannot be followed: " + parsed.error().message);
-      return nullptr;
-    }
-    auto automaton = grammar::Automaton::compile(*parsed);
-    if (!automaton) {
-      fields.fail(name, "cannot be followed: " + automaton.error().message);
-      return nullptr;
-    }
-    return *automaton;
-  };
-  const std::string gbnf = fields.text("grammar", "");
-  if (!gbnf.empty()) return compiled("grammar", grammar::parse_gbnf(gbnf));
-  const Json* format = fields.find("response_format");
-  if (!format) return nullptr;
-  const std::string type =
-      format->is_object()
-          ? format->value("type", Json()).is_string() ? format->at("type").get<std::string>() : ""
-          : "";
-  if (type == "text") return nullptr;
-  if (type == "json_object") return compiled("response_format", grammar::json_object_grammar());
-  if (type == "json_schema") {
-    const auto held = format->find("json_schema");
-    if (held == format->end() || !held->is_object() || !held->contains("schema")) {
-      fields.fail("response_format.json_schema", "must be an object with a schema");
-      return nullptr;
-    }
-    return compiled("response_format.json_schema.schema",
-                    grammar::json_schema_grammar(held->at("schema")));
-  }
-  fields.fail("response_format",
-              "must be an object with a type of text, json_object or json_schema");
-  return nullptr;
-}
-
-void read_bias(Fields& fields, const App& app, SamplingParams& sampling) {
-  const Json* bias = fields.find("logit_bias");
-  if (!bias) return;
-  if (!bias->is_object() || bias->size() > 1024)
-    return fields.fail("logit_bias", "must be an object of at most 1024 token ids");
-  for (const auto& [name, value] : bias->items()) {
-    int32_t id = -1;
-    const auto [end, failed] = std::from_chars(name.data(), name.data() + name.size(), id);
-    if (failed != std::errc() || end != name.data() + name.size() || id < 0 ||
-        id >= app.tokenizer->vocab_size() || !value.is_number() ||
-        std::abs(value.get<double>()) > 100)
-      return fields.fail("logit_bias",
-                         fmt::format("must map token ids below {} to numbers from -100 to 100",
-                                     app.tokenizer->vocab_size()));
-    sampling.logit_bias[id] = value.get<float>();
-  }
-}
-
-}  // namespace
-
-GenerationRequest read_generation(Fields& fields, const App& app) {
-  GenerationRequest r;
-  SamplingParams& s = r.sampling;
-  s.temperature = static_cast<float>(fields.number("temperature", 1, 0, 1000));
-  s.top_p = static_cast<float>(fields.number("top_p", 1, 0, 1));
-  s.top_k = static_cast<int32_t>(fields.integer("top_k", 0, -1, 1 << 30));
-  s.min_p = static_cast<float>(fields.number("min_p", 0, 0, 1));
-  s.typical_p = static_cast<float>(fields.number("typical_p", 1, 0, 1));
-  s.repetition_penalty = static_cast<float>(fields.number("repetition_penalty", 1, 0.01, 100));
-  s.presence_penalty = static_cast<float>(fields.number("presence_penalty", 0, -2, 2));
-  s.frequency_penalty = static_cast<float>(fields.number("frequency_penalty", 0, -2, 2));
-  s.penalty_last_n = -1;
-  s.top_k = std::max(s.top_k, 0);
-  static thread_local std::random_device device;
-  s.seed = static_cast<uint64_t>(
-      fields.integer("seed", static_cast<int64_t>(device()), INT64_MIN / 2, INT64_MAX / 2));
-  read_bias(fields, app, s);
-  r.n = static_cast<int>(fields.integer("n", 1, 1, 128));
-  r.ignore_end = fields.flag("ignore_eos", false);
-  r.priority = static_cast<int>(fields.integer("priority", 0, -100, 100));
-  r.stops = fields.texts("stop", 16);
-  for (const std::string& stop : r.stops)
-    if (stop.empty() || stop.size() > 4096)
-      fields.fail("stop", "must hold texts of 1 to 4096 bytes");
-  r.stream = fields.flag("stream", false);
-  if (const Json* options = fields.find("stream_options")) {
-    if (!r.stream) {
-      fields.fail("stream_options", "is for streams only");
-    } else {
-      Fields inner(*options, "stream_options.");
-      r.include_usage = inner.flag("include_usage", false);
-      if (inner.error())
-        fields.fail("stream_options", "must be an object whose include_usage is true or false");
-    }
-  }
-  if (!fields.error()) r.grammar = read_grammar(fields);
-  if (!fields.error())
-    if (const Status status = validate(s); !status) fields.fail("sampling", status.error().message);
-  return r;
 }
 
 namespace {
@@ -207,8 +102,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void begin() {
     if (r_.stream) {
       begun_ = true;
-      exchange_->begin("text/event-stream; charset=utf-8");
-      for (size_t i = 0; i < answers_.size(); ++i) event(format_->first(static_cast<int>(i)));
+      exchange_->begin(format_->stream_type());
+      for (size_t i = 0; i < answers_.size(); ++i) send(format_->first(static_cast<int>(i), usage_));
     }
     for (const auto& [i, update] : std::exchange(early_, {})) go_on(i, update);
   }
@@ -235,28 +130,28 @@ class Generation : public std::enable_shared_from_this<Generation> {
     const bool stopped = streams_[i].stopped();
     answer.text += text;
     answer.tokens.insert(answer.tokens.end(), tokens.begin(), tokens.end());
-    if (r_.stream && (!text.empty() || !tokens.empty())) event(format_->delta(i, text, tokens));
+    if (r_.stream && (!text.empty() || !tokens.empty())) send(format_->delta(i, text, tokens));
     if (!ended && !stopped) return;
+    answer.stop = streams_[i].stop();
     answer.finish = update.finish == Finish::kLength && !stopped ? "length" : "stop";
     if (!ended) app_.service->cancel(tickets_[i]);
     usage_.completion += answer.n_tokens;
-    if (r_.stream) event(format_->last(i, answer));
+    if (r_.stream) send(format_->last(i, answer, usage_));
     if (--open_ == 0) end();
   }
 
   void end() {
     done_ = true;
     if (!r_.stream) return reply(*exchange_, format_->whole(answers_, usage_));
-    if (r_.include_usage) event(format_->usage(usage_));
-    exchange_->write("data: [DONE]\n\n");
+    send(format_->end(usage_));
     exchange_->end();
   }
 
   void fail(ApiError error) {
     if (done_) return;
     cancel();
-    if (!begun_) return reply(*exchange_, error);
-    exchange_->write("data: " + dump(error) + "\n\n");
+    if (!begun_) return reply(*exchange_, error, format_->error(error));
+    send(format_->stream_error(error));
     exchange_->end();
   }
 
@@ -266,8 +161,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
       if (ticket) app_.service->cancel(ticket);
   }
 
-  void event(const Json& json) {
-    if (!json.is_null()) exchange_->write("data: " + dump(json) + "\n\n");
+  void send(std::string text) {
+    if (!text.empty()) exchange_->write(std::move(text));
   }
 
   App& app_;
@@ -288,14 +183,13 @@ class Generation : public std::enable_shared_from_this<Generation> {
 void generate(App& app, std::shared_ptr<Exchange> exchange, const std::string& account,
               GenerationRequest request, std::unique_ptr<AnswerFormat> format) {
   const int64_t context = app.engine->options().context;
+  const auto refuse = [&](const ApiError& error) { reply(*exchange, error, format->error(error)); };
   for (const auto& prompt : request.prompts) {
     const int64_t n = static_cast<int64_t>(prompt.size());
-    if (n == 0) return reply(*exchange, ApiError{.message = "the prompt has no tokens"});
+    if (n == 0) return refuse(ApiError{.message = "the prompt has no tokens"});
     // The last token drawn takes no place.
     if (n + std::max<int64_t>(request.max_tokens, 1) - 1 > context)
-      return reply(
-          *exchange,
-          ApiError{
+      return refuse(ApiError{
               .message =
                   n > context
                       ? fmt::format("the prompt has {} tokens, the context holds {}", n, context)

@@ -22,6 +22,7 @@ struct Answer {
   std::string text;
   std::vector<LoggedToken> tokens;  // where logprobs were asked for
   std::string finish;               // "stop", "length"
+  std::string stop;                 // the stop text that ended it, if one did
   int64_t n_tokens = 0;
 };
 
@@ -30,17 +31,20 @@ struct Usage {
   Json json() const;
 };
 
+// How answers and errors look in one API; texts go over the wire as they are.
 class AnswerFormat {
  public:
   virtual ~AnswerFormat() = default;
-  // Of a stream; null: nothing is sent.
-  virtual Json first(int index) = 0;
-  virtual Json delta(int index, const std::string& text,
-                     const std::vector<LoggedToken>& tokens) = 0;
-  virtual Json last(int index, const Answer& answer) = 0;
-  virtual Json usage(const Usage& usage) = 0;
+  // Of a stream: "" sends nothing. first() comes once for every answer, before anything else.
+  virtual std::string stream_type() const { return "text/event-stream; charset=utf-8"; }
+  virtual std::string first(int index, const Usage& usage) = 0;
+  virtual std::string delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) = 0;
+  virtual std::string last(int index, const Answer& answer, const Usage& usage) = 0;
+  virtual std::string end(const Usage& usage) = 0;
+  virtual std::string stream_error(const ApiError& error) = 0;
   // All answers at once.
   virtual Json whole(const std::vector<Answer>& answers, const Usage& usage) = 0;
+  virtual std::string error(const ApiError& error) const { return dump(error); }
 };
 
 struct GenerationRequest {
@@ -52,13 +56,22 @@ struct GenerationRequest {
   int top_logprobs = -1;
   std::vector<std::string> stops;
   std::shared_ptr<const grammar::Automaton> grammar;
-  bool stream = false, include_usage = false;
+  bool stream = false;
   int priority = 0;
 };
 
-// The fields that all generating APIs of OpenAI's kind share: sampling, stop, stream,
-// response_format, n.
-GenerationRequest read_generation(Fields& fields, const App& app);
+// The fields that the APIs of OpenAI's kind share: sampling, stop, stream, response_format, n.
+// include_usage is stream_options' own.
+GenerationRequest read_generation(Fields& fields, const App& app, bool* include_usage = nullptr);
+// Null, and an error of `name`, where the grammar cannot be compiled.
+std::shared_ptr<const grammar::Automaton> compile_grammar(Fields& fields, const std::string& name,
+                                                          const Result<grammar::Grammar>& parsed);
+uint64_t random_seed();
+// A conversation's tokens, through the model's template; `fields` takes what is wrong with it.
+std::vector<TokenId> chat_prompt(Fields& fields, const App& app, const Json* messages, const Json* template_arguments);
+// The model asked for must be the one that is served, if one is named.
+void check_model(Fields& fields, const App& app);
+void log_unknown(const Fields& fields);
 
 // Submits and answers, or refuses.
 void generate(App& app, std::shared_ptr<Exchange> exchange, const std::string& account,

@@ -8,7 +8,11 @@ std::string TextStream::take(const std::string& more, bool all) {
   if (stopped_) return {};
   waiting_ += more;
   size_t first = std::string::npos;
-  for (const std::string& stop : stops_) first = std::min(first, waiting_.find(stop));
+  for (const std::string& stop : stops_)
+    if (const size_t at = waiting_.find(stop); at < first) {
+      first = at;
+      stop_ = stop;
+    }
   if (first != std::string::npos) {
     stopped_ = true;
     std::string text = waiting_.substr(0, first);

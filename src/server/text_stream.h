@@ -18,6 +18,7 @@ class TextStream {
   std::string finish() { return take(detokenizer_.finish(), true); }
   // A stop text came; it and what is behind it are not sent.
   bool stopped() const { return stopped_; }
+  const std::string& stop() const { return stop_; }  // which
 
  private:
   std::string take(const std::string& more, bool all);
@@ -25,6 +26,7 @@ class TextStream {
   Detokenizer detokenizer_;
   const std::vector<std::string> stops_;
   std::string waiting_;
+  std::string stop_;
   bool stopped_ = false;
 };
 

@@ -102,7 +102,7 @@ Status run(const Options& o) {
 
 extern const Command command_serve;
 const Command command_serve{
-    "serve", "Serve a model over HTTP: OpenAI's API", [](CLI::App& app) -> std::function<Status()> {
+    "serve", "Serve a model over HTTP: the APIs of OpenAI, Anthropic and Ollama", [](CLI::App& app) -> std::function<Status()> {
       auto o = std::make_shared<Options>();
       o->model.add(app);
       app.add_option("--host", o->http.host, "address to listen on")->capture_default_str();

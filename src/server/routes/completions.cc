@@ -1,6 +1,4 @@
 // OpenAI: POST /v1/chat/completions and /v1/completions.
-#include "base/log.h"
-#include "chat/render.h"
 #include "server/generation.h"
 
 namespace venturi::server {
@@ -30,24 +28,53 @@ Json chat_logprobs(const App& app, const std::vector<LoggedToken>& tokens) {
   return {{"content", std::move(list)}, {"refusal", nullptr}};
 }
 
-class ChatFormat : public AnswerFormat {
- public:
-  ChatFormat(const App& app, bool logprobs) : app_(app), logprobs_(logprobs) {}
+std::string event(const Json& json) { return "data: " + dump(json) + "\n\n"; }
 
-  Json first(int index) override {
+// What both have in common: the head of an object, and how a stream ends.
+class Format : public AnswerFormat {
+ public:
+  Format(const App& app, const char* id, const char* chunk, bool include_usage)
+      : app_(app), id_(random_id(id)), chunk_(chunk), include_usage_(include_usage) {}
+
+  std::string end(const Usage& usage) override {
+    std::string text;
+    if (include_usage_) {
+      Json json = head(chunk_);
+      json["choices"] = Json::array();
+      json["usage"] = usage.json();
+      text = event(json);
+    }
+    return text + "data: [DONE]\n\n";
+  }
+  std::string stream_error(const ApiError& error) override { return "data: " + dump(error) + "\n\n"; }
+
+ protected:
+  Json head(const char* object) const {
+    return {{"id", id_}, {"object", object}, {"created", created_}, {"model", app_.model_name}};
+  }
+
+  const App& app_;
+
+ private:
+  const std::string id_;
+  const char* const chunk_;
+  const bool include_usage_;
+  const int64_t created_ = static_cast<int64_t>(std::time(nullptr));
+};
+
+class ChatFormat : public Format {
+ public:
+  ChatFormat(const App& app, bool logprobs, bool include_usage)
+      : Format(app, "chatcmpl-", "chat.completion.chunk", include_usage), logprobs_(logprobs) {}
+
+  std::string first(int index, const Usage&) override {
     return chunk(index, {{"role", "assistant"}, {"content", ""}}, nullptr, {});
   }
-  Json delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) override {
+  std::string delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) override {
     return chunk(index, {{"content", text}}, nullptr, tokens);
   }
-  Json last(int index, const Answer& answer) override {
+  std::string last(int index, const Answer& answer, const Usage&) override {
     return chunk(index, Json::object(), answer.finish, {});
-  }
-  Json usage(const Usage& usage) override {
-    Json json = head("chat.completion.chunk");
-    json["choices"] = Json::array();
-    json["usage"] = usage.json();
-    return json;
   }
   Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
     Json json = head("chat.completion");
@@ -63,29 +90,23 @@ class ChatFormat : public AnswerFormat {
   }
 
  private:
-  Json head(const char* object) const {
-    return {{"id", id_}, {"object", object}, {"created", created_}, {"model", app_.model_name}};
-  }
-  Json chunk(int index, Json delta, Json finish, const std::vector<LoggedToken>& tokens) const {
+  std::string chunk(int index, Json delta, Json finish, const std::vector<LoggedToken>& tokens) const {
     Json json = head("chat.completion.chunk");
     json["choices"] = Json::array(
         {{{"index", index},
           {"delta", std::move(delta)},
           {"logprobs", logprobs_ && !tokens.empty() ? chat_logprobs(app_, tokens) : Json(nullptr)},
           {"finish_reason", std::move(finish)}}});
-    return json;
+    return event(json);
   }
 
-  const App& app_;
   const bool logprobs_;
-  const std::string id_ = random_id("chatcmpl-");
-  const int64_t created_ = static_cast<int64_t>(std::time(nullptr));
 };
 
-class TextFormat : public AnswerFormat {
+class TextFormat : public Format {
  public:
-  TextFormat(const App& app, bool logprobs, std::vector<std::string> echoes, int n)
-      : app_(app),
+  TextFormat(const App& app, bool logprobs, bool include_usage, std::vector<std::string> echoes, int n)
+      : Format(app, "cmpl-", "text_completion", include_usage),
         logprobs_(logprobs),
         echoes_(std::move(echoes)),
         n_(n),
@@ -93,24 +114,18 @@ class TextFormat : public AnswerFormat {
     for (size_t i = 0; i < offsets_.size(); ++i) offsets_[i] = echoes_[i / n_].size();
   }
 
-  Json first(int index) override {
-    return echoes_[index / n_].empty() ? Json(nullptr)
+  std::string first(int index, const Usage&) override {
+    return echoes_[index / n_].empty() ? ""
                                        : choice(index, echoes_[index / n_], nullptr, {});
   }
-  Json delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) override {
+  std::string delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) override {
     return choice(index, text, nullptr, tokens);
   }
-  Json last(int index, const Answer& answer) override {
+  std::string last(int index, const Answer& answer, const Usage&) override {
     return choice(index, "", answer.finish, {});
   }
-  Json usage(const Usage& usage) override {
-    Json json = head();
-    json["choices"] = Json::array();
-    json["usage"] = usage.json();
-    return json;
-  }
   Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
-    Json json = head();
+    Json json = head("text_completion");
     json["choices"] = Json::array();
     for (size_t i = 0; i < answers.size(); ++i)
       json["choices"].push_back(one(static_cast<int>(i), echoes_[i / n_] + answers[i].text,
@@ -120,12 +135,6 @@ class TextFormat : public AnswerFormat {
   }
 
  private:
-  Json head() const {
-    return {{"id", id_},
-            {"object", "text_completion"},
-            {"created", created_},
-            {"model", app_.model_name}};
-  }
   Json one(int index, const std::string& text, Json finish,
            const std::vector<LoggedToken>& tokens) {
     Json logprobs = nullptr;
@@ -150,104 +159,26 @@ class TextFormat : public AnswerFormat {
             {"logprobs", std::move(logprobs)},
             {"finish_reason", std::move(finish)}};
   }
-  Json choice(int index, const std::string& text, Json finish,
+  std::string choice(int index, const std::string& text, Json finish,
               const std::vector<LoggedToken>& tokens) {
-    Json json = head();
+    Json json = head("text_completion");
     json["choices"] = Json::array({one(index, text, std::move(finish), tokens)});
-    return json;
+    return event(json);
   }
 
-  const App& app_;
   const bool logprobs_;
   const std::vector<std::string> echoes_;  // [prompts]
   const int n_;
   std::vector<size_t> offsets_;  // [prompts * n], in bytes
-  const std::string id_ = random_id("cmpl-");
-  const int64_t created_ = static_cast<int64_t>(std::time(nullptr));
 };
-
-// The model asked for must be the one that is served, if one is named.
-void check_model(Fields& fields, const App& app) {
-  const std::string model = fields.text("model", app.model_name);
-  if (model != app.model_name)
-    fields.fail("model", fmt::format("is {}; only {} is served here", model, app.model_name));
-}
-
-void log_unknown(const Fields& fields) {
-  for (const std::string& name : fields.unknown())
-    spdlog::info("a request has a field {} that means nothing here", name);
-}
-
-// What a message says: a text, or parts of type text.
-Json read_message(Fields& fields, const Json& message, size_t i) {
-  const std::string where = fmt::format("messages[{}]", i);
-  Json read = message;
-  if (!message.is_object() || !message.contains("role") || !message["role"].is_string()) {
-    fields.fail(where, "must be an object with a role");
-    return read;
-  }
-  if (message["role"] == "developer") read["role"] = "system";
-  const auto content = message.find("content");
-  if (content == message.end() || content->is_null()) {
-    if (!message.contains("tool_calls"))
-      fields.fail(where + ".content", "must be a string or a list of parts");
-    read["content"] = "";
-  } else if (content->is_array()) {
-    std::string text;
-    for (const Json& part : *content) {
-      if (!part.is_object() || part.value("type", "") != "text" || !part.contains("text") ||
-          !part["text"].is_string()) {
-        fields.fail(where + ".content", "may hold parts of type text only");
-        return read;
-      }
-      text += part["text"].get<std::string>();
-    }
-    read["content"] = text;
-  } else if (!content->is_string()) {
-    fields.fail(where + ".content", "must be a string or a list of parts");
-  }
-  return read;
-}
-
-std::vector<TokenId> chat_prompt(Fields& fields, const App& app) {
-  chat::Conversation conversation;
-  conversation.messages = Json::array();
-  const Json* messages = fields.find("messages");
-  if (!messages || !messages->is_array() || messages->empty()) {
-    fields.fail("messages", "must be a list of at least one message");
-    return {};
-  }
-  for (size_t i = 0; i < messages->size(); ++i)
-    conversation.messages.push_back(read_message(fields, (*messages)[i], i));
-  if (const Json* extra = fields.find("chat_template_kwargs")) {
-    if (!extra->is_object()) fields.fail("chat_template_kwargs", "must be an object");
-    conversation.extra = *extra;
-  }
-  if (fields.error()) return {};
-  const Tokenizer& tokenizer = *app.tokenizer;
-  if (const auto id = tokenizer.bos())
-    conversation.bos_token = std::string(tokenizer.token_text(*id));
-  if (const auto id = tokenizer.eos())
-    conversation.eos_token = std::string(tokenizer.token_text(*id));
-  const auto rendered = chat::render_chat(*app.chat_template, conversation);
-  if (!rendered) {
-    fields.fail("messages",
-                "do not go through the model's chat template: " + rendered.error().message);
-    return {};
-  }
-  std::vector<TokenId> tokens = app.segments->encode(*rendered);
-  if (const auto bos = tokenizer.bos();
-      tokenizer.adds_bos() && bos && (tokens.empty() || tokens[0] != *bos))
-    tokens.insert(tokens.begin(), *bos);
-  return tokens;
-}
 
 void chat(App& app, std::shared_ptr<Exchange> exchange, const std::string& account) {
   const auto body = parse_body(exchange->request().body);
   if (!body) return reply(*exchange, api_error(body.error()));
   Fields fields(*body);
   check_model(fields, app);
-  GenerationRequest request = read_generation(fields, app);
+  bool include_usage = false;
+  GenerationRequest request = read_generation(fields, app, &include_usage);
   request.max_tokens = fields.integer("max_completion_tokens",
                                       fields.integer("max_tokens", 0, 1, 1 << 30), 1, 1 << 30);
   const bool logprobs = fields.flag("logprobs", false);
@@ -264,11 +195,11 @@ void chat(App& app, std::shared_ptr<Exchange> exchange, const std::string& accou
   fields.only("web_search_options");
   fields.ignore({"user", "store", "metadata", "service_tier", "parallel_tool_calls",
                  "reasoning_effort", "safety_identifier", "prompt_cache_key", "verbosity"});
-  if (!fields.error()) request.prompts = {chat_prompt(fields, app)};
+  if (!fields.error()) request.prompts = {chat_prompt(fields, app, fields.find("messages"), fields.find("chat_template_kwargs"))};
   if (fields.error()) return reply(*exchange, *fields.error());
   log_unknown(fields);
   generate(app, std::move(exchange), account, std::move(request),
-           std::make_unique<ChatFormat>(app, logprobs));
+           std::make_unique<ChatFormat>(app, logprobs, include_usage));
 }
 
 // A text, a list of token ids, or a list of either.
@@ -316,7 +247,8 @@ void completions(App& app, std::shared_ptr<Exchange> exchange, const std::string
   if (!body) return reply(*exchange, api_error(body.error()));
   Fields fields(*body);
   check_model(fields, app);
-  GenerationRequest request = read_generation(fields, app);
+  bool include_usage = false;
+  GenerationRequest request = read_generation(fields, app, &include_usage);
   request.max_tokens = fields.integer("max_tokens", 16, 1, 1 << 30);
   const int64_t logprobs = fields.integer("logprobs", -1, 0, 20);
   request.top_logprobs = static_cast<int>(logprobs);
@@ -334,7 +266,7 @@ void completions(App& app, std::shared_ptr<Exchange> exchange, const std::string
       echoes[i] = app.tokenizer->decode(request.prompts[i]);
   const int n = request.n;
   generate(app, std::move(exchange), account, std::move(request),
-           std::make_unique<TextFormat>(app, logprobs >= 0, std::move(echoes), n));
+           std::make_unique<TextFormat>(app, logprobs >= 0, include_usage, std::move(echoes), n));
 }
 
 }  // namespace

@@ -1,0 +1,197 @@
+#include "server/generation.h"
+
+#include <charconv>
+
+#include "base/log.h"
+#include "chat/render.h"
+#include "grammar/json_schema.h"
+
+namespace venturi::server {
+
+uint64_t random_seed() {
+  static thread_local std::random_device device;
+  return device();
+}
+
+std::shared_ptr<const grammar::Automaton> compile_grammar(Fields& fields, const std::string& name,
+                                                          const Result<grammar::Grammar>& parsed) {
+  if (!parsed) {
+    fields.fail(name, "cannot be followed: " + parsed.error().message);
+    return nullptr;
+  }
+  auto automaton = grammar::Automaton::compile(*parsed);
+  if (!automaton) {
+    fields.fail(name, "cannot be followed: " + automaton.error().message);
+    return nullptr;
+  }
+  return *automaton;
+}
+
+namespace {
+
+std::shared_ptr<const grammar::Automaton> read_grammar(Fields& fields) {
+  const std::string gbnf = fields.text("grammar", "");
+  if (!gbnf.empty()) return compile_grammar(fields, "grammar", grammar::parse_gbnf(gbnf));
+  const Json* format = fields.find("response_format");
+  if (!format) return nullptr;
+  const std::string type =
+      format->is_object()
+          ? format->value("type", Json()).is_string() ? format->at("type").get<std::string>() : ""
+          : "";
+  if (type == "text") return nullptr;
+  if (type == "json_object") return compile_grammar(fields, "response_format", grammar::json_object_grammar());
+  if (type == "json_schema") {
+    const auto held = format->find("json_schema");
+    if (held == format->end() || !held->is_object() || !held->contains("schema")) {
+      fields.fail("response_format.json_schema", "must be an object with a schema");
+      return nullptr;
+    }
+    return compile_grammar(fields, "response_format.json_schema.schema",
+                    grammar::json_schema_grammar(held->at("schema")));
+  }
+  fields.fail("response_format",
+              "must be an object with a type of text, json_object or json_schema");
+  return nullptr;
+}
+
+void read_bias(Fields& fields, const App& app, SamplingParams& sampling) {
+  const Json* bias = fields.find("logit_bias");
+  if (!bias) return;
+  if (!bias->is_object() || bias->size() > 1024)
+    return fields.fail("logit_bias", "must be an object of at most 1024 token ids");
+  for (const auto& [name, value] : bias->items()) {
+    int32_t id = -1;
+    const auto [end, failed] = std::from_chars(name.data(), name.data() + name.size(), id);
+    if (failed != std::errc() || end != name.data() + name.size() || id < 0 ||
+        id >= app.tokenizer->vocab_size() || !value.is_number() ||
+        std::abs(value.get<double>()) > 100)
+      return fields.fail("logit_bias",
+                         fmt::format("must map token ids below {} to numbers from -100 to 100",
+                                     app.tokenizer->vocab_size()));
+    sampling.logit_bias[id] = value.get<float>();
+  }
+}
+
+}  // namespace
+
+GenerationRequest read_generation(Fields& fields, const App& app, bool* include_usage) {
+  GenerationRequest r;
+  SamplingParams& s = r.sampling;
+  s.temperature = static_cast<float>(fields.number("temperature", 1, 0, 1000));
+  s.top_p = static_cast<float>(fields.number("top_p", 1, 0, 1));
+  s.top_k = static_cast<int32_t>(fields.integer("top_k", 0, -1, 1 << 30));
+  s.min_p = static_cast<float>(fields.number("min_p", 0, 0, 1));
+  s.typical_p = static_cast<float>(fields.number("typical_p", 1, 0, 1));
+  s.repetition_penalty = static_cast<float>(fields.number("repetition_penalty", 1, 0.01, 100));
+  s.presence_penalty = static_cast<float>(fields.number("presence_penalty", 0, -2, 2));
+  s.frequency_penalty = static_cast<float>(fields.number("frequency_penalty", 0, -2, 2));
+  s.penalty_last_n = -1;
+  s.top_k = std::max(s.top_k, 0);
+  s.seed = static_cast<uint64_t>(
+      fields.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN / 2, INT64_MAX / 2));
+  read_bias(fields, app, s);
+  r.n = static_cast<int>(fields.integer("n", 1, 1, 128));
+  r.ignore_end = fields.flag("ignore_eos", false);
+  r.priority = static_cast<int>(fields.integer("priority", 0, -100, 100));
+  r.stops = fields.texts("stop", 16);
+  for (const std::string& stop : r.stops)
+    if (stop.empty() || stop.size() > 4096)
+      fields.fail("stop", "must hold texts of 1 to 4096 bytes");
+  r.stream = fields.flag("stream", false);
+  if (const Json* options = fields.find("stream_options")) {
+    if (!r.stream) {
+      fields.fail("stream_options", "is for streams only");
+    } else {
+      Fields inner(*options, "stream_options.");
+      const bool wanted = inner.flag("include_usage", false);
+      if (include_usage) *include_usage = wanted;
+      if (inner.error())
+        fields.fail("stream_options", "must be an object whose include_usage is true or false");
+    }
+  }
+  if (!fields.error()) r.grammar = read_grammar(fields);
+  if (!fields.error())
+    if (const Status status = validate(s); !status) fields.fail("sampling", status.error().message);
+  return r;
+}
+
+// The model asked for must be the one that is served, if one is named.
+void check_model(Fields& fields, const App& app) {
+  const std::string model = fields.text("model", app.model_name);
+  if (model != app.model_name)
+    fields.fail("model", fmt::format("is {}; only {} is served here", model, app.model_name));
+}
+
+void log_unknown(const Fields& fields) {
+  for (const std::string& name : fields.unknown())
+    spdlog::info("a request has a field {} that means nothing here", name);
+}
+
+namespace {
+
+// What a message says: a text, or parts of type text.
+Json read_message(Fields& fields, const Json& message, size_t i) {
+  const std::string where = fmt::format("messages[{}]", i);
+  Json read = message;
+  if (!message.is_object() || !message.contains("role") || !message["role"].is_string()) {
+    fields.fail(where, "must be an object with a role");
+    return read;
+  }
+  if (message["role"] == "developer") read["role"] = "system";
+  const auto content = message.find("content");
+  if (content == message.end() || content->is_null()) {
+    if (!message.contains("tool_calls"))
+      fields.fail(where + ".content", "must be a string or a list of parts");
+    read["content"] = "";
+  } else if (content->is_array()) {
+    std::string text;
+    for (const Json& part : *content) {
+      if (!part.is_object() || part.value("type", "") != "text" || !part.contains("text") ||
+          !part["text"].is_string()) {
+        fields.fail(where + ".content", "may hold parts of type text only");
+        return read;
+      }
+      text += part["text"].get<std::string>();
+    }
+    read["content"] = text;
+  } else if (!content->is_string()) {
+    fields.fail(where + ".content", "must be a string or a list of parts");
+  }
+  return read;
+}
+
+}  // namespace
+
+std::vector<TokenId> chat_prompt(Fields& fields, const App& app, const Json* messages, const Json* template_arguments) {
+  chat::Conversation conversation;
+  conversation.messages = Json::array();
+  if (!messages || !messages->is_array() || messages->empty()) {
+    fields.fail("messages", "must be a list of at least one message");
+    return {};
+  }
+  for (size_t i = 0; i < messages->size(); ++i)
+    conversation.messages.push_back(read_message(fields, (*messages)[i], i));
+  if (template_arguments) {
+    if (!template_arguments->is_object()) fields.fail("chat_template_kwargs", "must be an object");
+    conversation.extra = *template_arguments;
+  }
+  if (fields.error()) return {};
+  const Tokenizer& tokenizer = *app.tokenizer;
+  if (const auto id = tokenizer.bos())
+    conversation.bos_token = std::string(tokenizer.token_text(*id));
+  if (const auto id = tokenizer.eos())
+    conversation.eos_token = std::string(tokenizer.token_text(*id));
+  const auto rendered = chat::render_chat(*app.chat_template, conversation);
+  if (!rendered) {
+    fields.fail("messages",
+                "do not go through the model's chat template: " + rendered.error().message);
+    return {};
+  }
+  std::vector<TokenId> tokens = app.segments->encode(*rendered);
+  if (const auto bos = tokenizer.bos();
+      tokenizer.adds_bos() && bos && (tokens.empty() || tokens[0] != *bos))
+    tokens.insert(tokens.begin(), *bos);
+  return tokens;
+}
+
+}  // namespace venturi::server

@@ -1,0 +1,171 @@
+// Ollama: POST /api/chat and /api/generate, GET /api/tags and /api/version.
+#include <ctime>
+
+#include "base/clock.h"
+#include "grammar/json_schema.h"
+#include "server/generation.h"
+
+namespace venturi::server {
+
+namespace {
+
+std::string error_body(const ApiError& error) { return dump(Json{{"error", error.message}}); }
+void refuse(Exchange& exchange, const ApiError& error) { reply(exchange, error, error_body(error)); }
+
+std::string timestamp(int64_t seconds) {
+  const std::time_t time = seconds;
+  std::tm parts{};
+  gmtime_r(&time, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+// One JSON object on a line for every piece.
+class LineFormat : public AnswerFormat {
+ public:
+  LineFormat(const App& app, bool chat) : app_(app), chat_(chat) {}
+
+  std::string stream_type() const override { return "application/x-ndjson"; }
+  std::string first(int, const Usage&) override {
+    begun_ = now_seconds();
+    return "";
+  }
+  std::string delta(int, const std::string& text, const std::vector<LoggedToken>&) override {
+    Json json = piece(text);
+    json["done"] = false;
+    return dump(json) + "\n";
+  }
+  std::string last(int, const Answer& answer, const Usage& usage) override { return dump(done("", answer, usage)) + "\n"; }
+  std::string end(const Usage&) override { return ""; }
+  std::string stream_error(const ApiError& error) override { return error_body(error) + "\n"; }
+  std::string error(const ApiError& error) const override { return error_body(error); }
+  Json whole(const std::vector<Answer>& answers, const Usage& usage) override { return done(answers[0].text, answers[0], usage); }
+
+ private:
+  Json piece(const std::string& text) const {
+    Json json = {{"model", app_.model_name}, {"created_at", timestamp(static_cast<int64_t>(std::time(nullptr)))}};
+    if (chat_) {
+      json["message"] = {{"role", "assistant"}, {"content", text}};
+    } else {
+      json["response"] = text;
+    }
+    return json;
+  }
+  Json done(const std::string& text, const Answer& answer, const Usage& usage) const {
+    const double now = now_seconds();
+    const auto nanoseconds = [](double seconds) { return static_cast<int64_t>(seconds * 1e9); };
+    Json json = piece(text);
+    json["done"] = true;
+    json["done_reason"] = answer.finish;
+    json["total_duration"] = nanoseconds(now - asked_);
+    json["load_duration"] = 0;
+    json["prompt_eval_count"] = usage.prompt;
+    json["prompt_eval_duration"] = nanoseconds((begun_ > 0 ? begun_ : asked_) - asked_);
+    json["eval_count"] = answer.n_tokens;
+    json["eval_duration"] = nanoseconds(now - (begun_ > 0 ? begun_ : asked_));
+    return json;
+  }
+
+  const App& app_;
+  const bool chat_;
+  const double asked_ = now_seconds();
+  double begun_ = 0;
+};
+
+// Fields with Ollama's own names and defaults.
+GenerationRequest read_request(Fields& fields, const App& app) {
+  check_model(fields, app);
+  GenerationRequest r;
+  static const Json kNone = Json::object();
+  const Json* given = fields.find("options");
+  Fields options(given ? *given : kNone, "options.");
+  SamplingParams& s = r.sampling;
+  s.temperature = static_cast<float>(options.number("temperature", 0.8, 0, 1000));
+  s.top_k = static_cast<int32_t>(options.integer("top_k", 40, 0, 1 << 30));
+  s.top_p = static_cast<float>(options.number("top_p", 0.9, 0, 1));
+  s.min_p = static_cast<float>(options.number("min_p", 0, 0, 1));
+  s.typical_p = static_cast<float>(options.number("typical_p", 1, 0, 1));
+  s.repetition_penalty = static_cast<float>(options.number("repeat_penalty", 1.1, 0.01, 100));
+  s.penalty_last_n = static_cast<int32_t>(options.integer("repeat_last_n", 64, -1, 1 << 30));
+  s.presence_penalty = static_cast<float>(options.number("presence_penalty", 0, -2, 2));
+  s.frequency_penalty = static_cast<float>(options.number("frequency_penalty", 0, -2, 2));
+  s.seed = static_cast<uint64_t>(options.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN / 2, INT64_MAX / 2));
+  // -1 and -2: as far as the context goes.
+  r.max_tokens = std::max<int64_t>(0, options.integer("num_predict", 0, -2, 1 << 30));
+  r.stops = options.texts("stop", 16);
+  for (const std::string& stop : r.stops)
+    if (stop.empty() || stop.size() > 4096) options.fail("stop", "must hold texts of 1 to 4096 bytes");
+  const int64_t context = app.engine->options().context;
+  if (options.integer("num_ctx", context, 1, 1 << 30) > context)
+    options.fail("num_ctx", fmt::format("is more than the {} that are served here", context));
+  if (options.error()) fields.fail("options", options.error()->message.substr(options.error()->message.find('.') + 1));
+  r.stream = fields.flag("stream", true);
+  if (const Json* format = fields.find("format"); format && !fields.error()) {
+    if (*format == "json") {
+      r.grammar = compile_grammar(fields, "format", grammar::json_object_grammar());
+    } else if (format->is_object()) {
+      r.grammar = compile_grammar(fields, "format", grammar::json_schema_grammar(*format));
+    } else if (*format != "") {
+      fields.fail("format", "must be json or a JSON Schema");
+    }
+  }
+  fields.only("tools");
+  fields.only("images");
+  fields.only("think");
+  fields.ignore({"keep_alive"});
+  return r;
+}
+
+void run(App& app, std::shared_ptr<Exchange> exchange, const std::string& account, bool chat,
+         std::vector<TokenId> (*prompt)(Fields& fields, const App& app)) {
+  const auto body = parse_body(exchange->request().body);
+  if (!body) return refuse(*exchange, api_error(body.error()));
+  Fields fields(*body);
+  GenerationRequest request = read_request(fields, app);
+  if (!fields.error()) request.prompts = {prompt(fields, app)};
+  if (fields.error()) return refuse(*exchange, *fields.error());
+  log_unknown(fields);
+  generate(app, std::move(exchange), account, std::move(request), std::make_unique<LineFormat>(app, chat));
+}
+
+void chat(App& app, std::shared_ptr<Exchange> exchange, const std::string& account) {
+  run(app, std::move(exchange), account, true,
+      [](Fields& fields, const App& app) { return chat_prompt(fields, app, fields.find("messages"), nullptr); });
+}
+
+void complete(App& app, std::shared_ptr<Exchange> exchange, const std::string& account) {
+  run(app, std::move(exchange), account, false, [](Fields& fields, const App& app) -> std::vector<TokenId> {
+    const std::string prompt = fields.text("prompt", "");
+    fields.only("suffix", "");
+    fields.only("template", "");
+    fields.only("context");
+    if (fields.flag("raw", false)) return app.tokenizer->encode(prompt);
+    Json messages = Json::array();
+    if (const Json* system = fields.find("system"); system && *system != "") messages.push_back({{"role", "system"}, {"content", *system}});
+    messages.push_back({{"role", "user"}, {"content", prompt}});
+    return chat_prompt(fields, app, &messages, nullptr);
+  });
+}
+
+void tags(App& app, std::shared_ptr<Exchange> exchange, const std::string&) {
+  const ModelFile& file = app.engine->file();
+  uint64_t bytes = 0;
+  for (const TensorInfo& tensor : file.tensors)
+    for (const TensorSegment& segment : tensor.segments) bytes += segment.bytes;
+  reply(*exchange, Json{{"models", Json::array({{{"name", app.model_name},
+                                                 {"model", app.model_name},
+                                                 {"modified_at", timestamp(app.created)},
+                                                 {"size", bytes},
+                                                 {"details", {{"format", "gguf"}, {"family", app.engine->info().architecture}}}}})}});
+}
+
+void version(App&, std::shared_ptr<Exchange> exchange, const std::string&) { reply(*exchange, Json{{"version", "0.1.0"}}); }
+
+}  // namespace
+
+extern const Routes routes_ollama;
+const Routes routes_ollama{{{"POST", "/api/chat", chat}, {"POST", "/api/generate", complete}, {"GET", "/api/tags", tags}, {"GET", "/api/version", version}},
+                           error_body};
+
+}  // namespace venturi::server

@@ -1,0 +1,81 @@
+// The official openai client against venturi serve: OPENAI_BASE_URL and OPENAI_API_KEY say where.
+// Prints one JSON object; any failure is an exception.
+import assert from "node:assert/strict";
+import OpenAI from "openai";
+
+const client = new OpenAI({ maxRetries: 0 });
+const model = (await client.models.list()).data[0].id;
+const messages = [{ role: "system", content: "Be short." }, { role: "user", content: "Who came in?" }];
+const ask = { model, messages, max_tokens: 24, seed: 11, temperature: 0.7 };
+
+const whole = await client.chat.completions.create(ask);
+assert.equal(whole.object, "chat.completion");
+assert.equal(whole.choices[0].message.role, "assistant");
+assert.equal(whole.usage.total_tokens, whole.usage.prompt_tokens + whole.usage.completion_tokens);
+
+// A stream gives the same text, a role first, one finish, usage last.
+let text = "";
+const finishes = [];
+const roles = [];
+let usage = null;
+for await (const chunk of await client.chat.completions.create({ ...ask, stream: true, stream_options: { include_usage: true } })) {
+  if (chunk.usage) usage = chunk.usage;
+  if (!chunk.choices.length) continue;
+  text += chunk.choices[0].delta.content ?? "";
+  if (chunk.choices[0].delta.role) roles.push(chunk.choices[0].delta.role);
+  if (chunk.choices[0].finish_reason) finishes.push(chunk.choices[0].finish_reason);
+}
+assert.equal(text, whole.choices[0].message.content);
+assert.deepEqual(roles, ["assistant"]);
+assert.deepEqual(finishes, [whole.choices[0].finish_reason]);
+assert.deepEqual(usage, whole.usage);
+
+// The client's own helper, which puts chunks together and checks them.
+const helper = client.chat.completions.stream({ ...ask, n: 2 });
+const final = await helper.finalChatCompletion();
+assert.equal(final.choices.length, 2);
+assert.equal(final.choices[0].message.content, text);
+
+// Structured output.
+const schema = {
+  type: "object",
+  properties: { who: { enum: ["Ann", "Bob"] }, alone: { type: "boolean" } },
+  required: ["who", "alone"],
+  additionalProperties: false,
+};
+const structured = await client.chat.completions.create({
+  ...ask, max_tokens: 100, response_format: { type: "json_schema", json_schema: { name: "visitor", strict: true, schema } },
+});
+const visitor = JSON.parse(structured.choices[0].message.content);
+assert.ok(["Ann", "Bob"].includes(visitor.who) && typeof visitor.alone === "boolean");
+
+// Logprobs, stop, completions.
+const logged = await client.chat.completions.create({ ...ask, logprobs: true, top_logprobs: 2 });
+assert.ok(logged.choices[0].logprobs.content.every((t) => t.top_logprobs.length === 2 && t.logprob <= 0));
+const plain = await client.completions.create({ model, prompt: ["The road", "A house"], max_tokens: 5, temperature: 0, echo: true });
+assert.ok(plain.choices[0].text.startsWith("The road") && plain.choices[1].text.startsWith("A house"));
+
+// Errors arrive as the client's own classes, before the first byte of a stream too.
+for (const stream of [false, true]) {
+  await assert.rejects(client.chat.completions.create({ ...ask, temperature: -1, stream }), (e) =>
+    e instanceof OpenAI.BadRequestError && e.param === "temperature" && e.type === "invalid_request_error");
+  await assert.rejects(client.chat.completions.create({ ...ask, max_tokens: 1e6, stream }), (e) =>
+    e instanceof OpenAI.BadRequestError && e.code === "context_length_exceeded");
+}
+await assert.rejects(new OpenAI({ apiKey: "wrong", maxRetries: 0 }).models.list(), (e) => e instanceof OpenAI.AuthenticationError);
+await assert.rejects(client.embeddings.create({ model, input: "a" }), (e) => e instanceof OpenAI.NotFoundError);
+
+// Abort: of a stream after its first chunk, and of a whole answer.
+const aborted = await client.chat.completions.create({ ...ask, max_tokens: 200, stream: true, ignore_eos: true });
+for await (const chunk of aborted) {
+  if (chunk.choices[0]?.delta.content) {
+    aborted.controller.abort();
+    break;
+  }
+}
+const controller = new AbortController();
+setTimeout(() => controller.abort(), 30);
+await assert.rejects(client.chat.completions.create({ ...ask, max_tokens: 220, ignore_eos: true }, { signal: controller.signal }),
+  (e) => e instanceof OpenAI.APIUserAbortError);
+
+console.log(JSON.stringify({ model, text }));
