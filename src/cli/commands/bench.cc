@@ -3,6 +3,7 @@
 #include "cli/command.h"
 #include "cli/expert_report.h"
 #include "cli/flags.h"
+#include "cli/planning.h"
 #include "cli/report.h"
 #include "cli/text.h"
 #include "base/clock.h"
@@ -18,6 +19,7 @@ namespace {
 struct Options {
   ModelFlags model;
   std::string routes;
+  ProfileChoice profile;
   int64_t prompt = 512, generate = 64, streams = 1;
   int repetitions = 7;
   bool json = false, markdown = false, ops = false;
@@ -46,27 +48,38 @@ double share(const OpTotals& t, const Machine& m) { return t.seconds > 0 ? op_bo
 
 struct Outcome {
   std::string test;
-  std::string phase;
-  double tokens = 0;                          // of a repetition
-  std::vector<double> rates, bounds, shares;  // tokens a second, the same at the bounds, their ratio
-  std::map<std::string_view, OpTotals> ops;
-  std::optional<ExpertReport> experts;  // from the warm-up on
+  std::string phase = {};
+  double tokens = 0;                                       // of a repetition
+  std::vector<double> rates = {}, bounds = {}, shares = {};  // tokens a second, the same at the bounds, their ratio
+  std::map<std::string_view, OpTotals> ops = {};
+  std::optional<ExpertReport> experts = {};  // from the warm-up on
   Machine machine{};
   NeuronCounters neurons{};  // of the counted repetitions
   std::string neuron_report = {};
   double op_seconds = 0;
+  std::optional<Figures> predicted = {};
+  Figures measured = {};
+  uint64_t peak_rss_bytes = 0;
 };
 
 class Bench {
  public:
-  Bench(Engine& engine, const Options& options) : engine_(engine), o_(options) {}
+  // `process` is what was resident before the engine was opened; `profile` is null where nothing is predicted.
+  Bench(Engine& engine, const Options& options, uint64_t process, const MachineProfile* profile)
+      : engine_(engine), o_(options), process_(process), profile_(profile), opened_peak_(engine.ledger().peak()) {}
 
   Status prepare() {
-    // The weights themselves are the memory whose bandwidth counts; a small model needs other.
+    // The weights themselves are the memory whose bandwidth counts; a small model needs other, as far as
+    // the budget has room for it.
+    constexpr uint64_t kWanted = 128u << 20, kRounding = 4u << 20;
     const auto& weights = engine_.catalog().memory();
     memory_ = {weights.data(), weights.size()};
-    if (memory_.size() < (128u << 20)) {
-      spare_ = TRY(Buffer::allocate(engine_.ledger(), 128u << 20, "probe"));
+    const uint64_t room = engine_.ledger().available();
+    const uint64_t size = room >= kWanted + kRounding ? kWanted : room > kRounding ? (room - kRounding) >> 20 << 20 : 0;
+    if (memory_.size() < kWanted && size > memory_.size()) {
+      const uint64_t held = engine_.ledger().held();
+      spare_ = TRY(Buffer::allocate(engine_.ledger(), size, "probe"));
+      spare_held_ = engine_.ledger().held() - held;
       std::memset(spare_.data(), 1, spare_.size());
       memory_ = {spare_.data(), spare_.size()};
     }
@@ -96,7 +109,8 @@ class Bench {
                       seconds += bound_seconds(engine_.costs(n, at + n - 1, at + n == o_.prompt ? 1 : 0), m);
                     }
                     return seconds;
-                  });
+                  },
+                  [&](const CostInputs& in) { return forecast_prefill(in, o_.prompt, engine_.options().batch); });
   }
 
   Result<Outcome> decode() {
@@ -124,6 +138,9 @@ class Bench {
                     for (int64_t i = 0; i < o_.generate; ++i)
                       seconds += bound_seconds(batch_costs(streams, i), m);
                     return seconds;
+                  },
+                  [&](const CostInputs& in) {  // seconds grow evenly with the position
+                    return forecast_decode(in, streams, o_.generate / 2) * static_cast<double>(o_.generate);
                   }));
     if (watch) out.experts = watch->report(streams);
     return out;
@@ -149,18 +166,23 @@ class Bench {
   }
 
   Result<Outcome> repeat(const std::string& name, const std::string& phase, double tokens, const std::function<Status()>& work,
-                         const std::function<double(const Machine&)>& bound) {
+                         const std::function<double(const Machine&)>& bound,
+                         const std::function<StepForecast(const CostInputs&)>& forecast) {
     Outcome out;
     out.test = name;
     out.phase = phase;
     out.tokens = tokens;
+    if (profile_) out.predicted = predict(forecast, tokens);
     TRY(work());  // warm-up: pages touched, threads awake
     Machine before = probe();
     const NeuronCounters neurons = engine_.neurons() ? engine_.neurons()->counters() : NeuronCounters();
+    uint64_t disk_bytes = 0;
     for (int r = 0; r < o_.repetitions; ++r) {
+      const ResidencyCounters counters = engine_.disk_counters();
       const double begin = now_seconds();
       TRY(work());
       const double seconds = now_seconds() - begin;
+      disk_bytes += (engine_.disk_counters() - counters).disk_bytes;
       const Machine after = probe();
       const Machine mean{(before.bytes + after.bytes) / 2, (before.int8 + after.int8) / 2, (before.f32 + after.f32) / 2};
       out.rates.push_back(tokens / seconds);
@@ -173,6 +195,10 @@ class Bench {
       out.neurons = engine_.neurons()->counters() - neurons;
       out.neuron_report = neuron_report(engine_, neurons);
     }
+    out.measured = {.tokens_per_second = spread_of(out.rates).median,
+                    .peak_memory_bytes = std::max(opened_peak_, engine_.ledger().peak() - spare_held_) + process_,
+                    .disk_bytes_per_token = static_cast<double>(disk_bytes) / (tokens * o_.repetitions)};
+    out.peak_rss_bytes = peak_rss();
     if (o_.ops) {
       Context& context = engine_.context();
       context.reset_profile();
@@ -186,13 +212,31 @@ class Bench {
     return out;
   }
 
+  Figures predict(const std::function<StepForecast(const CostInputs&)>& forecast, double tokens) const {
+    const EngineOptions& o = engine_.options();
+    const StepForecast f = forecast({engine_.model(), engine_.catalog(), engine_.residency(), *profile_, o.threads, o.repack});
+    return {.tokens_per_second = tokens / f.seconds,
+            .peak_memory_bytes = engine_.footprint().peak() + process_,
+            .disk_bytes_per_token = f.disk_bytes / tokens};
+  }
+
   Engine& engine_;
   const Options& o_;
+  const uint64_t process_;
+  const MachineProfile* const profile_;
+  const uint64_t opened_peak_;
   std::span<const uint8_t> memory_;
   Buffer spare_;
+  uint64_t spare_held_ = 0;
   std::vector<std::unique_ptr<SequenceState>> sequences_;
   std::optional<RouteReplay> replay_;  // goes on from repetition to repetition: no token comes twice soon
 };
+
+Json figures_json(const Figures& f) {
+  return {{"tokens_per_second", f.tokens_per_second},
+          {"peak_memory_bytes", f.peak_memory_bytes},
+          {"disk_bytes_per_token", f.disk_bytes_per_token}};
+}
 
 nlohmann::ordered_json outcome_json(const Outcome& out) {
   const Spread rate = spread_of(out.rates);
@@ -216,6 +260,11 @@ nlohmann::ordered_json outcome_json(const Outcome& out) {
     j["neurons"] = {{"active", share(c.active, c.asked)}, {"read", share(c.newcomer_bytes, c.bundle_bytes)},
                     {"in_memory", share(c.used - c.newcomers, c.used)}, {"newcomer_bytes", c.newcomer_bytes},
                     {"disk_bytes", c.disk_bytes}, {"requests", c.requests}, {"rows", c.rows}, {"stall_seconds", c.stall_seconds}};
+  }
+  if (out.predicted) {
+    j["predicted"] = figures_json(*out.predicted);
+    j["measured"] = figures_json(out.measured);
+    j["measured"]["peak_rss_bytes"] = out.peak_rss_bytes;
   }
   for (const auto& [op, t] : out.ops) {
     j["ops"][std::string(op)] = {{"calls", t.calls}, {"seconds", t.seconds},
@@ -256,12 +305,25 @@ std::string ops_table(const Outcome& out) {
   return markdown_table(rows);
 }
 
+// The machine as it is now, before the engine takes its memory: what a budget's predictions are made from.
+Result<std::optional<MachineProfile>> profile_before(const Options& o) {
+  std::optional<MachineProfile> none;
+  if (auto plan = TRY(o.model.load_plan())) return std::optional(std::move(plan->profile));
+  if (o.model.memory.empty() && o.profile.file.empty()) return none;
+  const auto planner = TRY(Planner::open(TRY(o.model.path())));
+  const Plan plan = TRY(planner->fit(TRY(o.model.engine_options(1, static_cast<int>(o.streams)))));
+  return std::optional(TRY(profile_for({.file = o.profile.file, .probe = o.profile.file.empty()}, *planner, plan)));
+}
+
 Status run(const Options& o) {
   Options options = o;
   if (options.model.context == 0) options.model.context = std::max<int64_t>({o.prompt, o.generate, 1});
+  const auto profile = TRY(profile_before(options));
+  reset_peak_rss();
+  const uint64_t process = process_bytes();
   auto engine = TRY(options.model.open(1, static_cast<int>(o.streams)));
   if (engine->info().embeds) options.generate = 0;  // nothing to decode
-  Bench bench(*engine, options);
+  Bench bench(*engine, options, process, profile ? &*profile : nullptr);
   if (auto status = bench.prepare(); !status) return status;
   std::vector<Outcome> outcomes;
   if (options.prompt > 0) outcomes.push_back(TRY(bench.prefill()));
@@ -275,6 +337,16 @@ Status run(const Options& o) {
   std::string text = tests_table(outcomes);
   for (const Outcome& out : outcomes)
     if (!out.neuron_report.empty()) text += "\n" + out.test + " " + out.neuron_report;
+  if (profile && !outcomes.empty()) {
+    std::vector<std::vector<std::string>> rows = {{"test", "tok/s", "predicted", "peak memory", "predicted", "disk a token", "predicted"}};
+    for (const Outcome& out : outcomes)
+      rows.push_back({out.test, fmt::format("{:.2f}", out.measured.tokens_per_second),
+                      fmt::format("{:.2f}", out.predicted->tokens_per_second), format_bytes(out.measured.peak_memory_bytes),
+                      format_bytes(out.predicted->peak_memory_bytes),
+                      format_bytes(static_cast<uint64_t>(out.measured.disk_bytes_per_token)),
+                      format_bytes(static_cast<uint64_t>(out.predicted->disk_bytes_per_token))});
+    text += "\n" + markdown_table(rows);
+  }
   for (const Outcome& out : outcomes) {
     if (out.experts) text += "\n" + expert_table(out.test, *out.experts);
     if (!out.ops.empty()) text += "\n" + ops_table(out);
@@ -290,6 +362,10 @@ const Command command_bench{"bench", "Measure prefill and decode speed beside th
                             [](CLI::App& app) -> std::function<Status()> {
   auto o = std::make_shared<Options>();
   o->model.add(app);
+  o->model.add_plan(app);
+  app.add_option("--profile", o->profile.file,
+                 "predict from this profile (default: with --memory the machine is measured first, with --plan the plan's)")
+      ->excludes(app.get_option("--plan"));
   app.add_option("-p,--prompt", o->prompt, "tokens of the prefill test; 0: leave it out")->check(CLI::Range(0, 1 << 20))->capture_default_str();
   app.add_option("-n,--generate", o->generate, "tokens of the decode test; 0: leave it out")->check(CLI::Range(0, 1 << 20))->capture_default_str();
   app.add_option("-r,--repetitions", o->repetitions, "counted repetitions")->check(CLI::Range(1, 1000))->capture_default_str();
