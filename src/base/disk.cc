@@ -112,7 +112,7 @@ void DiskReader::Core::finish(Request* request, int64_t result) {
                               request->offset, std::strerror(static_cast<int>(-result))));
   if (static_cast<uint64_t>(result) >= request->needed) return end(request, {});
   // Short: go on after the last whole block. Less than a block more is the end of the file.
-  const uint64_t moved = static_cast<uint64_t>(result) / kDiskAlign * kDiskAlign;
+  const uint64_t moved = static_cast<uint64_t>(result) / options.align * options.align;
   if (moved == 0)
     return end(request, error(Code::kIo, "{}: the file ends at {}, but {} more bytes are needed there; was it truncated?",
                               path, request->offset + static_cast<uint64_t>(result),
@@ -160,11 +160,22 @@ Result<int> DiskReader::add(const File& file) {
 }
 
 void DiskReader::submit(DiskRead read) {
-  assert(reinterpret_cast<uintptr_t>(read.buffer) % kDiskAlign == 0);
+  enqueue(std::move(read));
+  wake();
+}
+
+void DiskReader::submit(std::vector<DiskRead> reads) {
+  for (DiskRead& read : reads) enqueue(std::move(read));
+  wake();
+}
+
+void DiskReader::enqueue(DiskRead read) {
+  const uint64_t align = core_->options.align;
+  assert(reinterpret_cast<uintptr_t>(read.buffer) % align == 0);
   auto* job = new Job{.read = std::move(read), .status = {}};
   const DiskRead& r = job->read;
-  const uint64_t begin = r.offset / kDiskAlign * kDiskAlign, end = r.offset + r.bytes;
-  const uint64_t cover = disk_cover(r.offset, r.bytes);
+  const uint64_t begin = r.offset / align * align, end = r.offset + r.bytes;
+  const uint64_t cover = disk_cover(r.offset, r.bytes, align);
   const uint64_t piece = std::max(core_->options.request_bytes / kDiskAlign * kDiskAlign, kDiskAlign);
   std::vector<Request*> requests;
   for (uint64_t at = 0; at < cover; at += piece) {
@@ -173,12 +184,9 @@ void DiskReader::submit(DiskRead read) {
   }
   if (requests.empty()) requests.push_back(new Request{job, -1, begin, 0, 0, r.buffer});
   job->left = static_cast<int>(requests.size());
-  {
-    std::lock_guard lock(core_->mutex);
-    ++core_->jobs;
-    core_->waiting.insert(core_->waiting.end(), requests.begin(), requests.end());
-  }
-  wake();
+  std::lock_guard lock(core_->mutex);
+  ++core_->jobs;
+  core_->waiting.insert(core_->waiting.end(), requests.begin(), requests.end());
 }
 
 Status DiskReader::read(int file, uint64_t offset, uint64_t bytes, uint8_t* buffer) {
@@ -195,6 +203,18 @@ Status DiskReader::read(int file, uint64_t offset, uint64_t bytes, uint8_t* buff
   std::unique_lock lock(mutex);
   over.wait(lock, [&] { return ended; });
   return status;
+}
+
+uint64_t small_block_size(const File& file) {
+  constexpr uint64_t kSmall = 512;
+  const std::string self = fmt::format("/proc/self/fd/{}", file.fd());
+  const int fd = ::open(self.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
+  if (fd < 0) return kDiskAlign;
+  // Tried out: what fstat says of it depends on the kernel's age.
+  alignas(kSmall) char block[kSmall];
+  const ssize_t got = ::pread(fd, block, kSmall, kSmall);
+  ::close(fd);
+  return got == static_cast<ssize_t>(kSmall) ? kSmall : kDiskAlign;
 }
 
 DiskCounters DiskReader::counters() const {

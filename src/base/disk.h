@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <string_view>
+#include <vector>
 
 #include "base/file.h"
 #include "base/result.h"
@@ -24,8 +25,8 @@ namespace venturi {
 inline constexpr uint64_t kDiskAlign = 4096;
 
 // Bytes of the blocks that cover [offset, offset + bytes).
-constexpr uint64_t disk_cover(uint64_t offset, uint64_t bytes) {
-  return (offset + bytes + kDiskAlign - 1) / kDiskAlign * kDiskAlign - offset / kDiskAlign * kDiskAlign;
+constexpr uint64_t disk_cover(uint64_t offset, uint64_t bytes, uint64_t align = kDiskAlign) {
+  return (offset + bytes + align - 1) / align * align - offset / align * align;
 }
 
 struct DiskOptions {
@@ -34,6 +35,8 @@ struct DiskOptions {
   bool direct = true;                  // O_DIRECT where the file system has it
   uint64_t request_bytes = 1u << 20;   // a read is cut into requests of this size
   int depth = 16;                      // requests in flight
+  uint64_t align = kDiskAlign;         // of what is moved, in place of kDiskAlign below: 512 where small
+                                       // reads count and the disk takes them (small_block_size)
 };
 
 struct DiskCounters {
@@ -59,6 +62,8 @@ class DiskReader {
   Result<int> add(const File& file);
 
   void submit(DiskRead read);
+  // Many at once, in this order, for fewer system calls.
+  void submit(std::vector<DiskRead> reads);
   // Submits and waits.
   Status read(int file, uint64_t offset, uint64_t bytes, uint8_t* buffer);
 
@@ -71,8 +76,12 @@ class DiskReader {
   explicit DiskReader(std::unique_ptr<Core> core);
   // There are requests waiting to go out. Called without a lock.
   virtual void wake() = 0;
+  void enqueue(DiskRead read);
 
   std::unique_ptr<Core> core_;
 };
+
+// The smallest unit of direct reads of the file: 512 where its disk takes that, else kDiskAlign.
+uint64_t small_block_size(const File& file);
 
 }  // namespace venturi

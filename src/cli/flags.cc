@@ -23,6 +23,8 @@ void ModelFlags::add(CLI::App& app) {
   app.add_option("--memory", memory, "budget for weights, state, activations and buffers, e.g. 2G or 1500M (default: none)");
   app.add_option("--pin", pin, "keep at most so much of the weights in memory and stream the rest from disk (default: what the budget allows)");
   app.add_option("--window", window, "memory for what is streamed ahead of use (default: a twentieth of the budget)");
+  app.add_option("--sidecar", sidecar, "what venturi prepare wrote for the model (default: beside it, if there)");
+  app.add_flag("--no-sparse", no_sparse, "read whole feed-forwards though a sidecar of their neurons is there (slower; the same results)");
   app.add_option("-c,--ctx,--context", context, "context: tokens a sequence may hold; 8k is 8192 (default: the model's, at most 4096)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
       ->transform(kTokenCount);
@@ -49,6 +51,8 @@ Result<EngineOptions> ModelFlags::engine_options(int64_t outputs, int sequences)
   options.sequences = sequences;
   options.threads = threads;
   options.repack = !no_repack;
+  options.sparse = !no_sparse;
+  options.sidecar = sidecar;
   return options;
 }
 
@@ -72,6 +76,8 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
     const Plan& first = file->plans[0];
     options = first.options;
     options.outputs = outputs;
+    options.sparse = !no_sparse;
+    options.sidecar = sidecar;
     options.residency = first.residency;
     if (sequences > options.sequences)
       return error(Code::kInvalidArgument, "{}: the plan is for {} streams, {} are wanted; plan with --streams {}", plan,

@@ -15,9 +15,10 @@ struct ModelFlags {
   std::string model;
   std::string memory;
   std::string pin, window;
+  std::string sidecar;
   int64_t context = 0, batch = 0;
   int threads = 0;
-  bool no_repack = false;
+  bool no_repack = false, no_sparse = false;
   std::string plan;  // of `venturi plan`, instead of all of the above but the model
 
   void add(CLI::App& app);

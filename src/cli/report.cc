@@ -99,7 +99,19 @@ std::string generation_report(Engine& engine, const GenerationReport& report, co
                       format_bytes(engine.footprint().state), engine.options().context,
                       format_bytes(engine.footprint().activations), format_bytes(rss),
                       limit == Ledger::kUnlimited ? "not set" : format_bytes(limit));
-  return text + beside;
+  return text + beside + neuron_report(engine);
+}
+
+std::string neuron_report(const Engine& engine, const NeuronCounters& before) {
+  if (!engine.neurons()) return "";
+  const NeuronCounters c = engine.neurons()->counters() - before;
+  if (c.asked == 0) return "";
+  const auto share = [](uint64_t part, uint64_t whole) { return 100 * static_cast<double>(part) / static_cast<double>(std::max<uint64_t>(whole, 1)); };
+  const uint64_t tokens = std::max<uint64_t>(1, c.rows / engine.neurons()->n_layers());
+  return fmt::format("sparse feed-forward: {:.1f} % of neurons active, {:.1f} % read per token ({}, {} with their blocks); of those "
+                     "needed {:.1f} % were in memory; exact\n",
+                     share(c.active, c.asked), share(c.newcomer_bytes, c.bundle_bytes), format_bytes(c.newcomer_bytes / tokens),
+                     format_bytes(c.disk_bytes / tokens), share(c.used - c.newcomers, c.used));
 }
 
 }  // namespace venturi

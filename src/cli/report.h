@@ -9,6 +9,9 @@
 
 namespace venturi {
 
+// One line on what was read by neuron since `before`; empty where nothing is.
+std::string neuron_report(const Engine& engine, const NeuronCounters& before = {});
+
 // Probes the memory bandwidth, over the loaded weights where they are large enough. With a plan, what it
 // predicted beside what was measured.
 std::string generation_report(Engine& engine, const GenerationReport& report, const PlanFile* plan = nullptr);

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "engine/fit.h"
+#include "engine/sparse.h"
 
 namespace venturi {
 
@@ -27,10 +28,13 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
   engine->catalog_ = std::make_unique<WeightCatalog>(*engine->file_);
   engine->model_ = TRY(create_model(*engine->file_, *engine->catalog_));
   const ModelInfo& info = engine->model_->info();
-  Setting setting = TRY(fit_setting(*engine->model_, *engine->catalog_, options));
+  if (options.memory != Ledger::kUnlimited || options.neurons)
+    engine->sidecar_ = TRY(find_sidecar(*engine->file_, *engine->model_, options));
+  Setting setting = TRY(fit_setting(*engine->model_, *engine->catalog_, options, engine->sidecar_.get()));
   const EngineOptions& o = engine->options_ = setting.options;
   engine->footprint_ = setting.footprint;
   engine->residency_ = std::move(setting.residency);
+  engine->neuron_plan_ = setting.neurons;
   engine->uses_ = std::move(setting.uses);
   engine->model_->set_context(o.context);
   for (const SlotSpec& slot : info.slots) engine->has_recurrent_ |= slot.kind == SlotSpec::Kind::kRecurrent;
@@ -41,7 +45,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
                                         {.tokens = o.context, .sequences = o.sequences, .rows = o.batch}));
   engine->context_ = TRY(Context::run(engine->ledger_, engine->threads_, engine->footprint_.activations));
   // Tiles would ask for a streamed weight once each.
-  if (engine->stream_) engine->context_->set_row_tile(0);
+  if (engine->stream_ || engine->neurons_) engine->context_->set_row_tile(0);
 
   auto tokenizer = Tokenizer::from_metadata(engine->file_->metadata);
   if (tokenizer) {
@@ -57,7 +61,7 @@ Status Engine::load() {
   LoadOptions load{.repack = options_.repack, .disk = nullptr, .progress = options_.progress};
   // What is larger than memory does not go through the page cache, which is memory too.
   std::unique_ptr<DiskReader> disk;
-  if (residency_.streams()) {
+  if (residency_.streams() || neuron_plan_.used()) {
     disk = TRY(DiskReader::create(options_.disk));
     for (const File& file : file_->files) TRY(disk->add(file));
     load.disk = disk.get();
@@ -66,6 +70,7 @@ Status Engine::load() {
   load_seconds_ = now_seconds() - begin;
   if (residency_.streams())
     stream_ = TRY(StreamResidency::create(*ledger_, *catalog_, uses_, residency_, options_.disk));
+  if (neuron_plan_.used()) neurons_ = TRY(NeuronStore::create(*ledger_, *sidecar_, neuron_plan_, options_.disk));
   return {};
 }
 
@@ -123,9 +128,19 @@ Result<std::span<const float>> Engine::feed(SequenceState& sequence, std::span<c
   return std::span<const float>(logits->data(), static_cast<size_t>(logits->cols()));
 }
 
+ResidencyCounters Engine::disk_counters() const {
+  ResidencyCounters c = stream_ ? stream_->counters() : ResidencyCounters{};
+  if (!neurons_) return c;
+  const NeuronCounters n = neurons_->counters();
+  c.disk_bytes += n.disk_bytes;
+  c.stalls += n.stalls;
+  c.stall_seconds += n.stall_seconds;
+  return c;
+}
+
 std::vector<OpCost> Engine::costs(int64_t rows, int64_t position, int64_t outputs) const {
   const auto context = Context::shape(options_.threads);
-  if (stream_) context->set_row_tile(0);
+  if (stream_ || neurons_) context->set_row_tile(0);
   (void)model_->forward(*context, shape_step(rows, position - rows + 1, outputs));
   return context->costs();
 }

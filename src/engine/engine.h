@@ -15,6 +15,7 @@
 
 #include "base/ledger.h"
 #include "base/thread_pool.h"
+#include "memory/neurons/neuron_store.h"
 #include "memory/stream.h"
 #include "models/architecture.h"
 #include "tokenizers/tokenizer.h"
@@ -32,6 +33,9 @@ struct EngineOptions {
   bool repack = true;
   std::optional<ResidencyPlan> residency = {};  // instead of what the engine would choose
   ResidencyWishes wishes = {};                  // bounds on what it chooses
+  bool sparse = true;        // where a sidecar was prepared and the model does not fit, read neurons from it
+  std::string sidecar = {};  // its path; empty: beside the model, if there
+  std::optional<NeuronPlan> neurons = {};  // from the sidecar by this plan, fit or not
   DiskOptions disk = {};                        // how to read; request size and depth are the plan's
   std::function<void(uint64_t done, uint64_t total)> progress = {};  // of loading
 };
@@ -40,10 +44,11 @@ struct EngineOptions {
 struct Footprint {
   uint64_t weights = 0;  // pinned
   uint64_t windows = 0;  // for what is streamed
+  uint64_t neurons = 0;  // for what is read by neuron
   uint64_t staging = 0, state = 0, activations = 0;
   // Staging is given back before state, activations and windows are drawn.
   uint64_t working() const { return std::max(staging, state + activations); }
-  uint64_t peak() const { return weights + std::max(staging, state + activations + windows); }
+  uint64_t peak() const { return weights + std::max(staging, state + activations + windows + neurons); }
 };
 
 class Engine {
@@ -63,7 +68,10 @@ class Engine {
   const ResidencyPlan& residency() const { return residency_; }
   const std::vector<WeightUse>& uses() const { return uses_; }
   // Read from disk since opening, after loading; the time that steps waited for it.
-  ResidencyCounters disk_counters() const { return stream_ ? stream_->counters() : ResidencyCounters{}; }
+  ResidencyCounters disk_counters() const;
+  // What was read by neuron; null where nothing is.
+  const NeuronStore* neurons() const { return neurons_.get(); }
+  const NeuronPlan& neuron_plan() const { return neuron_plan_; }
   double load_seconds() const { return load_seconds_; }
 
   Result<std::unique_ptr<SequenceState>> new_sequence() { return pool_->new_sequence(); }
@@ -88,12 +96,15 @@ class Engine {
   EngineOptions options_;
   Footprint footprint_;
   ResidencyPlan residency_;
+  NeuronPlan neuron_plan_;
   std::vector<WeightUse> uses_;
   std::shared_ptr<Ledger> ledger_;
   std::shared_ptr<ThreadPool> threads_;
   std::unique_ptr<ModelFile> file_;
   std::unique_ptr<WeightCatalog> catalog_;
   std::unique_ptr<StreamResidency> stream_;  // null: all weights are in memory
+  std::unique_ptr<Sidecar> sidecar_;
+  std::unique_ptr<NeuronStore> neurons_;     // null: none is read by itself
   std::unique_ptr<Model> model_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::optional<Error> tokenizer_error_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "engine/sparse.h"
 
 namespace venturi {
 
@@ -31,8 +32,8 @@ uint64_t arena_peak(const Model& model, int threads, int64_t row_tile, const Ste
 
 class Fitting {
  public:
-  Fitting(const Model& model, WeightCatalog& catalog, const EngineOptions& options)
-      : model_(model), catalog_(catalog), o_(options) {}
+  Fitting(const Model& model, WeightCatalog& catalog, const EngineOptions& options, const Sidecar* sidecar)
+      : model_(model), catalog_(catalog), o_(options), sidecar_(sidecar) {}
 
   Result<Setting> run();
 
@@ -49,6 +50,9 @@ class Fitting {
   Error refusal(int64_t largest) const;
   Result<Setting> with_plan(ResidencyPlan plan);
   Result<Setting> streamed();
+  // The uses, and the least that weights can take, with the sidecar or without.
+  void use_sidecar(bool on);
+  void find_uses();
 
   EngineOptions at(int64_t context) const {
     EngineOptions o = o_;
@@ -59,6 +63,8 @@ class Fitting {
   const Model& model_;
   WeightCatalog& catalog_;
   EngineOptions o_;
+  const Sidecar* sidecar_;
+  NeuronPlan neurons_;
   bool free_context_ = false, free_batch_ = false;
   std::vector<WeightUse> uses_;
   uint64_t least_weights_ = 0;
@@ -110,11 +116,13 @@ Result<Setting> Fitting::run() {
                  catalog_.file().path, info.max_context, info.max_context);
   // What cannot be fed in parts must fit one step.
   if (info.whole_spans) o_.batch = std::max(o_.batch, o_.context);
-  const auto shape = Context::shape(o_.threads);
-  (void)model_.forward(*shape, shape_step(1, 0, 1));
-  uses_ = shape->uses();
-  least_weights_ = least_residency_bytes(catalog_, uses_, o_.repack);
-
+  find_uses();
+  if (o_.neurons) {
+    if (!sidecar_) return error(Code::kNotFound, "{}: neurons are to be read by themselves, but there is no sidecar", catalog_.file().path);
+    use_sidecar(true);
+    neurons_ = *o_.neurons;
+    return with_plan(o_.residency.value_or(ResidencyPlan()));
+  }
   if (o_.residency) return with_plan(*o_.residency);
   if (o_.wishes.pinned_bytes == UINT64_MAX) {
     if (resident_fits(o_)) return with_plan({});
@@ -127,8 +135,28 @@ Result<Setting> Fitting::run() {
   return streamed();
 }
 
+void Fitting::find_uses() {
+  const auto shape = Context::shape(o_.threads);
+  (void)model_.forward(*shape, shape_step(1, 0, 1));
+  uses_ = shape->uses();
+  least_weights_ = least_residency_bytes(catalog_, uses_, o_.repack);
+  if (neurons_.used()) least_weights_ += neuron_memory(*sidecar_, neurons_);
+}
+
+void Fitting::use_sidecar(bool on) {
+  set_bundles(catalog_, *sidecar_, on);
+  neurons_ = on ? least_neuron_plan(*sidecar_) : NeuronPlan();
+  find_uses();
+}
+
 Result<Setting> Fitting::streamed() {
   row_tile_ = 0;
+  if (sidecar_ && neurons_.used() == false) {
+    use_sidecar(true);
+    const EngineOptions least = free_context_ ? at(std::min<int64_t>(o_.context, kPageTokens)) : o_;
+    // Scales take memory too: where not even they fit, the dense way may.
+    if (!streamed_fits(least)) use_sidecar(false);
+  }
   if (free_batch_)
     while (o_.batch > kLeastBatch && measure(o_).activations > o_.memory / 8) o_.batch /= 2;
   if (free_context_) {
@@ -141,20 +169,26 @@ Result<Setting> Fitting::streamed() {
   if (!streamed_fits(o_)) return refusal(largest_context([&](const EngineOptions& o) { return streamed_fits(o); }));
   ResidencyWishes wishes = o_.wishes;
   wishes.repack = o_.repack;
+  if (neurons_.used()) {
+    SparsePlan plan = TRY(plan_sparse(catalog_, uses_, *sidecar_, o_.memory - measure(o_).working(), wishes));
+    neurons_ = plan.neurons;
+    return with_plan(std::move(plan.residency));
+  }
   return with_plan(TRY(plan_residency(catalog_, uses_, o_.memory - measure(o_).working(), wishes)));
 }
 
 Result<Setting> Fitting::with_plan(ResidencyPlan plan) {
-  if (plan.streams()) row_tile_ = 0;
+  if (plan.streams() || neurons_.used()) row_tile_ = 0;
   TRY(catalog_.pin(plan));
   Footprint f = measure(o_);
   f.windows = forecast_residency(catalog_, uses_, plan, o_.repack).window_bytes;
+  if (neurons_.used()) f.neurons = neuron_memory(*sidecar_, neurons_);
   if (f.peak() > o_.memory)
     return error(Code::kOutOfBudget,
                  "the plan needs {} (pinned weights {}, windows {}, state {}, activations {}), the memory budget is {}",
-                 format_bytes(f.peak()), format_bytes(f.weights), format_bytes(f.windows), format_bytes(f.state),
+                 format_bytes(f.peak()), format_bytes(f.weights), format_bytes(f.windows + f.neurons), format_bytes(f.state),
                  format_bytes(f.activations), format_bytes(o_.memory));
-  return Setting{o_, f, std::move(plan), std::move(uses_)};
+  return Setting{o_, f, std::move(plan), neurons_, std::move(uses_)};
 }
 
 Error Fitting::refusal(int64_t largest) const {
@@ -177,8 +211,8 @@ Error Fitting::refusal(int64_t largest) const {
 
 }  // namespace
 
-Result<Setting> fit_setting(const Model& model, WeightCatalog& catalog, const EngineOptions& options) {
-  return Fitting(model, catalog, options).run();
+Result<Setting> fit_setting(const Model& model, WeightCatalog& catalog, const EngineOptions& options, const Sidecar* sidecar) {
+  return Fitting(model, catalog, options, sidecar).run();
 }
 
 }  // namespace venturi

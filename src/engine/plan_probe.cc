@@ -10,7 +10,7 @@ namespace venturi {
 
 namespace {
 
-constexpr uint64_t kMostMemory = 256u << 20, kLeastMemory = 24u << 20;
+constexpr uint64_t kMostMemory = 640u << 20, kLeastMemory = 24u << 20;
 // Codecs with less than this share of a model's bytes are taken to be as fast as the bounds say.
 constexpr double kMatters = 0.02;
 

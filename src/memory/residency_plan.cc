@@ -30,6 +30,7 @@ std::vector<Candidate> candidates_of(const WeightCatalog& catalog, std::span<con
   std::vector<Candidate> list;
   std::unordered_map<const Weight*, size_t> index;
   const auto note = [&](const Weight* weight, Use use) {
+    if (weight->bundles) return;
     if (!can_stream(catalog.file(), *weight)) use = Use::kResident;
     const auto [at, fresh] = index.try_emplace(weight, list.size());
     if (fresh) list.push_back({weight, use});
@@ -124,7 +125,7 @@ ResidencyPlan finish(const WeightCatalog& catalog, const std::vector<Candidate>&
   std::unordered_map<const Weight*, int64_t> pinned;
   for (const Candidate& c : list) pinned[c.weight] = c.pinned_rows;
   for (const auto& w : catalog.matrices())
-    if (pinned[w.get()] < w->n_out) plan.weights.push_back({w->name, pinned[w.get()]});
+    if (!w->bundles && pinned[w.get()] < w->n_out) plan.weights.push_back({w->name, pinned[w.get()]});
   return plan;
 }
 

@@ -141,7 +141,7 @@ uint64_t WeightCatalog::vector_bytes() const {
 }
 
 void WeightCatalog::pin_all() {
-  for (auto& w : matrices_) w->pinned_rows = w->n_out;
+  for (auto& w : matrices_) w->pinned_rows = w->bundles ? 0 : w->n_out;
 }
 
 Status WeightCatalog::pin(const ResidencyPlan& plan) {

@@ -25,6 +25,7 @@ namespace venturi {
 
 class DiskReader;
 class Residency;
+struct BundledLayer;
 struct Piece;
 struct ResidencyPlan;
 
@@ -41,6 +42,8 @@ struct Weight {
   // those behind come from `residency`.
   int64_t pinned_rows = INT64_MAX;
   Residency* residency = nullptr;
+  // Of an up or a down whose neurons come in bundles (neurons/bundle.h): no row is pinned or streamed.
+  BundledLayer* bundles = nullptr;
   // Where the rows lie in the file: plane p from row p * file_plane_rows + file_row on.
   int64_t file_plane_rows = 0, file_row = 0;
 

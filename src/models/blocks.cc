@@ -86,6 +86,23 @@ Act AttentionBlock::run(Context& context, const Step& step, Act x) const {
   return out;
 }
 
+Result<Activation> read_activation(const Hyper& hyper, Activation otherwise) {
+  constexpr const char* kKey = "hidden_activation";
+  constexpr std::pair<std::string_view, Activation> kNames[] = {
+      {"silu", Activation::kSilu},     {"swish", Activation::kSilu},
+      {"gelu", Activation::kGeluErf},  {"gelu_new", Activation::kGelu},
+      {"gelu_pytorch_tanh", Activation::kGelu}, {"relu", Activation::kRelu},
+      {"relu2", Activation::kRelu2}};
+  const std::string name = TRY(hyper.metadata().string_or(hyper.key(kKey), ""));
+  if (name.empty()) return otherwise;
+  std::string known;
+  for (const auto& [candidate, activation] : kNames) {
+    if (candidate == name) return activation;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", candidate);
+  }
+  return error(Code::kUnsupported, "{} is '{}'; known are {}", hyper.key(kKey), name, known);
+}
+
 Result<FeedForward> FeedForward::declare(WeightCatalog& catalog, int64_t layer, int64_t d_model,
                                          int64_t d_ff, bool gated, Activation activation,
                                          const char* suffix) {
@@ -106,7 +123,14 @@ Result<FeedForward> FeedForward::declare(WeightCatalog& catalog, int64_t layer, 
 }
 
 Act FeedForward::run(Context& context, Act x) const {
+  const NeuronLayer neurons{gate, up, down};
+  if (zero_below_zero(activation)) context.note_neurons(neurons);
   Act hidden;
+  if (down->bundles) {
+    Act y = sparse_feed_forward(context, neurons, {gate_bias, up_bias}, activation, std::move(x));
+    add_bias(context, y, down_bias);
+    return y;
+  }
   if (gate) {
     const Weight* weights[] = {gate, up};
     auto both = linear(context, weights, x);

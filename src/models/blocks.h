@@ -10,6 +10,7 @@
 #include "ops/attend.h"
 #include "ops/linear.h"
 #include "ops/moe.h"
+#include "ops/neurons.h"
 #include "ops/rows.h"
 
 namespace venturi {
@@ -48,6 +49,10 @@ struct AttentionBlock {
   // x is given up, so that it is gone before the keys are attended; who needs it gives a view.
   Act run(Context& context, const Step& step, Act x) const;
 };
+
+// By the key "<architecture>.hidden_activation", in the names that Hugging Face has for it; `otherwise`
+// where the file does not say.
+Result<Activation> read_activation(const Hyper& hyper, Activation otherwise);
 
 // act(x gate) * (x up), down; or without a gate, act(x up), down.
 struct FeedForward {

@@ -23,6 +23,7 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "base/thread_pool.h"
+#include "memory/neurons/bundle.h"
 #include "memory/residency.h"
 #include "ops/arena.h"
 
@@ -155,9 +156,14 @@ class Context {
 
   // An op notes which plane of a weight it is about to use; shape mode keeps the order.
   void note(const Weight& weight, int64_t plane, Use use) {
-    if (!pool_) uses_.push_back({&weight, plane, use});
+    if (!pool_ && !weight.bundles) uses_.push_back({&weight, plane, use});
   }
   const std::vector<WeightUse>& uses() const { return uses_; }
+  // Likewise a feed-forward whose activation is zero for whole neurons.
+  void note_neurons(const NeuronLayer& layer) {
+    if (!pool_) neuron_layers_.push_back(layer);
+  }
+  const std::vector<NeuronLayer>& neuron_layers() const { return neuron_layers_; }
 
   // A read that the disk refused, an allocation that neither the arena nor the ledger had room for: ops do
   // nothing after one, so the step runs to its end without harm; its result is to be thrown away.
@@ -211,6 +217,7 @@ class Context {
   std::map<std::string_view, OpTotals> totals_;
   std::vector<OpCost> costs_;
   std::vector<WeightUse> uses_;
+  std::vector<NeuronLayer> neuron_layers_;
   std::optional<Error> error_;
 };
 

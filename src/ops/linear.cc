@@ -175,14 +175,18 @@ std::vector<Act> linear_planes(Context& context, std::span<const Weight* const> 
                                Use use) {
   const int64_t rows = x.rows(), k = x.cols();
   std::vector<Act> outputs;
-  OpCost cost{.op = "linear"};
+  // Rows that were gathered for a sparse feed-forward are that op's (neurons.cc), with their costs.
+  const bool gathered = weights[0]->bundles;
+  OpCost cost{.op = gathered ? "neurons" : "linear"};
   bool any_int8 = false, any_float = false, halves = false;
   int64_t stage_size = 0;
   for (const Weight* w : weights) {
     assert(w->n_in == k);
     outputs.push_back(context.allocate(rows, w->n_out));
-    cost.weight_bytes += w->row_bytes * w->n_out;
-    (int8_input(*w) ? cost.int8_macs : cost.f32_macs) += static_cast<uint64_t>(rows * w->n_out * k);
+    if (!gathered) {
+      cost.weight_bytes += w->row_bytes * w->n_out;
+      (int8_input(*w) ? cost.int8_macs : cost.f32_macs) += static_cast<uint64_t>(rows * w->n_out * k);
+    }
     (int8_input(*w) ? any_int8 : any_float) = true;
     halves |= int8_input(*w) && w->codec->group == 16;
     stage_size = std::max(stage_size, stage_bytes(*w));

@@ -87,6 +87,9 @@ void gated_in_place(Context& context, Activation activation, Act& gate, const Ac
       case Activation::kRelu:
         for (int64_t i = 0; i < n; ++i) g[i] = (g[i] > 0 ? g[i] : 0.0f) * (u ? u[i] : 1.0f);
         break;
+      case Activation::kRelu2:
+        for (int64_t i = 0; i < n; ++i) g[i] = (g[i] > 0 ? g[i] * g[i] : 0.0f) * (u ? u[i] : 1.0f);
+        break;
     }
   });
 }

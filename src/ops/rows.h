@@ -15,7 +15,7 @@ void add_bias(Context& context, Act& x, const VectorWeight* bias);   // null: no
 void scale_in_place(Context& context, Act& x, float factor);
 void soft_cap_in_place(Context& context, Act& x, float cap);
 
-enum class Activation { kSilu, kGelu, kGeluErf, kRelu };
+enum class Activation { kSilu, kGelu, kGeluErf, kRelu, kRelu2 };  // kRelu2: relu(x)^2
 // act(gate) * up, into gate; up may be null.
 void gated_in_place(Context& context, Activation activation, Act& gate, const Act* up);
 

@@ -137,7 +137,10 @@ StepForecast forecast_step(const CostInputs& in, const Step& step) {
   // Products are noted in the order of the ops that compute them: an op's are those whose bytes make up its own.
   auto use = context->uses().begin();
   const auto end = context->uses().end();
-  const auto is_product = [](const WeightUse& u) { return u.use == Use::kProduct || u.use == Use::kRouted; };
+  // What is gathered by neuron is costed by its op.
+  const auto is_product = [](const WeightUse& u) {
+    return (u.use == Use::kProduct || u.use == Use::kRouted) && !u.weight->bundles;
+  };
   for (const OpCost& cost : context->costs()) {
     if (cost.op != "linear") {
       sum.other(cost, cost.op == "attend");

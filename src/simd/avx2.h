@@ -14,6 +14,7 @@ constexpr const char* kName = "avx2";
 using F32 = __m256;
 using I32 = __m256i;
 using Bytes = __m256i;
+using I16 = __m256i;
 
 inline F32 load(const float* p) { return _mm256_loadu_ps(p); }
 inline void store(float* p, F32 a) { _mm256_storeu_ps(p, a); }
@@ -88,6 +89,22 @@ inline Bytes two_bits_to_high(Bytes a) {
   if constexpr (shift == 4) return _mm256_and_si256(a, mask);
   if constexpr (shift > 4) return _mm256_and_si256(_mm256_srli_epi16(a, shift - 4), mask);
 }
+// Words of 16 bits: 2 * kLanes of them. Sums and products keep their low 16 bits.
+inline I16 wload(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline I16 wset1(int32_t x) { return _mm256_set1_epi16(static_cast<int16_t>(x)); }
+inline I16 wadd(I16 a, I16 b) { return _mm256_add_epi16(a, b); }
+inline I16 wmul(I16 a, I16 b) { return _mm256_mullo_epi16(a, b); }
+inline I16 wand(I16 a, I16 b) { return _mm256_and_si256(a, b); }
+template <int n> inline I16 wshr(I16 a) { return _mm256_srli_epi16(a, n); }
+// The first, the second kLanes words, sign-extended.
+inline I32 widen_low(I16 a) { return _mm256_cvtepi16_epi32(_mm256_castsi256_si128(a)); }
+inline I32 widen_high(I16 a) { return _mm256_cvtepi16_epi32(_mm256_extracti128_si256(a, 1)); }
+inline I32 load_i8(const int8_t* p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+// acc + a * x for a and x that fit in 16 bits.
+inline I32 imul_add(I32 acc, I32 a, int32_t x) {
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(a, _mm256_set1_epi32(x & 0xffff)));
+}
+
 inline Bytes or_bytes(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
 
 inline __m256i broadcast_word(const int8_t* x) {

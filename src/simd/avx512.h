@@ -14,6 +14,7 @@ constexpr const char* kName = "avx512";
 using F32 = __m512;
 using I32 = __m512i;
 using Bytes = __m512i;
+using I16 = __m512i;
 
 inline F32 load(const float* p) { return _mm512_loadu_ps(p); }
 inline void store(float* p, F32 a) { _mm512_storeu_ps(p, a); }
@@ -80,6 +81,20 @@ inline Bytes two_bits_to_high(Bytes a) {
   if constexpr (shift == 4) return _mm512_and_si512(a, mask);
   if constexpr (shift > 4) return _mm512_and_si512(_mm512_srli_epi16(a, shift - 4), mask);
 }
+// Words of 16 bits: 2 * kLanes of them. Sums and products keep their low 16 bits.
+inline I16 wload(const uint8_t* p) { return _mm512_loadu_si512(p); }
+inline I16 wset1(int32_t x) { return _mm512_set1_epi16(static_cast<int16_t>(x)); }
+inline I16 wadd(I16 a, I16 b) { return _mm512_add_epi16(a, b); }
+inline I16 wmul(I16 a, I16 b) { return _mm512_mullo_epi16(a, b); }
+inline I16 wand(I16 a, I16 b) { return _mm512_and_si512(a, b); }
+template <int n> inline I16 wshr(I16 a) { return _mm512_srli_epi16(a, n); }
+// The first, the second kLanes words, sign-extended.
+inline I32 widen_low(I16 a) { return _mm512_cvtepi16_epi32(_mm512_castsi512_si256(a)); }
+inline I32 widen_high(I16 a) { return _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(a, 1)); }
+inline I32 load_i8(const int8_t* p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+// acc + a * x for a and x that fit in 16 bits.
+inline I32 imul_add(I32 acc, I32 a, int32_t x) { return _mm512_dpwssd_epi32(acc, a, _mm512_set1_epi32(x & 0xffff)); }
+
 inline Bytes or_bytes(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
 
 inline __m512i broadcast_word(const int8_t* x) {

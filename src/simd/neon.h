@@ -14,6 +14,7 @@ constexpr const char* kName = "neon";
 using F32 = float32x4_t;
 using I32 = int32x4_t;
 using Bytes = uint8x16_t;
+using I16 = int16x8_t;
 
 inline F32 load(const float* p) { return vld1q_f32(p); }
 inline void store(float* p, F32 a) { vst1q_f32(p, a); }
@@ -74,6 +75,24 @@ template <int shift>
 inline Bytes two_bits_to_high(Bytes a) {
   return vshlq_n_u8(vandq_u8(vshlq_u8(a, vdupq_n_s8(-shift)), vdupq_n_u8(3)), 4);
 }
+// Words of 16 bits: 2 * kLanes of them. Sums and products keep their low 16 bits.
+inline I16 wload(const uint8_t* p) { return vreinterpretq_s16_u8(vld1q_u8(p)); }
+inline I16 wset1(int32_t x) { return vdupq_n_s16(static_cast<int16_t>(x)); }
+inline I16 wadd(I16 a, I16 b) { return vaddq_s16(a, b); }
+inline I16 wmul(I16 a, I16 b) { return vmulq_s16(a, b); }
+inline I16 wand(I16 a, I16 b) { return vandq_s16(a, b); }
+template <int n> inline I16 wshr(I16 a) { return vreinterpretq_s16_u16(vshrq_n_u16(vreinterpretq_u16_s16(a), n)); }
+// The first, the second kLanes words, sign-extended.
+inline I32 widen_low(I16 a) { return vmovl_s16(vget_low_s16(a)); }
+inline I32 widen_high(I16 a) { return vmovl_s16(vget_high_s16(a)); }
+inline I32 load_i8(const int8_t* p) {
+  int32_t word;
+  std::memcpy(&word, p, 4);
+  return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(word)))));
+}
+// acc + a * x for a and x that fit in 16 bits.
+inline I32 imul_add(I32 acc, I32 a, int32_t x) { return vmlaq_n_s32(acc, a, x); }
+
 inline Bytes or_bytes(Bytes a, Bytes b) { return vorrq_u8(a, b); }
 
 inline I32 dot_words(I32 sum, int8x16_t w, const int8_t* x) {

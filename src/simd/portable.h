@@ -13,6 +13,7 @@ constexpr const char* kName = "portable";
 struct F32 { float v[kLanes]; };
 struct I32 { int32_t v[kLanes]; };
 struct Bytes { uint8_t v[4 * kLanes]; };
+struct I16 { uint16_t v[2 * kLanes]; };
 
 template <typename Fn>
 inline F32 map(Fn fn) {
@@ -135,6 +136,26 @@ inline Bytes high_nibbles(Bytes a) { for (auto& b : a.v) b >>= 4; return a; }
 // ((a >> shift) & 3) << 4 in every byte.
 template <int shift>
 inline Bytes two_bits_to_high(Bytes a) { for (auto& b : a.v) b = static_cast<uint8_t>((b >> shift & 3) << 4); return a; }
+// Words of 16 bits: 2 * kLanes of them. Sums and products keep their low 16 bits.
+template <typename Fn>
+inline I16 wmap(Fn fn) {
+  I16 r;
+  for (int i = 0; i < 2 * kLanes; ++i) r.v[i] = static_cast<uint16_t>(fn(i));
+  return r;
+}
+inline I16 wload(const uint8_t* p) { I16 r; std::memcpy(r.v, p, sizeof r.v); return r; }
+inline I16 wset1(int32_t x) { return wmap([&](int) { return x; }); }
+inline I16 wadd(I16 a, I16 b) { return wmap([&](int i) { return a.v[i] + b.v[i]; }); }
+inline I16 wmul(I16 a, I16 b) { return wmap([&](int i) { return uint32_t{a.v[i]} * b.v[i]; }); }
+inline I16 wand(I16 a, I16 b) { return wmap([&](int i) { return a.v[i] & b.v[i]; }); }
+template <int n> inline I16 wshr(I16 a) { return wmap([&](int i) { return a.v[i] >> n; }); }
+// The first, the second kLanes words, sign-extended.
+inline I32 widen_low(I16 a) { return imap([&](int i) { return static_cast<int16_t>(a.v[i]); }); }
+inline I32 widen_high(I16 a) { return imap([&](int i) { return static_cast<int16_t>(a.v[kLanes + i]); }); }
+inline I32 load_i8(const int8_t* p) { return imap([&](int i) { return p[i]; }); }
+// acc + a * x for a and x that fit in 16 bits.
+inline I32 imul_add(I32 acc, I32 a, int32_t x) { return imap([&](int i) { return acc.v[i] + a.v[i] * x; }); }
+
 inline Bytes or_bytes(Bytes a, Bytes b) { for (int i = 0; i < 4 * kLanes; ++i) a.v[i] |= b.v[i]; return a; }
 
 template <int kMax, int kWords>

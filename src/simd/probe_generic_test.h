@@ -22,6 +22,15 @@ void beach(const uint8_t* a, uint8_t* y, int64_t n, Fn fn) {
   for (int64_t i = 0; i < n; i += 4 * kLanes) put_bytes(y + i, fn(load_bytes(a + i)));
 }
 
+template <typename Fn>
+void weach(const uint16_t* a, const uint16_t* b, uint16_t* y, int64_t n, Fn fn) {
+  for (int64_t i = 0; i < n; i += 2 * kLanes) {
+    const I16 v = fn(wload(reinterpret_cast<const uint8_t*>(a + i)),
+                     wload(reinterpret_cast<const uint8_t*>(b + i)));
+    std::memcpy(y + i, &v, 4 * kLanes);
+  }
+}
+
 template <int kMax, int kWords>
 void dot_parts(const uint8_t* w, const int8_t* x, const int32_t* init, int32_t* y) {
   for (int part = 0; part < 16 / kLanes; ++part) {
@@ -158,6 +167,33 @@ constexpr SimdProbe make_probe() {
   };
   p.iset1 = [](int32_t x, int32_t* y) {
     for (int i = 0; i < 16; i += kLanes) istore(y + i, iset1(x));
+  };
+
+  p.wadd = [](const uint16_t* a, const uint16_t* b, uint16_t* y, int64_t n) {
+    weach(a, b, y, n, [](I16 v, I16 w) { return wadd(v, w); });
+  };
+  p.wmul = [](const uint16_t* a, const uint16_t* b, uint16_t* y, int64_t n) {
+    weach(a, b, y, n, [](I16 v, I16 w) { return wmul(v, w); });
+  };
+  p.wand = [](const uint16_t* a, const uint16_t* b, uint16_t* y, int64_t n) {
+    weach(a, b, y, n, [](I16 v, I16 w) { return wand(v, w); });
+  };
+  p.wshr4 = [](const uint16_t* a, uint16_t* y, int64_t n) {
+    weach(a, a, y, n, [](I16 v, I16) { return wshr<4>(v); });
+  };
+  p.widen = [](const uint16_t* a, int32_t* y, int64_t n) {
+    for (int64_t i = 0; i < n; i += 2 * kLanes) {
+      const I16 v = wload(reinterpret_cast<const uint8_t*>(a + i));
+      istore(y + i, widen_low(v));
+      istore(y + i + kLanes, widen_high(v));
+    }
+  };
+  p.load_i8 = [](const int8_t* a, int32_t* y, int64_t n) {
+    for (int64_t i = 0; i < n; i += kLanes) istore(y + i, load_i8(a + i));
+  };
+  p.imul_add = [](const int32_t* acc, const int32_t* a, int32_t x, int32_t* y, int64_t n) {
+    for (int64_t i = 0; i < n; i += kLanes)
+      istore(y + i, imul_add(iload(acc + i), iload(a + i), x));
   };
 
   p.low_nibbles = [](const uint8_t* a, uint8_t* y, int64_t n) {

@@ -55,6 +55,15 @@ struct SimdProbe {
   void (*store_i8)(const int32_t* a, int8_t* y, int64_t n);
   void (*iset1)(int32_t x, int32_t* y);  // [16]
 
+  // words of 16 bits, n a multiple of 32
+  void (*wadd)(const uint16_t* a, const uint16_t* b, uint16_t* y, int64_t n);
+  void (*wmul)(const uint16_t* a, const uint16_t* b, uint16_t* y, int64_t n);
+  void (*wand)(const uint16_t* a, const uint16_t* b, uint16_t* y, int64_t n);
+  void (*wshr4)(const uint16_t* a, uint16_t* y, int64_t n);
+  void (*widen)(const uint16_t* a, int32_t* y, int64_t n);
+  void (*load_i8)(const int8_t* a, int32_t* y, int64_t n);
+  void (*imul_add)(const int32_t* acc, const int32_t* a, int32_t x, int32_t* y, int64_t n);
+
   // bytes, n a multiple of 64
   void (*low_nibbles)(const uint8_t* a, uint8_t* y, int64_t n);
   void (*high_nibbles)(const uint8_t* a, uint8_t* y, int64_t n);

@@ -307,6 +307,41 @@ TEST_P(WrapperTest, Integers) {
     ASSERT_EQ(y[i], static_cast<int32_t>(std::nearbyint(static_cast<double>(f[i]))));
 }
 
+TEST_P(WrapperTest, Words) {
+  constexpr int kN = 4096;
+  std::vector<uint16_t> a(kN), b(kN);
+  std::vector<int8_t> bytes(kN);
+  std::vector<int32_t> acc(kN), small(kN);
+  for (int i = 0; i < kN; ++i) {
+    a[i] = static_cast<uint16_t>(random_bits(12, 0, i));
+    b[i] = static_cast<uint16_t>(random_bits(12, 1, i));
+    bytes[i] = static_cast<int8_t>(random_bits(12, 2, i));
+    acc[i] = static_cast<int32_t>(random_bits(12, 3, i) & 0xffffff);
+    small[i] = static_cast<int16_t>(random_bits(12, 4, i));
+  }
+  a[0] = b[0] = 0x8000;
+  using Word2 = void (*SimdProbe::*)(const uint16_t*, const uint16_t*, uint16_t*, int64_t);
+  for (const Word2 op : {&SimdProbe::wadd, &SimdProbe::wmul, &SimdProbe::wand})
+    expect_same<uint16_t>("words", kN, [&](const SimdProbe& p, uint16_t* y) {
+      (p.*op)(a.data(), b.data(), y, kN);
+    });
+  expect_same<uint16_t>("wshr", kN,
+                        [&](const SimdProbe& p, uint16_t* y) { p.wshr4(a.data(), y, kN); });
+  std::vector<int32_t> y(kN);
+  probe.widen(a.data(), y.data(), kN);
+  for (int i = 0; i < kN; ++i) ASSERT_EQ(y[i], static_cast<int16_t>(a[i]));
+  probe.load_i8(bytes.data(), y.data(), kN);
+  for (int i = 0; i < kN; ++i) ASSERT_EQ(y[i], bytes[i]);
+  for (const int x : {0, 1, -127, 127, -32768}) {
+    probe.imul_add(acc.data(), small.data(), x, y.data(), kN);
+    for (int i = 0; i < kN; ++i) ASSERT_EQ(y[i], acc[i] + small[i] * x);
+  }
+  std::vector<uint16_t> product(kN);
+  probe.wmul(a.data(), b.data(), product.data(), kN);
+  for (int i = 0; i < kN; ++i)
+    ASSERT_EQ(product[i], static_cast<uint16_t>(uint32_t{a[i]} * b[i]));
+}
+
 TEST_P(WrapperTest, BytesOperations) {
   const auto a = any_bytes(1, 4096), b = any_bytes(2, 4096);
   std::vector<uint8_t> y(4096);

@@ -35,6 +35,9 @@ class Gpt2(Model):
         gguf.u32(self.key("attention.head_count"), self.n_heads)
         gguf.f32(self.key("attention.layer_norm_epsilon"), self.eps)
 
+    def act(self, x):
+        return nn.gelu_tanh(x)
+
     def forward(self, tokens, trace):
         w, n, d = self.w, len(tokens), self.d_model
 
@@ -52,11 +55,25 @@ class Gpt2(Model):
             q, k, v = (part.reshape(n, self.n_heads, self.head_dim) for part in qkv.split(d, -1))
             y = nn.attention(q, k, v, self.head_dim**-0.5, nn.causal_mask(n))
             x = x + linear(y, p + "attn_output")
-            y = nn.gelu_tanh(linear(norm(x, p + "ffn_norm"), p + "ffn_up"))
+            y = self.act(linear(norm(x, p + "ffn_norm"), p + "ffn_up"))
             x = x + linear(y, p + "ffn_down")
             trace.layers.append(x)
         trace.final_norm = norm(x, "output_norm")
         return nn.linear(trace.final_norm, self.output_matrix())
 
 
-MODELS = [Gpt2]
+class Relu(Gpt2):
+    """A ReLU and no gate, as OPT has it (arXiv 2205.01068)."""
+
+    variant = "relu"
+    d_ff = 160
+
+    def write_keys(self, gguf):
+        super().write_keys(gguf)
+        gguf.string(self.key("hidden_activation"), "relu")
+
+    def act(self, x):
+        return nn.relu(x)
+
+
+MODELS = [Gpt2, Relu]

@@ -241,6 +241,45 @@ class LongRopeShort(LongRope):
     factors = "rope_factors_short.weight"
 
 
+class Relu(Llama):
+    """A ReLU in the feed-forward, zero for most neurons (arXiv 2310.04564)."""
+
+    variant = "relu"
+    d_model = 64
+    d_ff = 192
+    activation = "relu"
+
+    def build_feed_forward(self, p, layer):
+        super().build_feed_forward(p, layer)
+        self.put(p + "ffn_gate.bias", -2 + 0.5 * self.normal(self.d_ff))
+        self.vector(p + "ffn_up.bias", self.d_ff, 0.3)
+        self.vector(p + "ffn_down.bias", self.d_model, 0.2)
+
+    def write_keys(self, gguf):
+        super().write_keys(gguf)
+        gguf.string(self.key("hidden_activation"), self.activation)
+
+    def act(self, x):
+        return nn.relu(x)
+
+    def feed_forward(self, p, layer, x, trace):
+        w = self.w
+        gate = nn.linear(x, w[p + "ffn_gate.weight"], w[p + "ffn_gate.bias"])
+        up = nn.linear(x, w[p + "ffn_up.weight"], w[p + "ffn_up.bias"])
+        return nn.linear(self.act(gate) * up, w[p + "ffn_down.weight"], w[p + "ffn_down.bias"])
+
+
+class Relu2(Relu):
+    """Its square (arXiv 2109.08668)."""
+
+    variant = "relu2"
+    f16 = True
+    activation = "relu2"
+
+    def act(self, x):
+        return nn.relu(x) ** 2
+
+
 class Bias(Llama):
     variant = "bias"
     n_heads, n_kv_heads, head_dim = 4, 4, 12
@@ -263,4 +302,4 @@ class Window(Llama):
 
 
 MODELS = [Plain, PlainF16, Llama3Rope, LinearRope, YarnRope, DynamicRope, LongRope, LongRopeShort,
-          Bias, Window]
+          Relu, Relu2, Bias, Window]

@@ -27,6 +27,10 @@ def silu(x):
     return x * torch.sigmoid(x)
 
 
+def relu(x):
+    return torch.clamp(x, min=0)
+
+
 def gelu_tanh(x):
     return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 

@@ -48,6 +48,8 @@ struct Outcome {
   std::vector<double> rates = {}, bounds = {}, shares = {};
   std::map<std::string_view, OpTotals> ops = {};
   Machine machine{};
+  NeuronCounters neurons{};  // of the counted repetitions
+  std::string neuron_report = {};
   double op_seconds = 0;
   std::optional<Figures> predicted = {};
   Figures measured = {};
@@ -157,10 +159,12 @@ class Bench {
                          const std::function<double(const Machine&)>& bound,
                          const std::function<StepForecast(const CostInputs&)>& forecast) {
     Outcome out{.test = name};
-    if (profile_) out.predicted = predict(forecast, tokens);
+    // What a sparse feed-forward will read depends on what its neurons do.
+    if (profile_ && !engine_.neurons()) out.predicted = predict(forecast, tokens);
     TRY(work());  // warm-up: pages touched, threads awake
     Machine before = probe();
     uint64_t disk_bytes = 0;
+    const NeuronCounters neurons = engine_.neurons() ? engine_.neurons()->counters() : NeuronCounters();
     for (int r = 0; r < o_.repetitions; ++r) {
       const ResidencyCounters counters = engine_.disk_counters();
       const double begin = now_seconds();
@@ -179,6 +183,10 @@ class Bench {
                     .peak_memory_bytes = std::max(opened_peak_, engine_.ledger().peak() - spare_held_) + process_,
                     .disk_bytes_per_token = static_cast<double>(disk_bytes) / (tokens * o_.repetitions)};
     out.peak_rss_bytes = peak_rss();
+    if (engine_.neurons()) {
+      out.neurons = engine_.neurons()->counters() - neurons;
+      out.neuron_report = neuron_report(engine_, neurons);
+    }
     if (o_.ops) {
       Context& context = engine_.context();
       context.reset_profile();
@@ -235,6 +243,12 @@ nlohmann::ordered_json outcome_json(const Outcome& out) {
     j["measured"] = figures_json(out.measured);
     j["measured"]["peak_rss_bytes"] = out.peak_rss_bytes;
   }
+  if (const NeuronCounters& c = out.neurons; c.asked > 0) {
+    const auto share = [](uint64_t part, uint64_t whole) { return static_cast<double>(part) / static_cast<double>(std::max<uint64_t>(whole, 1)); };
+    j["neurons"] = {{"active", share(c.active, c.asked)}, {"read", share(c.newcomer_bytes, c.bundle_bytes)},
+                    {"in_memory", share(c.used - c.newcomers, c.used)}, {"newcomer_bytes", c.newcomer_bytes},
+                    {"disk_bytes", c.disk_bytes}, {"requests", c.requests}, {"rows", c.rows}, {"stall_seconds", c.stall_seconds}};
+  }
   for (const auto& [op, t] : out.ops) {
     const double bound = op_bound_seconds(t, out.machine);
     j["ops"][std::string(op)] = {{"calls", t.calls}, {"seconds", t.seconds}, {"bound_seconds", bound},
@@ -281,7 +295,7 @@ Status run(const Options& o) {
                     fmt::format("{:.1f} %", 100 * spread_of(out.shares).median)});
   }
   std::string text = markdown_table(rows);
-  if (profile && !outcomes.empty()) {
+  if (!outcomes.empty() && outcomes[0].predicted) {
     rows = {{"test", "tok/s", "predicted", "peak memory", "predicted", "disk a token", "predicted"}};
     for (const Outcome& out : outcomes)
       rows.push_back({out.test, fmt::format("{:.2f}", out.measured.tokens_per_second),
@@ -291,6 +305,8 @@ Status run(const Options& o) {
                       format_bytes(static_cast<uint64_t>(out.predicted->disk_bytes_per_token))});
     text += "\n" + markdown_table(rows);
   }
+  for (const Outcome& out : outcomes)
+    if (!out.neuron_report.empty()) text += "\n" + out.test + " " + out.neuron_report;
   for (const Outcome& out : outcomes) {
     if (out.ops.empty()) continue;
     rows = {{out.test + " op", "calls", "ms", "share of time", "share of bound"}};

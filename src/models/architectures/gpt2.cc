@@ -30,7 +30,8 @@ class Gpt2 : public Model {
       layer.attention = TRY(AttentionBlock::declare(catalog, i, h, {.qkv_bias = true}));
       layer.ffn_norm = TRY(norm(layer_name(i, "ffn_norm")));
       layer.ffn =
-          TRY(FeedForward::declare(catalog, i, h.d_model, h.d_ff, false, Activation::kGelu));
+          TRY(FeedForward::declare(catalog, i, h.d_model, h.d_ff, false,
+                                   TRY(read_activation(hyper, Activation::kGelu))));
       model->layers_.push_back(std::move(layer));
       model->info_.slots.push_back(SlotSpec::paged(static_cast<int>(h.n_kv_heads),
                                                    static_cast<int>(h.head_dim),

@@ -16,6 +16,7 @@ class Llama : public Decoder {
     const int64_t window = TRY(hyper.count_or("attention.sliding_window", 0, 0, kMaxContext));
     TRY(model->declare(hyper, catalog, h,
                        {.interleaved = true,
+                        .activation = TRY(read_activation(hyper, Activation::kSilu)),
                         .router = {.gate = RouterParams::Gate::kSoftmaxChosen,
                                    .n_experts = m.n_experts,
                                    .top_k = m.n_used},
