@@ -41,7 +41,7 @@ class Venturi:
 
     def probe(self, threads):
         """Bytes per second that all threads read from memory."""
-        return run([*self.command, "probe", "-t", threads, "-r", 3, "--json"])["read_bytes_per_second"]["median"]
+        return run([*self.command, "probe", "--no-disk", "--no-kernels", "-t", threads, "-r", 3, "--json"])["read_bytes_per_second"]["median"]
 
     def bench(self, model, threads, prompt, generate):
         """{test: (tokens per second, share of bound)}"""

@@ -9,26 +9,54 @@
 
 namespace venturi {
 
+const CLI::Validator kTokenCount(
+    [](std::string& text) -> std::string {
+      if (text.size() > 1 && text.size() < 10 && (text.back() == 'k' || text.back() == 'K') &&
+          text.find_first_not_of("0123456789") == text.size() - 1)
+        text = std::to_string(std::stoll(text) * 1024);
+      return {};
+    },
+    "INT[k]", "token count");
+
 void ModelFlags::add(CLI::App& app) {
   app.add_option("-m,--model", model, "GGUF file, or Hugging Face directory with safetensors (default: the embedded model)");
   app.add_option("--memory", memory, "budget for weights, state, activations and buffers, e.g. 2G or 1500M (default: none)");
   app.add_option("--pin", pin, "keep at most so much of the weights in memory and stream the rest from disk (default: what the budget allows)");
   app.add_option("--window", window, "memory for what is streamed ahead of use (default: a twentieth of the budget)");
+  app.add_option("--experts", experts, "of a mixture that does not fit: which expert leaves the cache, or \"stream\": no cache (default: forecast)")
+      ->check(CLI::IsMember([] {
+        std::vector<std::string> names{"stream"};
+        for (const Eviction* policy : all_evictions()) names.emplace_back(policy->name);
+        return names;
+      }()));
+  app.add_option("--expert-slots", expert_slots, "hold at most so many experts of all layers together (default: what the budget allows)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  app.add_flag("--no-guesses", no_guesses, "read an expert only when a token has chosen it");
   app.add_option("--sidecar", sidecar, "what venturi prepare wrote for the model (default: beside it, if there)");
   app.add_flag("--no-sparse", no_sparse, "read whole feed-forwards though a sidecar of their neurons is there (slower; the same results)");
-  app.add_option("-c,--ctx", context, "context: tokens a sequence may hold (default: the model's, at most 4096)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  app.add_option("-c,--ctx,--context", context, "context: tokens a sequence may hold; 8k is 8192 (default: the model's, at most 4096)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->transform(kTokenCount);
   app.add_option("-b,--batch", batch, "tokens of a prompt computed at once (default: 512, less where weights are streamed and the budget is small)")
       ->check(CLI::Range(1, 65536));
   app.add_option("-t,--threads", threads, "threads (default: what affinity and cgroup quota allow)")->check(CLI::Range(1, 1024));
   app.add_flag("--no-repack", no_repack, "keep weights in the file's layout (slower; the same results)");
 }
 
-Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences) const {
+void ModelFlags::add_plan(CLI::App& app) {
+  auto* option = app.add_option("--plan", plan, "run the first plan of this file (venturi plan --json)");
+  for (const char* other : {"--memory", "--pin", "--window", "--ctx", "--batch", "--threads", "--no-repack"})
+    option->excludes(app.get_option(other));
+}
+
+Result<EngineOptions> ModelFlags::engine_options(int64_t outputs, int sequences) const {
   EngineOptions options;
   if (!memory.empty()) options.memory = TRY(parse_bytes(memory));
   if (!pin.empty()) options.wishes.pinned_bytes = TRY(parse_bytes(pin));
   if (!window.empty()) options.wishes.window_bytes = TRY(parse_bytes(window));
+  if (!experts.empty()) options.wishes.expert_policy = experts == "stream" ? "" : experts;
+  options.wishes.expert_slots = expert_slots;
+  options.wishes.expert_guesses = !no_guesses;
   options.context = context;
   options.batch = batch;
   options.outputs = outputs;
@@ -37,8 +65,34 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
   options.repack = !no_repack;
   options.sparse = !no_sparse;
   options.sidecar = sidecar;
+  return options;
+}
+
+Result<std::string> ModelFlags::path() const {
   std::string path = model.empty() ? default_model() : model;
   if (path.empty()) return error(Code::kInvalidArgument, "no model: give one with -m FILE");
+  return path;
+}
+
+Result<std::optional<PlanFile>> ModelFlags::load_plan() const {
+  if (plan.empty()) return std::optional<PlanFile>();
+  PlanFile file = TRY(read_plan_file(plan));
+  TRY(check_plan_for(file, plan, *TRY(open_model(TRY(path())))));
+  return std::optional(std::move(file));
+}
+
+Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences) const {
+  EngineOptions options = TRY(engine_options(outputs, sequences));
+  const std::string path = TRY(this->path());
+  if (auto file = TRY(load_plan())) {
+    const Plan& first = file->plans[0];
+    options = first.options;
+    options.outputs = outputs;
+    options.residency = first.residency;
+    if (sequences > options.sequences)
+      return error(Code::kInvalidArgument, "{}: the plan is for {} streams, {} are wanted; plan with --streams {}", plan,
+                   options.sequences, sequences, sequences);
+  }
   bool shown = false;
   if (isatty(2)) {
     const double begin = now_seconds();
@@ -71,8 +125,11 @@ std::string default_model() {
   std::error_code ignored;
   const auto program = std::filesystem::read_symlink("/proc/self/exe", ignored);
   for (auto folder = program.parent_path(); !folder.empty() && folder != folder.root_path(); folder = folder.parent_path()) {
-    const auto candidate = folder / "models" / "tiny-llama-q8_0.gguf";
-    if (std::filesystem::exists(candidate, ignored)) return candidate.string();
+    // In the source's tree, or installed.
+    for (const char* place : {"models", "share/venturi/models"}) {
+      const auto candidate = folder / place / "tiny-llama-q8_0.gguf";
+      if (std::filesystem::exists(candidate, ignored)) return candidate.string();
+    }
   }
   return "";
 }

@@ -4,22 +4,31 @@
 #include <CLI/CLI.hpp>
 
 #include <memory>
+#include <optional>
 #include <string>
 
-#include "engine/engine.h"
+#include "engine/plan.h"
 
 namespace venturi {
 
 struct ModelFlags {
   std::string model;
   std::string memory;
-  std::string pin, window;
-  std::string sidecar;
+  std::string pin, window, sidecar, experts;
+  int64_t expert_slots = 0;
+  bool no_guesses = false;
   int64_t context = 0, batch = 0;
   int threads = 0;
   bool no_repack = false, no_sparse = false;
+  std::string plan;  // of `venturi plan`, instead of all of the above but the model
 
   void add(CLI::App& app);
+  void add_plan(CLI::App& app);  // after add()
+  // What the flags say, without the plan.
+  Result<EngineOptions> engine_options(int64_t outputs = 1, int sequences = 1) const;
+  Result<std::string> path() const;  // of the model
+  // The first plan of the file, made for this model; nothing without --plan.
+  Result<std::optional<PlanFile>> load_plan() const;
   // Opens the engine; a progress bar on a terminal when loading takes over a second.
   Result<std::unique_ptr<Engine>> open(int64_t outputs = 1, int sequences = 1) const;
 };
@@ -33,6 +42,9 @@ struct TextFlags {
 
 // The embedded default model beside the program or in the source tree; empty if there is none.
 std::string default_model();
+
+// A CLI11 transformation: "8k" is 8192.
+extern const CLI::Validator kTokenCount;
 
 // "12.3 tok/s", three significant digits.
 std::string format_rate(double per_second);

@@ -12,18 +12,6 @@ namespace venturi {
 
 namespace {
 
-// Peak resident set of this process in bytes, from the kernel; 0 if it does not say.
-uint64_t peak_rss() {
-  uint64_t kilobytes = 0;
-  if (FILE* f = std::fopen("/proc/self/status", "r")) {
-    char line[256];
-    while (std::fgets(line, sizeof line, f))
-      if (std::sscanf(line, "VmHWM: %lu kB", &kilobytes) == 1) break;
-    std::fclose(f);
-  }
-  return kilobytes * 1024;
-}
-
 // Bytes a second read from memory: over the weights if they are far larger than the caches, else
 // over as much as the budget still gives, up to 128 MB. 0 if that is too little to tell anything.
 double memory_bandwidth(Engine& engine) {
@@ -49,7 +37,48 @@ double memory_bandwidth(Engine& engine) {
 
 }  // namespace
 
-std::string generation_report(Engine& engine, const GenerationReport& report) {
+uint64_t peak_rss() {
+  uint64_t kilobytes = 0;
+  if (FILE* f = std::fopen("/proc/self/status", "r")) {
+    char line[256];
+    while (std::fgets(line, sizeof line, f))
+      if (std::sscanf(line, "VmHWM: %lu kB", &kilobytes) == 1) break;
+    std::fclose(f);
+  }
+  return kilobytes * 1024;
+}
+
+void reset_peak_rss() {
+  if (FILE* f = std::fopen("/proc/self/clear_refs", "w")) {
+    std::fputs("5", f);
+    std::fclose(f);
+  }
+}
+
+std::string prediction_report(Engine& engine, const PlanFile& plan, const Decoded& decoded) {
+  const EngineOptions& o = engine.options();
+  const StepForecast f = forecast_decode(
+      {engine.model(), engine.catalog(), engine.residency(), plan.profile, o.threads, o.repack}, 1,
+      std::clamp<int64_t>(decoded.position, 0, o.context - 1));
+  const double rate = decoded.seconds > 0 ? static_cast<double>(decoded.tokens) / decoded.seconds : 0;
+  std::string text = fmt::format("plan    decode {} predicted, {} measured", format_rate(1 / f.seconds),
+                                 rate > 0 ? fmt::format("{} ({:+.0f} %)", format_rate(rate), 100 * (rate * f.seconds - 1))
+                                          : "not");
+  if (const uint64_t read = engine.disk_counters().disk_bytes; read > 0 && decoded.steps > 0)
+    text += fmt::format("; disk a step {} predicted, {} measured", format_bytes(static_cast<uint64_t>(f.disk_bytes)),
+                        format_bytes(read / static_cast<uint64_t>(decoded.steps)));
+  return text + fmt::format("; memory {} predicted, {} held at most\n", format_bytes(engine.footprint().peak()),
+                            format_bytes(engine.ledger().peak()));
+}
+
+std::string generation_report(Engine& engine, const GenerationReport& report, const PlanFile* plan) {
+  std::string beside;
+  if (plan)
+    beside = prediction_report(engine, *plan,
+                               {.steps = (report.prompt_tokens - 1) / engine.options().batch + report.generated_tokens,
+                                .tokens = report.generated_tokens - 1,
+                                .position = report.prompt_tokens + report.generated_tokens / 2,
+                                .seconds = report.decode_seconds});
   const int64_t position = report.prompt_tokens + report.generated_tokens / 2;
   double bytes = 0;
   for (const OpCost& cost : engine.costs(1, std::min(position, engine.options().context - 1), 1))
@@ -70,7 +99,7 @@ std::string generation_report(Engine& engine, const GenerationReport& report) {
                       format_bytes(engine.footprint().state), engine.options().context,
                       format_bytes(engine.footprint().activations), format_bytes(rss),
                       limit == Ledger::kUnlimited ? "not set" : format_bytes(limit));
-  return text + neuron_report(engine);
+  return text + neuron_report(engine) + beside;
 }
 
 std::string neuron_report(const Engine& engine, const NeuronCounters& before) {

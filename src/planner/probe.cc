@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <ctime>
 
 #include "base/clock.h"
 #include "kernels/peak/peak.h"
@@ -48,26 +49,33 @@ double read_bandwidth(ThreadPool& pool, std::span<const uint8_t> memory) {
 double int8_peak(ThreadPool& pool, double seconds) { return rate(pool, seconds, peak_kernels().int8); }
 double f32_peak(ThreadPool& pool, double seconds) { return rate(pool, seconds, peak_kernels().f32); }
 
-Spread spread_of(std::vector<double> values) {
-  if (values.empty()) return {};
-  std::sort(values.begin(), values.end());
-  const size_t n = values.size();
-  return {.median = n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2,
-          .low = values.front(), .high = values.back()};
-}
-
-Result<MachineProfile> probe_machine(Ledger& ledger, ThreadPool& pool, int repetitions) {
-  Buffer memory = TRY(Buffer::allocate(ledger, 256u << 20, "probe"));
-  pool.parallel_for(256, 1, [&](int64_t begin, int64_t end, int) {
+Result<MachineProfile> probe_machine(Ledger& ledger, ThreadPool& pool, const ProbeOptions& options) {
+  const int64_t megabytes = std::max<int64_t>(1, static_cast<int64_t>(options.memory_bytes >> 20));
+  Buffer memory = TRY(Buffer::allocate(ledger, static_cast<uint64_t>(megabytes) << 20, "probe"));
+  pool.parallel_for(megabytes, 1, [&](int64_t begin, int64_t end, int) {
     std::memset(memory.data() + (begin << 20), 1, static_cast<size_t>(end - begin) << 20);
   });
+  const std::span<const uint8_t> all{memory.data(), memory.size()};
   std::vector<double> read, int8, f32;
-  for (int i = 0; i < repetitions; ++i) {
-    read.push_back(read_bandwidth(pool, {memory.data(), memory.size()}));
+  for (int i = 0; i < options.repetitions; ++i) {
+    read.push_back(read_bandwidth(pool, all));
     int8.push_back(int8_peak(pool));
     f32.push_back(f32_peak(pool));
   }
-  return MachineProfile{pool.size(), spread_of(read), spread_of(int8), spread_of(f32)};
+  MachineProfile profile{.taken = static_cast<int64_t>(std::time(nullptr)),
+                         .threads = pool.size(),
+                         .instruction_set = std::string(isa_name(chosen_isa())),
+                         .read_bytes_per_second = spread_of(read),
+                         .int8_macs_per_second = spread_of(int8),
+                         .f32_macs_per_second = spread_of(f32)};
+  for (int threads = 1; options.by_threads && threads < pool.size(); threads *= 2) {
+    ThreadPool fewer(threads);
+    std::vector<double> rates;
+    for (int i = 0; i < options.repetitions; ++i) rates.push_back(read_bandwidth(fewer, all));
+    profile.memory.push_back({threads, spread_of(rates)});
+  }
+  profile.memory.push_back({pool.size(), profile.read_bytes_per_second});
+  return profile;
 }
 
 }  // namespace venturi

@@ -56,6 +56,8 @@ class Chat {
     return status;
   }
 
+  const Decoded& decoded() const { return decoded_; }
+
   void clear() {
     conversation_.messages = nlohmann::ordered_json::array();
     if (!o_.system.empty()) conversation_.messages.push_back({{"role", "system"}, {"content", o_.system}});
@@ -91,6 +93,10 @@ class Chat {
     held_.insert(held_.end(), drawn.begin(), drawn.end());
     held_.resize(static_cast<size_t>(sequence.length()));
     if (!report) return report.error();
+    decoded_.steps += (report->prompt_tokens - 1) / engine_.options().batch + report->generated_tokens;
+    decoded_.tokens += report->generated_tokens - 1;
+    decoded_.seconds += report->decode_seconds;
+    decoded_.position = sequence.length() / 2;
     conversation_.messages.push_back({{"role", "assistant"}, {"content", said}});
     if (!o_.quiet && isatty(2))
       std::fprintf(stderr, "[%ld tokens at %s%s; %ld of %ld in the context]\n", report->generated_tokens,
@@ -148,6 +154,7 @@ class Chat {
   const Options& o_;
   chat::Conversation conversation_;
   std::vector<TokenId> held_;  // by the sequence
+  Decoded decoded_;            // of all answers
 };
 
 Result<chat::Template> chat_template(const Engine& engine, const Options& o) {
@@ -174,8 +181,8 @@ std::string history_path() {
 }
 
 Status converse(Chat& chat, SequenceState& sequence) {
-  LineReader reader(history_path());
-  InterruptWatch interrupt(reader.terminal());
+  InterruptWatch interrupt(isatty(0) == 1);
+  LineReader reader(history_path(), interrupt.wake_fd());
   if (reader.terminal()) std::fputs(kCommands, stderr);
   std::string line;
   for (;;) {
@@ -200,12 +207,15 @@ Status converse(Chat& chat, SequenceState& sequence) {
 
 Status run(const Options& o) {
   TRY(o.sampling.sampler());  // what is wrong with the flags is said before anything is loaded
+  const auto plan = TRY(o.model.load_plan());
   auto engine = TRY(o.model.open());
   if (engine->info().embeds) return error(Code::kUnsupported, "{} gives embeddings, not text", engine->file().path);
   const Tokenizer* tokenizer = TRY(engine->tokenizer());
   Chat chat(*engine, *tokenizer, TRY(chat_template(*engine, o)), o);
   auto sequence = TRY(engine->new_sequence());
-  return converse(chat, *sequence);
+  Status status = converse(chat, *sequence);
+  if (plan && !o.quiet) std::fputs(prediction_report(*engine, *plan, chat.decoded()).c_str(), stderr);
+  return status;
 }
 
 }  // namespace
@@ -214,6 +224,7 @@ extern const Command command_chat;
 const Command command_chat{"chat", "Talk with a model", [](CLI::App& app) -> std::function<Status()> {
   auto o = std::make_shared<Options>();
   o->model.add(app);
+  o->model.add_plan(app);
   o->sampling.add(app);
   app.add_option("-n,--predict", o->n, "tokens of an answer at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
   app.add_option("--system", o->system, "the system message");

@@ -24,6 +24,7 @@ struct Options {
 Status run(const Options& o) {
   const std::string prompt = TRY(o.text.text());
   Sampler sampler = TRY(o.sampling.sampler());
+  const auto plan = TRY(o.model.load_plan());
   auto engine = TRY(o.model.open());
   if (engine->info().embeds)
     return error(Code::kUnsupported, "{} gives embeddings, not text", engine->file().path);
@@ -57,7 +58,7 @@ Status run(const Options& o) {
   print_out((o.ids ? "" : detokenizer.finish()) + "\n");
   if (report.generated_tokens < o.n && !report.ended)
     spdlog::warn("stopped after {} tokens: the context of {} is full (-c)", report.generated_tokens, context);
-  if (!o.quiet) std::fputs(("\n" + generation_report(*engine, report)).c_str(), stderr);
+  if (!o.quiet) std::fputs(("\n" + generation_report(*engine, report, plan ? &*plan : nullptr)).c_str(), stderr);
   return {};
 }
 
@@ -67,6 +68,7 @@ extern const Command command_run;
 const Command command_run{"run", "Generate text from one prompt", [](CLI::App& app) -> std::function<Status()> {
   auto o = std::make_shared<Options>();
   o->model.add(app);
+  o->model.add_plan(app);
   o->text.add(app, "the prompt");
   app.add_option("-n,--predict", o->n, "tokens to generate at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
   o->sampling.add(app);

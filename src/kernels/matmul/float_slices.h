@@ -9,8 +9,9 @@ constexpr int64_t kSlice = kLanes == 16 ? 128 : 64;
 constexpr int kSliceColumns = 96;  // their sums take 24 kB
 constexpr int kRunRows = kRunGroups * kGroupRows;
 
-// Columns from which this is faster than a tile that expands as it goes.
-constexpr int kSliceFrom = 5;
+// Columns from which this is faster than a tile that expands as it goes. Narrow vectors take a group at
+// a time, which reads a run four times: only from a slice is that the cache's work.
+constexpr int kSliceFrom = kLanes == 16 ? 5 : 2;
 
 // What the memory is asked for meanwhile: the values of the next slice. Each tile takes a part.
 struct NextSlice {

@@ -28,12 +28,10 @@ struct RowKernels {
   void (*soft_cap)(float* x, float cap, int64_t n);
   // Pairs (x[i], x[i + half]) rotated by the angles with the given cosines and sines, half of each.
   void (*rotate_halves)(float* x, const float* cosine, const float* sine, int64_t half);
-  // Softmax in place, three passes over the row: maximum, exponential and sum, scale. The faster one for
-  // rows that a core's L2 cache holds, as measured (docs/performance.md): every row of a model so far.
+  // Softmax in place, three passes over the row: maximum, exponential and sum, scale.
   void (*softmax_three_pass)(float* x, int64_t n);
   // The same in two passes over x, mantissa and exponent of each exponential kept apart so that no
-  // maximum is needed first: Dukhan and Ablavatski, "The Two-Pass Softmax Algorithm", 2020. Faster for rows
-  // of 4 MB and more. x is finite.
+  // maximum is needed first: Dukhan and Ablavatski, "The Two-Pass Softmax Algorithm", 2020.
   void (*softmax_two_pass)(float* x, int64_t n);
   // One step of a linear recurrence: state = decay * state + x * b, elementwise; returns state . c.
   float (*scan_step)(float* state, float decay, float x, const float* b, const float* c, int64_t n);

@@ -1,0 +1,153 @@
+#include "cli/planning.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/checked.h"
+#include "base/log.h"
+#include "engine/plan_probe.h"
+
+namespace venturi {
+
+namespace {
+
+// Types that a model may be made smaller with, the best first.
+constexpr std::string_view kSmaller[] = {"Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q4_0", "Q3_K", "Q2_K"};
+
+double each(const Plan& plan) { return plan.predicted.tokens_per_second / plan.options.sequences; }
+
+// The first smaller type whose plan passes, with the size of the model in it.
+template <typename Passes>
+std::string smaller_type(const Planner& planner, const EngineOptions& options, Passes passes) {
+  const uint64_t now = tensor_bytes(planner.file());
+  for (const std::string_view name : kSmaller) {
+    const Codec* codec = find_codec(name);
+    if (!codec) continue;
+    auto other = Planner::open_as(planner.file().path, *codec);
+    if (!other) continue;
+    const uint64_t bytes = tensor_bytes((*other)->file());
+    if (bytes >= now) continue;
+    auto plan = (*other)->fit(options);
+    if (plan && passes(**other, *plan)) return fmt::format("{} ({})", name, format_bytes(bytes));
+  }
+  return "";
+}
+
+// The least memory, to a hundredth, with which the plan passes; 0 if none does.
+template <typename Passes>
+uint64_t least_memory(Planner& planner, EngineOptions options, uint64_t low, Passes passes) {
+  const auto good = [&](uint64_t memory) {
+    options.memory = memory;
+    auto plan = planner.fit(options);
+    return plan && passes(planner, *plan);
+  };
+  options.memory = Ledger::kUnlimited;
+  auto all = planner.fit(options);
+  if (!all || !passes(planner, *all)) return 0;
+  uint64_t high = all->footprint.peak() + (8u << 20);
+  while (low < high && high - low > high / 100) {
+    const uint64_t middle = low + (high - low) / 2;
+    (good(middle) ? high : low) = middle;
+  }
+  return good(high) ? high : 0;
+}
+
+std::string megabytes(uint64_t bytes) { return fmt::format("{}M", ceil_div(static_cast<int64_t>(bytes), 1000000)); }
+
+}  // namespace
+
+Result<MachineProfile> profile_for(const ProfileChoice& choice, const Planner& planner, const Plan& plan) {
+  PlanProbeOptions probe{.threads = plan.options.threads, .memory = plan.options.memory};
+  if (choice.probe) return probe_for_plan(planner, plan, probe);
+  const std::string path = choice.file.empty() ? stored_profile_path() : choice.file;
+  std::error_code ignored;
+  probe.brief = true;
+  if (choice.file.empty() && (path.empty() || !std::filesystem::exists(path, ignored))) {
+    spdlog::warn("there is no stored profile of this machine (venturi probe); measured in a hurry");
+    return probe_for_plan(planner, plan, probe);
+  }
+  MachineProfile profile = TRY(read_profile(path));
+  if (choice.file.empty() && profile.instruction_set != isa_name(chosen_isa())) {
+    spdlog::warn("{} is of another machine ({}); measured in a hurry", path, profile.instruction_set);
+    return probe_for_plan(planner, plan, probe);
+  }
+  if (profile.threads != plan.options.threads)
+    spdlog::warn("{} was measured with {} threads, the plan has {}", path, profile.threads, plan.options.threads);
+  if (choice.file.empty()) TRY(probe_missing_codecs(planner, probe, profile));
+  if (plan.residency.streams() && profile.disk.rates.empty())
+    return error(Code::kInvalidArgument, "{} has no disk rates, and this model does not fit memory: run venturi probe", path);
+  return profile;
+}
+
+std::vector<Plan> plans_around(Planner& planner, Plan chosen, const EngineOptions& options, const MachineProfile& profile,
+                               int64_t prompt) {
+  std::vector<Plan> plans;
+  const auto add = [&](const std::string& name, const EngineOptions& wanted) {
+    auto plan = planner.fit(wanted);
+    if (!plan) return;
+    plan->name = name;
+    planner.predict(*plan, profile, prompt);
+    plans.push_back(std::move(*plan));
+  };
+  planner.predict(chosen, profile, prompt);
+  plans.push_back(std::move(chosen));
+  const Plan first = plans[0];
+  EngineOptions other = options;
+  if (first.options.context > 1024) {
+    other.context = 512;
+    add("smaller context", other);
+  }
+  other = options;
+  other.context = first.options.context;
+  if (!planner.model().info().embeds) {
+    other.sequences = options.sequences * 4;
+    add("more streams", other);
+  }
+  other.sequences = options.sequences;
+  if (first.residency.streams()) {
+    other.wishes.window_bytes = std::max<uint64_t>(first.residency.window_bytes / 2, 1);
+    add("half the window", other);
+  } else if (options.repack) {
+    other.repack = false;
+    add("not interleaved", other);
+  }
+  return plans;
+}
+
+Error nothing_fits(Planner& planner, const EngineOptions& options, Error refusal) {
+  if (refusal.code != Code::kOutOfBudget) return refusal;
+  std::string more;
+  EngineOptions fewer = options;
+  for (fewer.sequences = options.sequences - 1; fewer.sequences > 0; fewer.sequences = std::min(fewer.sequences - 1, fewer.sequences * 3 / 4))
+    if (planner.fit(fewer)) {
+      more += fmt::format("; with {} streams it fits (--streams {})", fewer.sequences, fewer.sequences);
+      break;
+    }
+  const std::string type = smaller_type(planner, options, [](Planner&, const Plan&) { return true; });
+  if (!type.empty()) more += fmt::format("; as {} it fits", type);
+  refusal.message += more;
+  return refusal;
+}
+
+Error too_slow(Planner& planner, const std::vector<Plan>& plans, const EngineOptions& options,
+               const MachineProfile& profile, double least) {
+  const auto passes = [&](Planner& p, Plan& plan) {
+    p.predict(plan, profile, 1);
+    return each(plan) >= least;
+  };
+  const Plan& best = *std::max_element(plans.begin(), plans.end(), [](const Plan& a, const Plan& b) { return each(a) < each(b); });
+  std::string message = fmt::format("no plan gives {:.3g} tok/s a stream; the nearest gives {:.3g} ({}, {} binds)", least,
+                                    each(best), best.name, best.predicted.binds);
+  if (best.name != "default") message += fmt::format(" with -c {} --streams {}", best.options.context, best.options.sequences);
+  if (const uint64_t memory = least_memory(planner, options, options.memory, passes))
+    message += fmt::format("; --memory {} would do", megabytes(memory));
+  EngineOptions fewer = options;
+  fewer.sequences = 1;
+  if (options.sequences > 1)
+    if (auto plan = planner.fit(fewer); plan && passes(planner, *plan)) message += "; one stream would do (--streams 1)";
+  const std::string type = smaller_type(planner, options, passes);
+  message += type.empty() ? "; no smaller type would do" : fmt::format("; as {} it would do", type);
+  return Error{Code::kOutOfBudget, message};
+}
+
+}  // namespace venturi

@@ -1,0 +1,27 @@
+// Which profile a prediction uses, which plans are shown, and what would fit where none does.
+#pragma once
+
+#include <string>
+
+#include "engine/plan.h"
+
+namespace venturi {
+
+struct ProfileChoice {
+  std::string file;    // this one; else
+  bool probe = false;  // measured anew; else the stored one, and without one a brief measurement
+};
+Result<MachineProfile> profile_for(const ProfileChoice& choice, const Planner& planner, const Plan& plan);
+
+// The plan that the engine would choose, predicted, and such as differ from it in one thing: context,
+// streams, window, layout.
+std::vector<Plan> plans_around(Planner& planner, Plan chosen, const EngineOptions& options, const MachineProfile& profile,
+                               int64_t prompt);
+
+// What to say when nothing fits: `refusal` is why, and what is added is which streams or smaller type would.
+Error nothing_fits(Planner& planner, const EngineOptions& options, Error refusal);
+// When no plan gives each stream so many tokens a second: the memory or the smaller type with which one would.
+Error too_slow(Planner& planner, const std::vector<Plan>& plans, const EngineOptions& options,
+               const MachineProfile& profile, double least);
+
+}  // namespace venturi

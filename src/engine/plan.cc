@@ -1,0 +1,142 @@
+#include "engine/plan.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "engine/fit.h"
+
+namespace venturi {
+
+namespace {
+
+// Decoding is predicted for a context with as much in it as a short test has.
+constexpr int64_t kEarlyPosition = 32;
+
+uint64_t hash_in(uint64_t hash, std::string_view bytes) {  // FNV-1a
+  for (const char c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return hash;
+}
+
+std::vector<PlannedWeight> planned_weights(const WeightCatalog& catalog, bool repack) {
+  std::vector<PlannedWeight> list;
+  for (const auto& weight : catalog.matrices()) {
+    const Weight& w = *weight;
+    const int64_t pinned = std::min(w.pinned_rows, w.n_out);
+    const uint64_t planes = static_cast<uint64_t>(w.n_planes);
+    list.push_back({.name = w.name, .codec = std::string(w.codec->name), .rows = w.n_out, .pinned_rows = pinned,
+                    .pinned_bytes = w.held_bytes(pinned, repack) * planes,
+                    .streamed_bytes = static_cast<uint64_t>(w.n_out - pinned) * w.row_bytes * planes});
+  }
+  return list;
+}
+
+// Tensors of two dimensions and more in another type, one after another: bytes that are nowhere, for shape
+// mode alone.
+void retype(ModelFile& file, const Codec& codec) {
+  uint64_t at = 0;
+  for (TensorInfo& info : file.tensors) {
+    const bool matrix = info.dims.size() >= 2 && info.as_stored() && info.n_rows() > 1;
+    const bool smaller = codec.bits_per_weight() < info.codec->bits_per_weight();
+    if (matrix && smaller && info.n_in() % codec.block_elems == 0) info.codec = &codec;
+    if (info.segments.size() == 1 && info.segments[0].file == kMadeFile) continue;
+    info.segments = {{0, at, info.bytes()}};
+    at += info.bytes();
+  }
+}
+
+}  // namespace
+
+uint64_t process_bytes() {
+  uint64_t pages = 0, resident = 0;
+  if (FILE* f = std::fopen("/proc/self/statm", "r")) {
+    if (std::fscanf(f, "%lu %lu", &pages, &resident) != 2) resident = 0;
+    std::fclose(f);
+  }
+  return resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+std::string model_fingerprint(const ModelFile& file) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const TensorInfo& info : file.tensors) {
+    hash = hash_in(hash, info.name);
+    hash = hash_in(hash, info.codec->name);
+    for (const int64_t dim : info.dims) hash = hash_in(hash, fmt::format(",{}", dim));
+    for (const TensorSegment& s : info.segments) hash = hash_in(hash, fmt::format("@{}:{}+{}", s.file, s.offset, s.bytes));
+  }
+  return fmt::format("{:016x}", hash);
+}
+
+uint64_t tensor_bytes(const ModelFile& file) {
+  uint64_t total = 0;
+  for (const TensorInfo& info : file.tensors) total += info.bytes();
+  return total;
+}
+
+Status check_plan_for(const PlanFile& plan, std::string_view plan_path, const ModelFile& file) {
+  if (plan.fingerprint == model_fingerprint(file)) return {};
+  return error(Code::kInvalidArgument,
+               "{}: this plan was made for another model ({}); make one for this with: venturi plan -m {} --json", plan_path,
+               plan.model, file.path);
+}
+
+Result<std::unique_ptr<Planner>> Planner::open(const std::string& path) {
+  std::unique_ptr<Planner> planner(new Planner);
+  planner->file_ = TRY(open_model(path));
+  if (planner->file_->tensors.empty())
+    return error(Code::kUnsupported, "{} has no tensors; it is a vocabulary only and cannot be run", path);
+  planner->catalog_ = std::make_unique<WeightCatalog>(*planner->file_);
+  planner->model_ = TRY(create_model(*planner->file_, *planner->catalog_));
+  return planner;
+}
+
+Result<std::unique_ptr<Planner>> Planner::open_as(const std::string& path, const Codec& codec) {
+  std::unique_ptr<Planner> planner(new Planner);
+  planner->file_ = TRY(open_model(path));
+  retype(*planner->file_, codec);
+  planner->catalog_ = std::make_unique<WeightCatalog>(*planner->file_);
+  planner->model_ = TRY(create_model(*planner->file_, *planner->catalog_));
+  return planner;
+}
+
+Result<Plan> Planner::fit(const EngineOptions& options) {
+  catalog_->pin_all();
+  Setting setting = TRY(fit_setting(*model_, *catalog_, options));
+  model_->set_context(setting.options.context);
+  Plan plan{.name = "default", .options = setting.options, .footprint = setting.footprint,
+            .residency = std::move(setting.residency), .weights = planned_weights(*catalog_, options.repack), .predicted = {}};
+  plan.options.progress = {};
+  plan.options.residency.reset();
+  return plan;
+}
+
+void Planner::predict(Plan& plan, const MachineProfile& profile, int64_t prompt) {
+  catalog_->pin_all();
+  if (!catalog_->pin(plan.residency)) return;  // it was made here
+  const EngineOptions& o = plan.options;
+  const CostInputs in{*model_, *catalog_, plan.residency, profile, o.threads, o.repack};
+  Prediction& p = plan.predicted;
+  p.prompt = std::clamp<int64_t>(prompt, 1, o.context);
+  const StepForecast prefill = forecast_prefill(in, p.prompt, o.batch);
+  p.first_token_seconds = prefill.seconds;
+  p.prefill_tokens_per_second = static_cast<double>(p.prompt) / prefill.seconds;
+  p.peak_memory_bytes = plan.footprint.peak() + process_bytes();
+  p.binds = prefill.binds();
+  if (model_->info().embeds) {  // there is nothing to decode: a text is a prompt
+    p.tokens_per_second = p.tokens_per_second_full = p.prefill_tokens_per_second;
+    p.memory_bytes_per_token = prefill.memory_bytes / static_cast<double>(p.prompt);
+    p.disk_bytes_per_token = prefill.disk_bytes / static_cast<double>(p.prompt);
+    return;
+  }
+  const double streams = o.sequences;
+  const StepForecast early = forecast_decode(in, o.sequences, std::min(kEarlyPosition, o.context - 1));
+  const StepForecast full = forecast_decode(in, o.sequences, o.context - 1);
+  p.tokens_per_second = streams / early.seconds;
+  p.tokens_per_second_full = streams / full.seconds;
+  p.memory_bytes_per_token = early.memory_bytes / streams;
+  p.disk_bytes_per_token = early.disk_bytes / streams;
+  p.binds = early.binds();
+}
+
+}  // namespace venturi

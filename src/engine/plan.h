@@ -1,0 +1,94 @@
+// A plan: what of a model lies where, in which steps it runs, and what that is predicted to give on a
+// machine. Made from headers, shape mode and a profile (planner/profile.h); nothing is loaded.
+//
+// A plan is a value with a file of its own: JSON that names the model by a fingerprint of its tensors,
+// carries the profile it was predicted from, and lists one or more plans, the first of which `--plan`
+// runs. It may be edited; what is read back is checked against itself and against the model.
+// Units: bytes, seconds, tokens.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "planner/cost.h"
+#include "planner/profile.h"
+
+namespace venturi {
+
+struct Prediction {
+  double tokens_per_second = 0;       // decoding, all streams together, at the beginning of a context
+  double tokens_per_second_full = 0;  // at its end
+  double prefill_tokens_per_second = 0;
+  int64_t prompt = 0;                 // tokens of the prompt that these are for
+  double first_token_seconds = 0;
+  uint64_t peak_memory_bytes = 0;     // what the ledger will hold at most, and the process itself
+  double memory_bytes_per_token = 0, disk_bytes_per_token = 0;  // read, decoding
+  std::string binds;                  // "disk", "memory" or "compute": what decoding waits for
+};
+
+// A weight's part in memory and outside, for a reader.
+struct PlannedWeight {
+  std::string name, codec;
+  int64_t rows = 0, pinned_rows = 0;
+  uint64_t pinned_bytes = 0, streamed_bytes = 0;
+};
+
+struct Plan {
+  std::string name;  // "default", or what is different
+  EngineOptions options;  // memory, context, batch, sequences, threads, repack: as they will be
+  Footprint footprint;
+  ResidencyPlan residency;
+  std::vector<PlannedWeight> weights;
+  Prediction predicted;
+};
+
+struct PlanFile {
+  static constexpr int kVersion = 1;
+  static constexpr std::string_view kFormat = "venturi plan";
+
+  std::string model;         // path
+  uint64_t model_bytes = 0;  // of its tensors
+  std::string fingerprint;
+  MachineProfile profile;
+  std::vector<Plan> plans;   // at least one
+};
+
+// Of names, types, shapes and places of all tensors: another file has another.
+std::string model_fingerprint(const ModelFile& file);
+uint64_t tensor_bytes(const ModelFile& file);
+
+Json plan_file_json(const PlanFile& file);
+// `path` is for errors.
+Result<PlanFile> parse_plan_file(std::string_view text, std::string_view path);
+Result<PlanFile> read_plan_file(const std::string& path);
+// Code::kInvalidArgument when the plan was made for another model.
+Status check_plan_for(const PlanFile& plan, std::string_view plan_path, const ModelFile& file);
+
+// A model that is planned for, from its headers.
+class Planner {
+ public:
+  static Result<std::unique_ptr<Planner>> open(const std::string& path);
+  // The same as if every matrix of two dimensions were in `codec`, where its rows allow.
+  static Result<std::unique_ptr<Planner>> open_as(const std::string& path, const Codec& codec);
+
+  const ModelFile& file() const { return *file_; }
+  const WeightCatalog& catalog() const { return *catalog_; }
+  const Model& model() const { return *model_; }
+
+  // What Engine::open would choose, without a prediction. Code::kOutOfBudget, naming what would fit.
+  Result<Plan> fit(const EngineOptions& options);
+  // Fills in what it is predicted to give for a prompt of so many tokens.
+  void predict(Plan& plan, const MachineProfile& profile, int64_t prompt = 512);
+
+ private:
+  Planner() = default;
+  std::unique_ptr<ModelFile> file_;
+  std::unique_ptr<WeightCatalog> catalog_;
+  std::unique_ptr<Model> model_;
+};
+
+// Bytes resident in the process now, besides what a ledger holds: program, libraries, headers.
+uint64_t process_bytes();
+
+}  // namespace venturi

@@ -1,0 +1,190 @@
+#include "planner/cost.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "base/checked.h"
+#include "base/disk.h"
+#include "memory/residency.h"
+
+namespace venturi {
+
+namespace {
+
+// What attention reaches of the f32 peak, and how many regions of the pool it takes.
+constexpr double kAttentionShare = 0.5;
+constexpr double kAttentionRegions = 4;
+// Norms, gates and sums beside the products they stand between, where many rows make products slow; a
+// step of one row costs them as regions.
+constexpr double kRowOpsShare = 0.025;
+
+bool int8_input(const Weight& w) { return w.codec->layout ? w.codec->layout->int8_input : w.codec->group > 0; }
+
+int64_t pinned_rows(const Weight& w) { return std::min(w.pinned_rows, w.n_out); }
+
+// Blocks that cover the pieces in which a plane's rows behind the pinned ones are read.
+double streamed_bytes(const CostInputs& in, const Weight& w, int64_t plane) {
+  const int64_t first = pinned_rows(w);
+  if (first >= w.n_out) return 0;
+  const int64_t rows = segment_rows(w, first, in.residency.segment_bytes);
+  double bytes = 0;
+  for (int64_t row = first; row < w.n_out; row += rows) {
+    const auto run = file_run(in.catalog.file(), w, plane, row, std::min(w.n_out, row + rows));
+    if (run) bytes += static_cast<double>(disk_cover(run->offset, run->bytes));
+  }
+  return bytes;
+}
+
+class Adding {
+ public:
+  explicit Adding(const CostInputs& in) : in_(in) {}
+
+  // `rows` rows of input times a plane of a weight.
+  void product(const WeightUse& use, double rows) {
+    const Weight& w = *use.weight;
+    const int64_t pinned = pinned_rows(w);
+    const bool packed = in_.repack && w.codec->layout;
+    const double inside = static_cast<double>(pinned * w.n_in), outside = static_cast<double>((w.n_out - pinned) * w.n_in);
+    const double before = f_.compute_seconds;
+    if (inside > 0) f_.compute_seconds += inside / rate(w, packed, rows);
+    if (outside > 0) f_.compute_seconds += outside / rate(w, false, rows);
+    if (rows > 8) f_.compute_seconds += kRowOpsShare * (f_.compute_seconds - before);
+    memory(static_cast<double>(w.held_bytes(pinned, in_.repack)) + outside * w.codec->bits_per_weight() / 8);
+    if (outside > 0) f_.disk_bytes += streamed_bytes(in_, w, use.plane) * (use.use == Use::kRouted ? missed_ : 1);
+  }
+
+  void table_rows(const Weight& w, double rows) {
+    if (pinned_rows(w) < w.n_out)
+      f_.disk_bytes += rows * static_cast<double>(disk_cover(kDiskAlign / 2, w.row_bytes));
+  }
+
+  void other(const OpCost& cost, bool attention) {
+    const double bytes = static_cast<double>(cost.state_bytes + cost.weight_bytes);
+    const double macs = static_cast<double>(cost.f32_macs + cost.int8_macs);
+    const MachineProfile& p = in_.profile;
+    f_.compute_seconds += p.region_seconds * (attention ? kAttentionRegions : 1) +
+                          std::max(bytes / p.read_bytes_per_second.median,
+                                   macs / (kAttentionShare * p.f32_macs_per_second.median));
+    memory(bytes);
+  }
+
+  // Experts that a cache holds are not read: without knowing the routing, as many as its share of them.
+  void cached(double share) { missed_ = 1 - std::min(1.0, share); }
+
+  StepForecast finish() {
+    f_.memory_seconds = f_.memory_bytes / in_.profile.read_bytes_per_second.median;
+    const double disk_rate = in_.profile.disk_bytes_per_second(in_.residency.request_bytes, in_.residency.depth);
+    if (f_.disk_bytes > 0 && disk_rate > 0) f_.disk_seconds = f_.disk_bytes / disk_rate;
+    f_.seconds = std::max(f_.compute_seconds, f_.disk_seconds) + kExposed * std::min(f_.compute_seconds, f_.disk_seconds);
+    return f_;
+  }
+
+ private:
+  double rate(const Weight& w, bool packed, double rows) const {
+    return in_.profile.weights_per_second(w.codec->name, w.codec->bits_per_weight(), int8_input(w), packed, rows);
+  }
+  void memory(double bytes) { f_.memory_bytes += bytes; }
+
+  const CostInputs& in_;
+  StepForecast f_;
+  double missed_ = 1;
+};
+
+// Share of the streamed experts that the cache has room for.
+double cached_share(const CostInputs& in, std::span<const WeightUse> uses) {
+  if (in.residency.expert_cache_bytes == 0) return 0;
+  double outside = 0;
+  const Weight* last = nullptr;
+  for (const WeightUse& use : uses) {
+    if (use.use != Use::kRouted || use.weight == last) continue;
+    last = use.weight;
+    const Weight& w = *use.weight;
+    outside += static_cast<double>((w.n_out - pinned_rows(w)) * w.n_planes) * static_cast<double>(w.row_bytes);
+  }
+  return outside > 0 ? static_cast<double>(in.residency.expert_cache_bytes) / outside : 0;
+}
+
+}  // namespace
+
+StepForecast& StepForecast::operator+=(const StepForecast& o) {
+  compute_seconds += o.compute_seconds;
+  memory_seconds += o.memory_seconds;
+  disk_seconds += o.disk_seconds;
+  seconds += o.seconds;
+  memory_bytes += o.memory_bytes;
+  disk_bytes += o.disk_bytes;
+  return *this;
+}
+
+StepForecast operator*(StepForecast f, double times) {
+  for (double* part : {&f.compute_seconds, &f.memory_seconds, &f.disk_seconds, &f.seconds, &f.memory_bytes, &f.disk_bytes})
+    *part *= times;
+  return f;
+}
+
+std::string_view StepForecast::binds() const {
+  if (disk_seconds > compute_seconds) return "disk";
+  return memory_seconds > 0.5 * compute_seconds ? "memory" : "compute";
+}
+
+StepForecast forecast_step(const CostInputs& in, const Step& step) {
+  const auto context = Context::shape(in.threads);
+  // Tiles would ask for a streamed weight once each.
+  if (in.residency.streams()) context->set_row_tile(0);
+  (void)in.model.forward(*context, step);
+  Adding sum(in);
+  sum.cached(cached_share(in, context->uses()));
+  // Products are noted in the order of the ops that compute them: an op's are those whose bytes make up its own.
+  auto use = context->uses().begin();
+  const auto end = context->uses().end();
+  // What is gathered by neuron is costed by its op.
+  const auto is_product = [](const WeightUse& u) {
+    return (u.use == Use::kProduct || u.use == Use::kRouted) && !u.weight->bundles;
+  };
+  for (const OpCost& cost : context->costs()) {
+    if (cost.op != "linear") {
+      sum.other(cost, cost.op == "attend");
+      continue;
+    }
+    std::vector<WeightUse> products;
+    uint64_t bytes = 0;
+    double values = 0;
+    for (; use != end && bytes < cost.weight_bytes; ++use) {
+      if (!is_product(*use)) continue;
+      products.push_back(*use);
+      bytes += use->weight->row_bytes * static_cast<uint64_t>(use->weight->n_out);
+      values += static_cast<double>(use->weight->n_in * use->weight->n_out);
+    }
+    assert(bytes == cost.weight_bytes);
+    for (const WeightUse& product : products)
+      sum.product(product, static_cast<double>(cost.int8_macs + cost.f32_macs) / values);
+  }
+  for (const WeightUse& u : context->uses())
+    if (u.use == Use::kRows) sum.table_rows(*u.weight, static_cast<double>(step.n_rows()));
+  return sum.finish();
+}
+
+StepForecast forecast_prefill(const CostInputs& in, int64_t tokens, int64_t batch) {
+  StepForecast total;
+  for (int64_t at = 0; at < tokens; at += batch) {
+    const int64_t n = std::min(batch, tokens - at);
+    Step step;
+    step.tokens.assign(static_cast<size_t>(n), 0);
+    step.spans = {{.row_begin = 0, .n_rows = n, .position = at, .state = nullptr}};
+    if (at + n == tokens) step.output_rows = {n - 1};
+    total += forecast_step(in, step);
+  }
+  return total;
+}
+
+StepForecast forecast_decode(const CostInputs& in, int64_t streams, int64_t position) {
+  Step step;
+  for (int64_t s = 0; s < streams; ++s) {
+    step.tokens.push_back(0);
+    step.spans.push_back({.row_begin = s, .n_rows = 1, .position = position, .state = nullptr});
+    step.output_rows.push_back(s);
+  }
+  return forecast_step(in, step);
+}
+
+}  // namespace venturi

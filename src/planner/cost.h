@@ -1,0 +1,60 @@
+// What a step will take on a machine: a pure function of shape mode, residency and profile.
+//
+// A step's ops are costed one by one. A product of weights goes at the rate that the profile has for its
+// codec, its rows of input and how the weights are held: interleaved in memory, or as in the file, which
+// is how streamed pieces come. Every other op costs a region of the thread pool and the larger of its
+// bytes over the read bandwidth and its multiply-adds over a share of the f32 peak. Streamed pieces are
+// read while others are computed, so
+//
+//   seconds = max(compute, disk bytes / disk rate) + kExposed * min(compute, disk bytes / disk rate)
+//
+// Units: bytes, seconds. Runs nothing, reads nothing.
+#pragma once
+
+#include "models/architecture.h"
+#include "planner/profile.h"
+
+namespace venturi {
+
+struct StepForecast {
+  double compute_seconds = 0;  // of ops, were all bytes there
+  double memory_seconds = 0;   // the part of it that the read bandwidth asks for
+  double disk_seconds = 0;
+  double seconds = 0;          // all together
+  double memory_bytes = 0;     // weights and state read from memory
+  double disk_bytes = 0;       // whole blocks
+
+  StepForecast& operator+=(const StepForecast& o);
+  std::string_view binds() const;  // "disk", "memory" or "compute"
+};
+
+// So many times the same.
+StepForecast operator*(StepForecast f, double times);
+
+// What is predicted of a run, and what was measured of it.
+struct Figures {
+  double tokens_per_second = 0;
+  uint64_t peak_memory_bytes = 0;
+  double disk_bytes_per_token = 0;
+};
+
+// The part of the shorter of compute and reading that the longer does not cover.
+inline constexpr double kExposed = 0.04;
+
+struct CostInputs {
+  const Model& model;
+  const WeightCatalog& catalog;  // pinned as the residency says
+  const ResidencyPlan& residency;
+  const MachineProfile& profile;
+  int threads = 1;
+  bool repack = true;
+};
+
+// One step in shape mode.
+StepForecast forecast_step(const CostInputs& in, const Step& step);
+// `tokens` of a prompt in steps of `batch`, from position 0; the last row's logits are wanted.
+StepForecast forecast_prefill(const CostInputs& in, int64_t tokens, int64_t batch);
+// One token for each of `streams` sequences of `position` tokens.
+StepForecast forecast_decode(const CostInputs& in, int64_t streams, int64_t position);
+
+}  // namespace venturi

@@ -1,0 +1,267 @@
+"""venturi plan, the profile it predicts from, and predicted beside measured."""
+import csv
+import json
+import re
+import struct
+import tempfile
+import time
+import xml.etree.ElementTree
+from pathlib import Path
+
+import support
+from support import MODEL, ProgramTest, venturi
+
+FIGURES = ("tokens_per_second", "peak_memory_bytes", "disk_bytes_per_token")
+STREAMED = "3M"  # the embedded model does not fit this
+
+
+def write_header(path, layers, d_model, d_ff, heads, kv_heads, vocab):
+    """A llama in Q4_0 of which only the header is there; the rest of the file is a hole."""
+    def text(s):
+        return struct.pack("<Q", len(s)) + s.encode()
+
+    def u32(key, value):
+        return text(key) + struct.pack("<II", 4, value)
+
+    def f32(key, value):
+        return text(key) + struct.pack("<If", 6, value)
+
+    keys = [text("general.architecture") + struct.pack("<I", 8) + text("llama"),
+            u32("llama.context_length", 4096), u32("llama.embedding_length", d_model), u32("llama.block_count", layers),
+            u32("llama.feed_forward_length", d_ff), u32("llama.attention.head_count", heads),
+            u32("llama.attention.head_count_kv", kv_heads), u32("llama.vocab_size", vocab),
+            f32("llama.attention.layer_norm_rms_epsilon", 1e-5), f32("llama.rope.freq_base", 1e4)]
+    kv = d_model // heads * kv_heads
+    tensors = [("token_embd.weight", (d_model, vocab)), ("output.weight", (d_model, vocab)), ("output_norm.weight", (d_model,))]
+    for i in range(layers):
+        tensors += [(f"blk.{i}.{name}.weight", dims) for name, dims in (
+            ("attn_norm", (d_model,)), ("ffn_norm", (d_model,)), ("attn_q", (d_model, d_model)), ("attn_k", (d_model, kv)),
+            ("attn_v", (d_model, kv)), ("attn_output", (d_model, d_model)), ("ffn_gate", (d_model, d_ff)),
+            ("ffn_up", (d_model, d_ff)), ("ffn_down", (d_ff, d_model)))]
+    out = struct.pack("<IIQQ", 0x46554747, 3, len(tensors), len(keys)) + b"".join(keys)
+    at = 0
+    for name, dims in tensors:
+        count = dims[0] * (dims[1] if len(dims) > 1 else 1)
+        size = count // 32 * 18 if len(dims) > 1 else count * 4
+        out += text(name) + struct.pack("<I", len(dims)) + b"".join(struct.pack("<Q", d) for d in dims)
+        out += struct.pack("<IQ", 2 if len(dims) > 1 else 0, at)
+        at = (at + size + 31) // 32 * 32
+    with open(path, "wb") as f:
+        f.write(out)
+        f.truncate((len(out) + 31) // 32 * 32 + at)
+    return at
+
+
+class PlanTest(ProgramTest):
+    """With a cache folder of its own, where a small profile is stored."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.env = {"XDG_CACHE_HOME": cls.folder.name}
+        cls.at = Path(cls.folder.name)
+        cls.profile = cls.at / "profile.json"
+        spread = {"median": 1e10, "low": 0.9e10, "high": 1.1e10}
+        cls.machine = {
+            "format": "venturi machine profile", "version": 1, "taken": 0, "brief": False, "threads": 2,
+            "instruction_set": "any", "read_bytes_per_second": spread, "int8_macs_per_second": spread,
+            "f32_macs_per_second": spread, "region_seconds": 1e-6, "memory": [], "kernels": [],
+            "disk": {"path": "x", "backend": "threads", "rates": [
+                {"sequential": True, "direct": True, "request_bytes": 1 << 20, "depth": 16,
+                 "bytes_per_second": {"median": 1e8, "low": 1e8, "high": 1e8}}]}}
+        cls.profile.write_text(json.dumps(cls.machine))
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def plan(self, *flags, model=MODEL):
+        return self.json_of("plan", "-m", model, "--json", "--profile", self.profile, *flags, env=self.env)
+
+
+class Probe(PlanTest):
+    def test_the_profile_is_measured_stored_and_used(self):
+        shown = self.json_of("probe", "-m", MODEL, "-t", 2, "-r", 2, "--json", env=self.env)
+        stored = json.loads((self.at / "venturi" / "profile.json").read_text())
+        self.assertEqual(shown, stored)
+        patterns = {(d["sequential"], d["direct"], d["depth"]) for d in stored["disk"]["rates"]}
+        self.assertEqual(len(patterns), 12)
+        self.assertEqual({k["rows"] for k in stored["kernels"]}, {1, 4, 16, 64, 256})
+        self.assertIn("Q8_0", {k["codec"] for k in stored["kernels"]})
+        self.assertEqual([m["threads"] for m in stored["memory"]], [1, 2])
+        self.assertGreater(stored["noise"], 0)
+        used = self.json_of("plan", "-m", MODEL, "-t", 2, "--json", env=self.env)["profile"]
+        self.assertEqual(used["taken"], stored["taken"])
+        self.assertEqual(used["kernels"], stored["kernels"])
+
+    def test_a_file_is_written_for_the_disk_and_removed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            table = self.succeeds("probe", "--dir", folder, "--size", "8M", "--no-kernels", "-r", 1, env=self.env).out
+            self.assertEqual(list(Path(folder).iterdir()), [])
+        for part in ("memory read, 1 thread ", "sequential direct, 16 by", "random buffered", "largest spread"):
+            self.assertIn(part, table)
+        self.fails(1, "probe", "--dir", "/nonexistent", "--no-kernels", env=self.env)
+
+
+class Plan(PlanTest):
+    def test_fixed_form(self):
+        for memory, binds in ((STREAMED, "disk"), ("100M", None)):
+            plan = self.plan("--memory", memory)
+            first = plan["plans"][0]
+            for name in FIGURES:
+                self.assertGreaterEqual(first["predicted"][name], 0)
+            self.assertGreater(first["predicted"]["tokens_per_second"], 0)
+            self.assertEqual(first["residency"]["streams"], binds == "disk")
+            if binds:
+                self.assertEqual(first["binds"], binds)
+                # What is not in memory is read for every token, at the profile's rate.
+                rate = first["predicted"]["tokens_per_second"] * first["predicted"]["disk_bytes_per_token"]
+                self.assertAlmostEqual(rate / 1e8, 1, delta=0.06)
+            held = sum(w["pinned_bytes"] for w in first["residency"]["weights"])
+            self.assertLessEqual(held, first["footprint"]["weights"])
+            self.assertGreater(len(plan["plans"]), 1)
+
+    def test_context_and_streams(self):
+        for flag in ("-c", "--context", "--ctx"):
+            self.assertEqual(self.plan(flag, "1k")["plans"][0]["options"]["context"], 1024)
+        self.fails(2, "plan", "-m", MODEL, "-c", "8q", env=self.env)
+        first = self.plan("--streams", 3, "-c", 256)["plans"][0]
+        self.assertEqual(first["options"]["streams"], 3)
+        self.assertEqual(first["footprint"]["state"], 3 * self.plan("-c", 256)["plans"][0]["footprint"]["state"])
+
+    def test_table_has_every_plan_and_family(self):
+        table = self.succeeds("plan", "-m", MODEL, "--profile", self.profile, "--memory", STREAMED, env=self.env).out
+        for part in ("default", "binds", "blk.*.ffn_up.weight (Q8_0)", "largest spread"):
+            self.assertIn(part, table)
+        every = self.succeeds("plan", "-m", MODEL, "--profile", self.profile, "--weights", env=self.env).out
+        self.assertIn("blk.0.ffn_up.weight (Q8_0)", every)
+
+    def test_what_would_fit_is_named_and_fits(self):
+        message = self.fails(3, "plan", "-m", MODEL, "--memory", "8M", "-c", 65536, "--streams", 2, env=self.env)
+        largest = int(re.search(r"\(-c (\d+)\)", message).group(1))
+        self.plan("--memory", "8M", "-c", largest, "--streams", 2)
+        message = self.fails(3, "plan", "-m", MODEL, "--memory", "14M", "-c", 4096, "--streams", 8, env=self.env)
+        streams = int(re.search(r"--streams (\d+)\)", message).group(1))
+        self.plan("--memory", "14M", "-c", 4096, "--streams", streams)
+
+    def test_too_slow_names_what_would_be_fast_enough(self):
+        flags = ["plan", "-m", MODEL, "--profile", self.profile, "-c", 256, "--memory", STREAMED, "--min-tps"]
+        rate = self.plan("-c", 256, "--memory", STREAMED)["plans"][0]["predicted"]["tokens_per_second"]
+        self.succeeds(*flags, 0.9 * rate, env=self.env)
+        message = self.fails(3, *flags, 1.2 * rate, env=self.env)
+        memory = re.search(r"--memory (\d+M) would do", message).group(1)
+        found = self.plan("-c", 256, "--memory", memory)["plans"][0]
+        self.assertGreaterEqual(found["predicted"]["tokens_per_second"], 1.2 * rate)
+        self.assertRegex(message, r"as \w+ \([\d.]+ [kM]B\) it would do")
+
+    def test_a_large_model_is_planned_in_a_second_without_memory(self):
+        path = self.at / "70b.gguf"
+        size = write_header(path, 80, 8192, 28672, 64, 8, 32000)
+        self.assertGreater(size, 38e9)
+        begin = time.monotonic()
+        outcome = self.succeeds("plan", "-m", path, "--memory", "3G", "-t", 2, "--json", "--profile", self.profile, env=self.env)
+        seconds = time.monotonic() - begin
+        if not support.OPTIONS.sanitized:
+            self.assertLess(seconds, 3)  # one on an idle machine
+            self.assertLess(outcome.peak_rss, 100e6)
+        first = json.loads(outcome.out)["plans"][0]
+        self.assertTrue(first["residency"]["streams"])
+        self.assertLessEqual(first["predicted"]["peak_memory_bytes"], 3e9 + 64e6)
+        self.assertGreater(first["predicted"]["disk_bytes_per_token"], size - 3.2e9)
+        path.unlink()
+
+
+class Sweep(PlanTest):
+    def test_table_csv_and_svg(self):
+        table, drawing = self.at / "s.csv", self.at / "s.svg"
+        out = self.succeeds("plan", "-m", MODEL, "--profile", self.profile, "-c", 256, "--sweep", "memory=100k:8M:9",
+                            "--csv", table, "--svg", drawing, env=self.env).out
+        self.assertEqual(len(out.splitlines()), 11)
+        self.assertIn("does not fit", out)
+        rows = list(csv.DictReader(table.read_text().splitlines()))
+        self.assertEqual([int(rows[0]["memory_bytes"]), int(rows[-1]["memory_bytes"])], [100000, 8000000])
+        rates = [float(r["tokens_per_second"]) for r in rows if r["tokens_per_second"]]
+        self.assertGreaterEqual(len(rates), 7)
+        for before, after in zip(rates, rates[1:]):
+            self.assertLessEqual(before, after * 1.02)
+        root = xml.etree.ElementTree.parse(drawing).getroot()
+        self.assertEqual(len(root.findall("{http://www.w3.org/2000/svg}circle")), len(rates))
+        plans = self.plan("-c", 256, "--sweep", "memory=1M:8M:3")["plans"]
+        self.assertEqual(len(plans), 3)
+
+    def test_wrong_forms(self):
+        for wrong in ("memory", "memory=1M", "disk=1M:2M", "memory=2M:1M", "memory=1M:2M:x", "memory=1M:2M:1", "memory=a:2M"):
+            self.fails(2, "plan", "-m", MODEL, "--sweep", wrong, env=self.env)
+        self.fails(2, "plan", "-m", MODEL, "--csv", "x.csv", env=self.env)
+        self.fails(3, "plan", "-m", MODEL, "--sweep", "memory=1k:2k", env=self.env)
+
+
+class PlanFiles(PlanTest):
+    def saved(self, *flags):
+        path = self.at / "plan.json"
+        path.write_text(json.dumps(self.plan(*flags)))
+        return path
+
+    def test_run_chat_and_bench_take_one(self):
+        plan = self.saved("--memory", STREAMED, "-c", 256)
+        wanted = self.succeeds("run", "-m", MODEL, "-p", "The", "-n", 8, "--temp", 0, env=self.env).out
+        outcome = self.succeeds("run", "-m", MODEL, "--plan", plan, "-p", "The", "-n", 8, "--temp", 0, env=self.env)
+        self.assertEqual(outcome.out, wanted)
+        self.assertRegex(outcome.err, r"plan +decode [\d.]+ tok/s predicted, [\d.]+ tok/s \([+-]\d+ %\) measured; disk a step")
+        spoken = self.succeeds("chat", "-m", MODEL, "--plan", plan, "-n", 8, "--temp", 0, stdin="Hello\n", env=self.env)
+        self.assertIn("predicted", spoken.err)
+        test, = self.json_of("bench", "-m", MODEL, "--plan", plan, "-p", 0, "-n", 4, "-r", 1, "--json", env=self.env)
+        self.assertAlmostEqual(test["predicted"]["disk_bytes_per_token"] / test["measured"]["disk_bytes_per_token"], 1, delta=0.1)
+
+    def test_refusals(self):
+        plan = self.saved("--memory", STREAMED, "-c", 256)
+        self.fails(2, "run", "-m", MODEL, "--plan", plan, "--memory", "1G", "-p", "a", env=self.env)
+        self.fails(2, "bench", "-m", MODEL, "--plan", plan, "--streams", 4, env=self.env)
+        good = json.loads(plan.read_text())
+        for edit, expected in (({"model": {**good["model"], "fingerprint": "0"}}, "made for another model"),
+                               ({"plans": []}, "has no plan"), ({"version": 7}, '"version" is 7'),
+                               ({"format": "x"}, '"format" is "x"')):
+            plan.write_text(json.dumps({**good, **edit}))
+            outcome = venturi("run", "-m", MODEL, "--plan", plan, "-p", "a", env=self.env)
+            self.assertIn(outcome.code, (1, 2))
+            self.assertIn(expected, outcome.err)
+        for text in ("", "{", "[1,2", "\x00", '{"plans":' + "[" * 5000):
+            plan.write_text(text)
+            self.assertIn("plan.json", self.fails(1, "run", "-m", MODEL, "--plan", plan, "-p", "a", env=self.env))
+        self.fails(1, "run", "-m", MODEL, "--plan", self.at / "none.json", "-p", "a", env=self.env)
+
+    def test_a_broken_profile_is_named(self):
+        broken = self.at / "broken.json"
+        broken.write_text(json.dumps({**self.machine, "threads": -1}))
+        message = self.fails(1, "plan", "-m", MODEL, "--profile", broken, env=self.env)
+        self.assertIn("broken.json", message)
+        self.assertIn('"threads" is -1', message)
+
+
+class Bench(PlanTest):
+    def test_predicted_and_measured_of_every_test(self):
+        for memory in (STREAMED, "60M"):
+            tests = self.json_of("bench", "-m", MODEL, "--memory", memory, "-p", 32, "-n", 8, "-r", 2, "--json", env=self.env)
+            self.assertEqual(len(tests), 2)
+            for test in tests:
+                for side in ("predicted", "measured"):
+                    for name in FIGURES:
+                        self.assertGreaterEqual(test[side][name], 0)
+                self.assertEqual(test["measured"]["tokens_per_second"], test["tokens_per_second"])
+                ratio = test["predicted"]["peak_memory_bytes"] / test["measured"]["peak_memory_bytes"]
+                self.assertAlmostEqual(ratio, 1, delta=0.05)
+                read = test["measured"]["disk_bytes_per_token"]
+                if memory == STREAMED:
+                    # A prompt of one step: as much as the window holds may be read before it or after.
+                    delta = 0.1 if test["test"].startswith("tg") else 0.6
+                    self.assertAlmostEqual(test["predicted"]["disk_bytes_per_token"] / read, 1, delta=delta)
+                else:
+                    self.assertEqual(read, 0)
+
+    def test_nothing_is_predicted_without_a_budget(self):
+        test, = self.json_of("bench", "-m", MODEL, "-p", 0, "-n", 4, "-r", 1, "--json", env=self.env)
+        self.assertNotIn("predicted", test)
+
+
+if __name__ == "__main__":
+    support.main()
