@@ -88,6 +88,7 @@ double Machine::read_seconds(uint64_t bytes) {
 }
 
 double Machine::f32_peak() { return venturi::f32_peak(*pool_, 0.01); }
+double Machine::int8_peak() { return venturi::int8_peak(*pool_, 0.01); }
 
 double Machine::matmul_rate(int64_t k) {
   static std::map<int64_t, std::vector<Held>> weights;

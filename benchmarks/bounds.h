@@ -26,7 +26,8 @@ class Machine {
 
   // Seconds to read about `bytes` of memory that has not been read for 256 MB, on huge pages.
   double read_seconds(uint64_t bytes);
-  double f32_peak();  // multiply-adds a second
+  double f32_peak();   // multiply-adds a second
+  double int8_peak();  // likewise, as the probe defines it
   // Multiply-adds a second of `linear` with K = k: the better of F32 and F16 weights, 512 rows against
   // 2048, the product left in cache.
   double matmul_rate(int64_t k);

@@ -1,10 +1,11 @@
 """tokenize, inspect, bench and probe: the forms that other programs read."""
 import json
+import math
 import tempfile
 from pathlib import Path
 
 import support
-from support import MODEL, SHARED, SOURCE, ProgramTest
+from support import MODEL, OPTIONS, SHARED, SOURCE, ProgramTest
 
 GOLDEN = json.loads((SOURCE / "tests/data/tiny_llama_greedy.json").read_text())
 VOCAB = SHARED / "data" / "vocab"
@@ -52,6 +53,54 @@ class Tokenize(ProgramTest):
                     self.assertEqual(self.ids(texts[i], "--no-bos", model=model), expected[i])
 
 
+class FixedForms(ProgramTest):
+    """The command lines that other programs call, to the letter; they do not change."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.text = Path(folder.name) / "text"
+        words = [GOLDEN["prompt"], "It was the best of times, it was the worst of times."]
+        self.text.write_text("\n".join(words * 120) + "\n")
+
+    def test_the_binary_is_where_it_is_said(self):
+        if OPTIONS.build != SOURCE / "build" / "release":
+            self.skipTest("another build")
+        self.assertTrue((SOURCE / "build/release/venturi").is_file())
+
+    def test_tokenize(self):
+        out = self.succeeds("tokenize", "-m", MODEL, "--ids", "--no-bos", "-f", self.text).out
+        self.assertRegex(out, r"^\d+( \d+)*\n$")
+
+    def test_eval(self):
+        result = self.json_of("eval", "-m", MODEL, "-f", self.text, "--ctx", 512, "--json")
+        ids = self.succeeds("tokenize", "-m", MODEL, "--ids", "--no-bos", "-f", self.text).out.split()
+        windows = (len(ids) + 1) // 512
+        self.assertGreater(windows, 1)
+        # Positions ctx/2 to ctx-2 of each window.
+        self.assertEqual(result["tokens"], windows * 255)
+        self.assertAlmostEqual(math.exp(result["nll"]), result["perplexity"], delta=1e-9 * result["perplexity"])
+
+    def test_bench(self):
+        flags = ["bench", "-m", MODEL, "-t", 2, "-p", 512, "-n", 64, "-r", 7, "--json"]
+        if OPTIONS.sanitized:
+            self.skipTest("slow")
+        results = self.json_of(*flags)
+        self.assertEqual([r["test"] for r in results], ["pp512", "tg64"])
+        for r in results:
+            self.assertEqual(r["repetitions"], 7)
+            self.assertGreater(r["tokens_per_second"], 0)
+            self.assertGreater(r["bound_tokens_per_second"], 0)
+
+    def test_run(self):
+        out = self.succeeds("run", "-m", MODEL, "-p", GOLDEN["prompt"], "-n", 5, "--temp", 0, "--ids").out
+        self.assertEqual([int(word) for word in out.split()], GOLDEN["greedy_ids"][:5])
+        self.assertEqual(out.count("\n"), 1)
+
+    def test_inspect(self):
+        self.assertIsInstance(self.json_of("inspect", "-m", MODEL, "--json"), dict)
+
+
 class Inspect(ProgramTest):
     def test_json_adds_up(self):
         result = self.json_of("inspect", "-m", MODEL, "--json")
@@ -96,17 +145,49 @@ class Bench(ProgramTest):
         self.assertEqual([r["test"] for r in self.bench("-p", 16, "-n", 0)], ["pp16"])
         self.assertEqual(self.bench("-p", 0, "-n", 0), [])
 
+    def test_phases_have_their_time_and_the_idealised_one(self):
+        for r, phase, tokens in zip(self.bench("-p", 16, "-n", 4), ("prefill", "decode"), (16, 4)):
+            self.assertEqual(r["phase"], phase)
+            self.assertAlmostEqual(r["seconds"] * r["tokens_per_second"], tokens, places=6)
+            self.assertAlmostEqual(r["bound_seconds"] * r["bound_tokens_per_second"], tokens, places=6)
+            self.assertGreater(r["share_of_bound"], 0)
+
     def test_operators_have_their_time_and_their_bound(self):
-        ops = self.bench("-p", 0, "-n", 4, "--ops")[0]["ops"]
-        for op in ("linear", "attend"):
-            self.assertGreater(ops[op]["calls"], 0)
-            self.assertGreater(ops[op]["seconds"], 0)
-            self.assertGreater(ops[op]["bound_seconds"], 0)
+        for result in self.bench("-p", 16, "-n", 4, "--ops"):
+            ops = result["ops"]
+            for op in ("linear", "attend"):
+                self.assertGreater(ops[op]["calls"], 0)
+                self.assertGreater(ops[op]["seconds"], 0)
+                self.assertGreater(ops[op]["bound_seconds"], 0)
+                self.assertAlmostEqual(ops[op]["share_of_bound"], ops[op]["bound_seconds"] / ops[op]["seconds"])
+            times = [op["share_of_time"] for op in ops.values()]
+            self.assertTrue(0.2 < sum(times) <= 1.0001, times)
+
+    def markdown(self, text):
+        """Tables as lists of rows of cells; what is no Markdown table fails."""
+        tables = []
+        for block in text.strip().split("\n\n"):
+            head, rule, *rows = block.splitlines()
+            self.assertRegex(rule, r"^\|(-{3,}\|)+$")
+            cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (head, *rows)]
+            self.assertEqual({len(row) for row in cells}, {rule.count("|") - 1})
+            tables.append(cells)
+        return tables
 
     def test_markdown_has_a_row_per_test(self):
-        lines = self.succeeds("bench", "-m", MODEL, "-p", 16, "-n", 4, "-r", 1, "--md").out.splitlines()
-        self.assertTrue(all(line.startswith("|") for line in lines))
-        self.assertEqual(len(lines), 4)
+        flags = ["bench", "-m", MODEL, "-p", 16, "-n", 4, "-r", 1]
+        (table,) = self.markdown(self.succeeds(*flags, "--md").out)
+        self.assertEqual([row[0] for row in table], ["test", "pp16", "tg4"])
+        for column in ("tok/s", "bound tok/s", "share of bound", "ms", "idealised ms"):
+            self.assertIn(column, table[0])
+        tables = self.markdown(self.succeeds(*flags, "--md", "--ops").out)
+        self.assertEqual([table[0][0] for table in tables], ["test", "pp16 op", "tg4 op"])
+        for table in tables[1:]:
+            self.assertEqual(table[0][1:], ["calls", "ms", "share of time", "idealised ms", "share of bound"])
+            self.assertIn("linear", [row[0] for row in table])
+
+    def test_json_and_markdown_exclude_each_other(self):
+        self.fails(2, "bench", "-m", MODEL, "--json", "--md")
 
 
 class Probe(ProgramTest):

@@ -37,7 +37,7 @@ class Completions(ProgramTest):
             self.assertEqual(offers("tok"), ["tokenize"])
             self.assertIn("run", offers(""))
             self.assertIn("--version", offers("--"))
-            self.assertEqual(offers("run", "--no-"), ["--no-repack", "--no-sparse"])
+            self.assertEqual(offers("run", "--no-"), ["--no-guesses", "--no-repack", "--no-sparse"])
             self.assertEqual(offers("run", "-m", "x.gguf", "--thr"), ["--threads"])
             self.assertEqual(offers("run", "-m", "a"), ["a model.gguf"])
             self.assertEqual(offers("run", "--threads", ""), [""])

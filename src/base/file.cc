@@ -86,18 +86,40 @@ Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes) 
   return text;
 }
 
+namespace {
+
+std::string folder_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+}
+
+std::string descriptor_path(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
+
+}  // namespace
+
 Result<AtomicFile> AtomicFile::create(const std::string& path) {
   AtomicFile file;
   file.path_ = path;
   file.temporary_ = fmt::format("{}.tmp-{}", path, ::getpid());
+  struct stat info;
+  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode))
+    return error(Code::kInvalidArgument, "cannot write {}: it is there and is no regular file", path);
+  file.fd_ = ::open(folder_of(path).c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644);
+  // Its way into the folder later is through /proc.
+  if (file.fd_ >= 0 && ::access(descriptor_path(file.fd_).c_str(), F_OK) == 0) {
+    file.nameless_ = true;
+    return file;
+  }
+  if (file.fd_ >= 0) ::close(file.fd_);
   file.fd_ = ::open(file.temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (file.fd_ < 0)
-    return error(Code::kIo, "cannot write {}: {}", file.temporary_, std::strerror(errno));
+    return error(Code::kIo, "cannot write {}: {}", path, std::strerror(errno));
   return file;
 }
 
 AtomicFile::AtomicFile(AtomicFile&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)),
+      nameless_(other.nameless_),
       size_(other.size_),
       path_(std::move(other.path_)),
       temporary_(std::move(other.temporary_)) {}
@@ -105,7 +127,13 @@ AtomicFile::AtomicFile(AtomicFile&& other) noexcept
 AtomicFile::~AtomicFile() {
   if (fd_ < 0) return;
   ::close(fd_);
-  ::unlink(temporary_.c_str());
+  if (!nameless_) ::unlink(temporary_.c_str());
+}
+
+Status AtomicFile::reserve(uint64_t bytes) {
+  if (bytes == 0 || ::fallocate(fd_, FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(bytes)) == 0) return {};
+  if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG) return {};  // not every file system can
+  return error(Code::kIo, "there is no room for the {} bytes of {}: {}", bytes, path_, std::strerror(errno));
 }
 
 Status AtomicFile::write_at(uint64_t offset, std::span<const uint8_t> bytes) {
@@ -115,7 +143,7 @@ Status AtomicFile::write_at(uint64_t offset, std::span<const uint8_t> bytes) {
     const ssize_t put = ::pwrite(fd_, bytes.data() + done, want, static_cast<off_t>(offset + done));
     if (put < 0 && errno == EINTR) continue;
     if (put < 0)
-      return error(Code::kIo, "writing {} at offset {} failed: {}", temporary_, offset + done, std::strerror(errno));
+      return error(Code::kIo, "writing {} at offset {} failed: {}", path_, offset + done, std::strerror(errno));
     done += static_cast<size_t>(put);
   }
   size_ = std::max(size_, offset + bytes.size());
@@ -128,19 +156,38 @@ Status AtomicFile::append(std::string_view text) {
   return append(std::span(reinterpret_cast<const uint8_t*>(text.data()), text.size()));
 }
 
-Status AtomicFile::commit() {
-  if (::fsync(fd_) != 0) return error(Code::kIo, "syncing {} failed: {}", temporary_, std::strerror(errno));
+Status AtomicFile::sync() {
+  if (::fsync(fd_) == 0) return {};
+  return error(Code::kIo, "syncing {} failed: {}", path_, std::strerror(errno));
+}
+
+Status AtomicFile::publish() {
+  if (nameless_) {
+    const auto link = [&] {
+      return ::linkat(AT_FDCWD, descriptor_path(fd_).c_str(), AT_FDCWD, temporary_.c_str(), AT_SYMLINK_FOLLOW);
+    };
+    // The name may be a killed process's.
+    if (link() != 0 && (errno != EEXIST || ::unlink(temporary_.c_str()) != 0 || link() != 0))
+      return error(Code::kIo, "cannot write {}: {}", path_, std::strerror(errno));
+    nameless_ = false;
+  }
   if (::rename(temporary_.c_str(), path_.c_str()) != 0)
-    return error(Code::kIo, "renaming {} to {} failed: {}", temporary_, path_, std::strerror(errno));
+    return error(Code::kIo, "cannot write {}: {}", path_, std::strerror(errno));
   ::close(std::exchange(fd_, -1));
   // The new name is durable only once its directory is.
-  const size_t slash = path_.rfind('/');
-  const std::string folder = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
-  const int directory = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int directory = ::open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (directory >= 0) {
     ::fsync(directory);
     ::close(directory);
   }
+  return {};
+}
+
+Status AtomicFile::commit() { return commit_all({this, 1}); }
+
+Status commit_all(std::span<AtomicFile> files) {
+  for (AtomicFile& file : files) TRY(file.sync());
+  for (AtomicFile& file : files) TRY(file.publish());
   return {};
 }
 

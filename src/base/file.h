@@ -36,8 +36,9 @@ class File {
 // The whole file as a string. Code::kInvalidArgument when it is larger than `max_bytes`.
 Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes = 1ull << 32);
 
-// Written beside the target under a temporary name; commit() syncs and renames. A process killed
-// before that leaves the old file; the destructor removes what was not committed.
+// A file that is seen whole or not at all: written without a name where the file system allows that, else
+// under a temporary one beside the target; commit() syncs and renames. A process killed before that leaves
+// the old file; the destructor removes what was not committed.
 class AtomicFile {
  public:
   static Result<AtomicFile> create(const std::string& path);
@@ -45,17 +46,29 @@ class AtomicFile {
   AtomicFile& operator=(AtomicFile&&) = delete;
   ~AtomicFile();
 
+  // Takes the room for so many bytes, so that a full disk is known before the work and not after it. Fails
+  // only for want of room.
+  Status reserve(uint64_t bytes);
   Status append(std::span<const uint8_t> bytes);
   Status append(std::string_view text);
   Status write_at(uint64_t offset, std::span<const uint8_t> bytes);
   uint64_t size() const { return size_; }
+  const std::string& path() const { return path_; }
   Status commit();
 
  private:
+  friend Status commit_all(std::span<AtomicFile> files);
   AtomicFile() = default;
+  Status sync();
+  Status publish();
   int fd_ = -1;
+  bool nameless_ = false;
   uint64_t size_ = 0;
   std::string path_, temporary_;
 };
+
+// Several files that belong together: all are synced before the first is renamed, and they are renamed in
+// their order.
+Status commit_all(std::span<AtomicFile> files);
 
 }  // namespace venturi

@@ -23,6 +23,15 @@ void ModelFlags::add(CLI::App& app) {
   app.add_option("--memory", memory, "budget for weights, state, activations and buffers, e.g. 2G or 1500M (default: none)");
   app.add_option("--pin", pin, "keep at most so much of the weights in memory and stream the rest from disk (default: what the budget allows)");
   app.add_option("--window", window, "memory for what is streamed ahead of use (default: a twentieth of the budget)");
+  app.add_option("--experts", experts, "of a mixture that does not fit: which expert leaves the cache, or \"stream\": no cache (default: forecast)")
+      ->check(CLI::IsMember([] {
+        std::vector<std::string> names{"stream"};
+        for (const Eviction* policy : all_evictions()) names.emplace_back(policy->name);
+        return names;
+      }()));
+  app.add_option("--expert-slots", expert_slots, "hold at most so many experts of all layers together (default: what the budget allows)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  app.add_flag("--no-guesses", no_guesses, "read an expert only when a token has chosen it");
   app.add_option("--sidecar", sidecar, "what venturi prepare wrote for the model (default: beside it, if there)");
   app.add_flag("--no-sparse", no_sparse, "read whole feed-forwards though a sidecar of their neurons is there (slower; the same results)");
   app.add_option("-c,--ctx,--context", context, "context: tokens a sequence may hold; 8k is 8192 (default: the model's, at most 4096)")
@@ -45,6 +54,9 @@ Result<EngineOptions> ModelFlags::engine_options(int64_t outputs, int sequences)
   if (!memory.empty()) options.memory = TRY(parse_bytes(memory));
   if (!pin.empty()) options.wishes.pinned_bytes = TRY(parse_bytes(pin));
   if (!window.empty()) options.wishes.window_bytes = TRY(parse_bytes(window));
+  if (!experts.empty()) options.wishes.expert_policy = experts == "stream" ? "" : experts;
+  options.wishes.expert_slots = expert_slots;
+  options.wishes.expert_guesses = !no_guesses;
   options.context = context;
   options.batch = batch;
   options.outputs = outputs;
@@ -76,8 +88,6 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
     const Plan& first = file->plans[0];
     options = first.options;
     options.outputs = outputs;
-    options.sparse = !no_sparse;
-    options.sidecar = sidecar;
     options.residency = first.residency;
     if (sequences > options.sequences)
       return error(Code::kInvalidArgument, "{}: the plan is for {} streams, {} are wanted; plan with --streams {}", plan,
@@ -115,8 +125,11 @@ std::string default_model() {
   std::error_code ignored;
   const auto program = std::filesystem::read_symlink("/proc/self/exe", ignored);
   for (auto folder = program.parent_path(); !folder.empty() && folder != folder.root_path(); folder = folder.parent_path()) {
-    const auto candidate = folder / "models" / "tiny-llama-q8_0.gguf";
-    if (std::filesystem::exists(candidate, ignored)) return candidate.string();
+    // In the source's tree, or installed.
+    for (const char* place : {"models", "share/venturi/models"}) {
+      const auto candidate = folder / place / "tiny-llama-q8_0.gguf";
+      if (std::filesystem::exists(candidate, ignored)) return candidate.string();
+    }
   }
   return "";
 }

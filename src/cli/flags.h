@@ -14,8 +14,9 @@ namespace venturi {
 struct ModelFlags {
   std::string model;
   std::string memory;
-  std::string pin, window;
-  std::string sidecar;
+  std::string pin, window, sidecar, experts;
+  int64_t expert_slots = 0;
+  bool no_guesses = false;
   int64_t context = 0, batch = 0;
   int threads = 0;
   bool no_repack = false, no_sparse = false;

@@ -13,8 +13,13 @@ class InterruptWatch {
   InterruptWatch(const InterruptWatch&) = delete;
   InterruptWatch& operator=(const InterruptWatch&) = delete;
 
+  // Becomes readable when one is noted, whatever thread the system tells of it; -1: not active.
+  int wake_fd() const { return wake_fd_; }
   bool noted() const;
   bool take();  // whether one was noted since the last take
+
+ private:
+  int wake_fd_ = -1;
 };
 
 }  // namespace venturi

@@ -1,6 +1,7 @@
 #include "cli/line_reader.h"
 
 #include <histedit.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -25,28 +26,38 @@ void watch(int signal, void (*handler)(int)) {
   sigaction(signal, &action, nullptr);
 }
 
-// One character of the terminal, for libedit: 1, 0 at the end, -1 after Ctrl-C. Its own reader begins a
-// read again that a signal broke off, so that Ctrl-C would do nothing; and bytes that are no UTF-8 are
-// dropped here.
+// Waits for a byte of the terminal. False when woken: a signal alone may come between two reads, or to another
+// thread.
+bool wait_for_input(EditLine* editor, int wake_fd) {
+  for (;;) {
+    pollfd fds[] = {{0, POLLIN, 0}, {wake_fd, POLLIN, 0}};
+    const int ready = ::poll(fds, 2, -1);
+    if (std::exchange(g_resized, 0)) el_resize(editor);
+    if (std::exchange(g_continued, 0)) {
+      el_set(editor, EL_PREP_TERM, 1);
+      el_set(editor, EL_REFRESH);
+    }
+    if (ready < 0 && errno == EINTR) continue;
+    return ready < 0 || fds[1].revents == 0;
+  }
+}
+
+// One character of the terminal, for libedit: 1, 0 at the end, -1 when woken. Its own reader begins a read
+// again that a signal broke off. Bytes that are no UTF-8 are dropped here.
 int read_character(EditLine* editor, wchar_t* out) {
+  void* wake_fd = nullptr;
+  el_get(editor, EL_CLIENTDATA, &wake_fd);
   std::mbstate_t state = {};
   for (;;) {
+    if (!wait_for_input(editor, *static_cast<const int*>(wake_fd))) {
+      errno = EINTR;
+      return -1;
+    }
     char byte;
     const ssize_t got = ::read(0, &byte, 1);
     if (got == 0) return 0;
-    if (got < 0) {
-      if (errno != EINTR) return -1;
-      if (std::exchange(g_resized, 0)) {
-        el_resize(editor);
-      } else if (std::exchange(g_continued, 0)) {
-        el_set(editor, EL_PREP_TERM, 1);
-        el_set(editor, EL_REFRESH);
-      } else {
-        errno = EINTR;
-        return -1;
-      }
-      continue;
-    }
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return 0;  // the terminal is gone
     const size_t length = std::mbrtowc(out, &byte, 1, &state);
     if (length == static_cast<size_t>(-1)) state = {};
     if (length <= 1) return 1;
@@ -61,7 +72,7 @@ char* prompt(EditLine*) {
 }  // namespace
 
 struct LineReader::Editor {
-  explicit Editor(std::string path) : history_path(std::move(path)) {
+  Editor(std::string path, int wake) : history_path(std::move(path)), wake_fd(wake) {
     // Text is UTF-8 here whatever the environment says; without a locale that knows it, letters beyond
     // ASCII would be lost.
     std::setlocale(LC_CTYPE, "");
@@ -72,6 +83,7 @@ struct LineReader::Editor {
     edit = el_init("venturi", stdin, isatty(1) ? stdout : stderr, stderr);
     el_set(edit, EL_EDITOR, "emacs");
     el_set(edit, EL_PROMPT, prompt);
+    el_set(edit, EL_CLIENTDATA, &wake_fd);
     el_set(edit, EL_GETCFN, read_character);
     HistEvent event;
     past = history_init();
@@ -94,12 +106,13 @@ struct LineReader::Editor {
   }
 
   std::string history_path;
+  int wake_fd;
   EditLine* edit = nullptr;
   History* past = nullptr;
 };
 
-LineReader::LineReader(const std::string& history_path) {
-  if (isatty(0)) editor_ = std::make_unique<Editor>(history_path);
+LineReader::LineReader(const std::string& history_path, int wake_fd) {
+  if (isatty(0)) editor_ = std::make_unique<Editor>(history_path, wake_fd);
 }
 
 LineReader::~LineReader() = default;

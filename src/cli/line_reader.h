@@ -9,11 +9,12 @@ namespace venturi {
 
 class LineReader {
  public:
-  // The history is the file at `history_path`, of the last thousand lines; "" keeps none.
-  explicit LineReader(const std::string& history_path);
+  // The history is the file at `history_path`, of the last thousand lines; "" keeps none. A line that is
+  // waited for is given up when `wake_fd` (of an InterruptWatch) becomes readable; -1: never.
+  explicit LineReader(const std::string& history_path, int wake_fd = -1);
   ~LineReader();
 
-  // kInterrupted: Ctrl-C, the line is given up (under an InterruptWatch; without one it ends the program).
+  // kInterrupted: the line was given up.
   // kEnd: the end of input, Ctrl-D on an empty line.
   enum class Outcome { kLine, kInterrupted, kEnd };
   Outcome next(std::string& line);

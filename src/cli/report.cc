@@ -99,7 +99,7 @@ std::string generation_report(Engine& engine, const GenerationReport& report, co
                       format_bytes(engine.footprint().state), engine.options().context,
                       format_bytes(engine.footprint().activations), format_bytes(rss),
                       limit == Ledger::kUnlimited ? "not set" : format_bytes(limit));
-  return text + beside + neuron_report(engine);
+  return text + neuron_report(engine) + beside;
 }
 
 std::string neuron_report(const Engine& engine, const NeuronCounters& before) {

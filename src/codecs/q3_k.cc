@@ -3,9 +3,7 @@
 // 32 added, q in -4..3: its low two bits, and a high bit that is set where 4 is not to be
 // subtracted. High bit of value 32 k + l: bit k of byte l. Scale j: low four bits in byte j % 8
 // (low half for j < 8), high two in byte 8 + j % 4 at 2 (j / 4).
-#include "codecs/block.h"
-#include "codecs/codec.h"
-#include "codecs/scale_search.h"
+#include "codecs/k_blocks.h"
 
 namespace venturi {
 
@@ -13,11 +11,11 @@ namespace {
 
 constexpr int kBlock = 256;
 constexpr int kBytes = 110;
-constexpr search::UniformLevels kLevels{-4, 3};
-constexpr search::GroupLimits kLimits{
-    .groups = 16, .group_size = 16, .lo = -32, .hi = 31, .reach = 3};
-constexpr search::Grid kGroupGrid{0.70f, 0.02f, 50};
-constexpr search::Grid kBlockGrid{0.85f, 0.01f, 31};
+constexpr block::ScaleSearch kSearch{
+    .levels = {-4, 3},
+    .limits = {.groups = 16, .group_size = 16, .lo = -32, .hi = 31, .reach = 3},
+    .group_grid = {0.70f, 0.02f, 50},
+    .block_grid = {0.85f, 0.01f, 31}};
 
 void unpack(const uint8_t* block, int8_t* q, float* scale, float*) {
   const uint8_t* high = block;
@@ -43,26 +41,24 @@ void pack_scales(const int8_t* scale, uint8_t* packed) {
   }
 }
 
-void encode(const float* values, const float* importance, uint8_t* blocks, int64_t n) {
-  search::Samples s;
-  for (int64_t start = 0; start < n; start += kBlock, blocks += kBytes) {
-    search::load_samples(values + start, importance ? importance + start : nullptr, kBlock, s);
-    const search::GroupScales fit =
-        search::fit_group_scales(s, kLevels, kLimits, kGroupGrid, kBlockGrid);
-    const float d = f16_to_f32(fit.d);
-    int8_t q[kBlock];
-    for (int g = 0; g < 16; ++g)
-      search::quantize(s.x + 16 * g, 16, kLevels, d * fit.scale[g], q + 16 * g);
-    std::memset(blocks, 0, 32);
-    for (int i = 0; i < kBlock; ++i) {
-      const int stored = q[i] + 4;
-      blocks[i % 32] |= static_cast<uint8_t>((stored >> 2) << (i / 32));
-      q[i] = static_cast<int8_t>(stored & 3);
-    }
-    block::pack_2bit(q, blocks + 32);
-    pack_scales(fit.scale, blocks + 96);
-    block::store_u16(blocks + 108, fit.d);
+// Codes into high and low bits, where they are to lie.
+void pack(int8_t* q, uint8_t* out) {
+  std::memset(out, 0, 32);
+  for (int i = 0; i < kBlock; ++i) {
+    const int stored = q[i] + 4;
+    out[i % 32] |= static_cast<uint8_t>((stored >> 2) << (i / 32));
+    q[i] = static_cast<int8_t>(stored & 3);
   }
+  block::pack_2bit(q, out + 32);
+}
+
+void encode(const float* values, const float* importance, uint8_t* blocks, int64_t n) {
+  block::encode_scales(values, importance, blocks, n, kBytes, kSearch,
+                       [](int8_t* q, const search::GroupScales& fit, uint8_t* out) {
+                         pack(q, out);
+                         pack_scales(fit.scale, out + 96);
+                         block::store_u16(out + 108, fit.d);
+                       });
 }
 
 }  // namespace

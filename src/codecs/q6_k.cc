@@ -2,9 +2,7 @@
 // bytes of scales, d (half). x = d * scale * q for each group of 16, q in -32..31, stored with 32
 // added. Value 128 h + 32 k + l (h < 2, k < 4, l < 32): low bits in byte 64 h + 32 (k % 2) + l, low
 // half for k < 2; high bits in byte 32 h + l at 2k.
-#include "codecs/block.h"
-#include "codecs/codec.h"
-#include "codecs/scale_search.h"
+#include "codecs/k_blocks.h"
 
 namespace venturi {
 
@@ -12,11 +10,11 @@ namespace {
 
 constexpr int kBlock = 256;
 constexpr int kBytes = 210;
-constexpr search::UniformLevels kLevels{-32, 31};
-constexpr search::GroupLimits kLimits{
-    .groups = 16, .group_size = 16, .lo = -128, .hi = 127, .reach = 6};
-constexpr search::Grid kGroupGrid{0.85f, 0.01f, 25};
-constexpr search::Grid kBlockGrid{0.95f, 0.005f, 15};
+constexpr block::ScaleSearch kSearch{
+    .levels = {-32, 31},
+    .limits = {.groups = 16, .group_size = 16, .lo = -128, .hi = 127, .reach = 6},
+    .group_grid = {0.85f, 0.01f, 25},
+    .block_grid = {0.95f, 0.005f, 15}};
 
 void unpack(const uint8_t* block, int8_t* q, float* scale, float*) {
   const uint8_t* high = block + 128;
@@ -46,19 +44,12 @@ void pack(const int8_t* q, uint8_t* block) {
 }
 
 void encode(const float* values, const float* importance, uint8_t* blocks, int64_t n) {
-  search::Samples s;
-  for (int64_t start = 0; start < n; start += kBlock, blocks += kBytes) {
-    search::load_samples(values + start, importance ? importance + start : nullptr, kBlock, s);
-    const search::GroupScales fit =
-        search::fit_group_scales(s, kLevels, kLimits, kGroupGrid, kBlockGrid);
-    const float d = f16_to_f32(fit.d);
-    int8_t q[kBlock];
-    for (int g = 0; g < 16; ++g)
-      search::quantize(s.x + 16 * g, 16, kLevels, d * fit.scale[g], q + 16 * g);
-    pack(q, blocks);
-    std::memcpy(blocks + 192, fit.scale, 16);
-    block::store_u16(blocks + 208, fit.d);
-  }
+  block::encode_scales(values, importance, blocks, n, kBytes, kSearch,
+                       [](const int8_t* q, const search::GroupScales& fit, uint8_t* out) {
+                         pack(q, out);
+                         std::memcpy(out + 192, fit.scale, 16);
+                         block::store_u16(out + 208, fit.d);
+                       });
 }
 
 }  // namespace

@@ -45,7 +45,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
                                         {.tokens = o.context, .sequences = o.sequences, .rows = o.batch}));
   engine->context_ = TRY(Context::run(engine->ledger_, engine->threads_, engine->footprint_.activations));
   // Tiles would ask for a streamed weight once each.
-  if (engine->stream_ || engine->neurons_) engine->context_->set_row_tile(0);
+  if (engine->residency_.streams() || engine->neurons_) engine->context_->set_row_tile(0);
 
   auto tokenizer = Tokenizer::from_metadata(engine->file_->metadata);
   if (tokenizer) {
@@ -68,7 +68,10 @@ Status Engine::load() {
   }
   TRY(catalog_->load(*ledger_, *threads_, load));
   load_seconds_ = now_seconds() - begin;
-  if (residency_.streams())
+  if (residency_.expert_cache_bytes > 0)
+    experts_ = TRY(ExpertCache::create(*ledger_, *threads_, *catalog_, residency_, options_.disk, options_.repack));
+  const auto streams = [](const auto& weight) { return !weight->pinned() && !weight->residency && !weight->bundles; };
+  if (std::any_of(catalog_->matrices().begin(), catalog_->matrices().end(), streams))
     stream_ = TRY(StreamResidency::create(*ledger_, *catalog_, uses_, residency_, options_.disk));
   if (neuron_plan_.used()) neurons_ = TRY(NeuronStore::create(*ledger_, *sidecar_, neuron_plan_, options_.disk));
   return {};
@@ -130,6 +133,7 @@ Result<std::span<const float>> Engine::feed(SequenceState& sequence, std::span<c
 
 ResidencyCounters Engine::disk_counters() const {
   ResidencyCounters c = stream_ ? stream_->counters() : ResidencyCounters{};
+  if (experts_) c += experts_->counters();
   if (!neurons_) return c;
   const NeuronCounters n = neurons_->counters();
   c.disk_bytes += n.disk_bytes;
@@ -140,7 +144,7 @@ ResidencyCounters Engine::disk_counters() const {
 
 std::vector<OpCost> Engine::costs(int64_t rows, int64_t position, int64_t outputs) const {
   const auto context = Context::shape(options_.threads);
-  if (stream_ || neurons_) context->set_row_tile(0);
+  if (residency_.streams() || neurons_) context->set_row_tile(0);
   (void)model_->forward(*context, shape_step(rows, position - rows + 1, outputs));
   return context->costs();
 }

@@ -15,6 +15,7 @@
 
 #include "base/ledger.h"
 #include "base/thread_pool.h"
+#include "memory/experts/expert_cache.h"
 #include "memory/neurons/neuron_store.h"
 #include "memory/stream.h"
 #include "models/architecture.h"
@@ -69,6 +70,7 @@ class Engine {
   const std::vector<WeightUse>& uses() const { return uses_; }
   // Read from disk since opening, after loading; the time that steps waited for it.
   ResidencyCounters disk_counters() const;
+  ExpertCache* experts() const { return experts_.get(); }  // null where there is no cache of them
   // What was read by neuron; null where nothing is.
   const NeuronStore* neurons() const { return neurons_.get(); }
   const NeuronPlan& neuron_plan() const { return neuron_plan_; }
@@ -102,7 +104,8 @@ class Engine {
   std::shared_ptr<ThreadPool> threads_;
   std::unique_ptr<ModelFile> file_;
   std::unique_ptr<WeightCatalog> catalog_;
-  std::unique_ptr<StreamResidency> stream_;  // null: all weights are in memory
+  std::unique_ptr<ExpertCache> experts_;
+  std::unique_ptr<StreamResidency> stream_;  // null: all rows are in memory
   std::unique_ptr<Sidecar> sidecar_;
   std::unique_ptr<NeuronStore> neurons_;     // null: none is read by itself
   std::unique_ptr<Model> model_;

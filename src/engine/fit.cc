@@ -124,7 +124,7 @@ Result<Setting> Fitting::run() {
     return with_plan(o_.residency.value_or(ResidencyPlan()));
   }
   if (o_.residency) return with_plan(*o_.residency);
-  if (o_.wishes.pinned_bytes == UINT64_MAX) {
+  if (o_.wishes.pinned_bytes == UINT64_MAX && o_.wishes.expert_slots == 0) {
     if (resident_fits(o_)) return with_plan({});
     const int64_t useful = std::min(kUsefulContext, o_.context);
     if (free_context_ && resident_fits(at(useful))) {

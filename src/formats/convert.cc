@@ -1,6 +1,7 @@
 #include "formats/convert.h"
 
 #include <algorithm>
+#include <map>
 
 #include "formats/convert_stream.h"
 #include "formats/convert_types.h"
@@ -70,9 +71,11 @@ class GgufConversion {
  private:
   void plan(const TypeRules& rules) {
     size_t twice = 0;
+    std::map<std::string, std::pair<std::string, size_t>> odd;  // why -> the first tensor, how many
     for (const TensorInfo& tensor : model_.tensors) {
       TypeChoice choice = rules.choose(tensor);
-      if (!choice.warning.empty()) report_.warnings.push_back(std::move(choice.warning));
+      if (!choice.warning.empty())
+        ++odd.try_emplace(std::move(choice.warning), tensor.name, 0).first->second.second;
       twice += loses_twice(tensor, *choice.codec);
       tensors_.push_back({tensor.name, choice.codec, tensor.dims});
       const uint64_t bytes = tensors_.back().bytes();
@@ -81,6 +84,11 @@ class GgufConversion {
       total.bytes += bytes;
       report_.bytes += bytes;
     }
+    for (const auto& [why, tensors] : odd)
+      report_.warnings.push_back(tensors.second == 1
+                                     ? fmt::format("{}: {}", tensors.first, why)
+                                     : fmt::format("{} tensors, {} the first: {}", tensors.second,
+                                                   tensors.first, why));
     if (twice > 0)
       report_.warnings.push_back(fmt::format(
           "{} tensors were quantised before and lose a second time; convert from F16 if you can",

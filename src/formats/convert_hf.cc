@@ -1,4 +1,5 @@
 // GGUF back to a Hugging Face directory.
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -145,7 +146,6 @@ Result<json> rope_scaling(const ModelFile& model, const json& config) {
 Result<json> config_json(const ModelFile& model, const Family& family, std::string_view dtype) {
   json config = {{"architectures", json::array({family.class_name})},
                  {"model_type", family.model_type},
-                 {"hidden_act", "silu"},
                  {"tie_word_embeddings", model.find("output.weight") == nullptr},
                  {"attention_bias", model.find("blk.0.attn_q.bias") != nullptr},
                  {"torch_dtype", dtype == "F32"   ? "float32"
@@ -158,6 +158,7 @@ Result<json> config_json(const ModelFile& model, const Family& family, std::stri
   for (const FieldName& field : kFloats)
     if (const std::string key = arch_key(metadata, field.gguf); metadata.contains(key))
       config[field.hf] = shortest(TRY(metadata.get_float(key)));
+  config["hidden_act"] = TRY(metadata.string_or(arch_key(metadata, "hidden_activation"), "silu"));
   if (const TensorInfo* embedding = model.find("token_embd.weight"))
     config["vocab_size"] = embedding->n_rows();
   for (const char* name : {"bos", "eos", "padding"}) {
@@ -203,6 +204,18 @@ int64_t paired_position(int64_t i, int64_t n, uint64_t heads) {
   return i - within + within % half * 2 + within / half;
 }
 
+// Another model's files would be read with the new ones.
+Status check_nothing_left_over(const std::string& folder, const std::vector<AtomicFile>& files) {
+  for (const char* name : {"model.safetensors.index.json", "tokenizer.json", "tokenizer.model", "chat_template.jinja"}) {
+    const std::string path = fmt::format("{}/{}", folder, name);
+    const auto is_ours = [&](const AtomicFile& file) { return file.path() == path; };
+    std::error_code ignored;
+    if (std::filesystem::exists(path, ignored) && std::none_of(files.begin(), files.end(), is_ours))
+      return error(Code::kInvalidArgument, "{} is another model's; write to a folder of its own, or remove it", path);
+  }
+  return {};
+}
+
 class HfConversion {
  public:
   HfConversion(const ModelFile& model, const ConvertOptions& options, ThreadPool& pool)
@@ -221,15 +234,17 @@ class HfConversion {
     std::error_code failed;
     std::filesystem::create_directories(folder, failed);
     if (failed) return error(Code::kIo, "cannot make the folder {}: {}", folder, failed.message());
-    report_.paths = TRY(write_hf_vocabulary(model_.metadata, folder));
-    TRY(write_json(folder + "/generation_config.json",
-                   TRY(generation_json(model_.metadata, config))));
-    TRY(write_safetensors(
+    std::vector<AtomicFile> files = TRY(write_hf_vocabulary(model_.metadata, folder));
+    TRY(check_nothing_left_over(folder, files));
+    files.push_back(TRY(json_file(folder + "/generation_config.json",
+                                  TRY(generation_json(model_.metadata, config)))));
+    files.push_back(TRY(write_safetensors(
         folder + "/model.safetensors", names_, {{"format", "pt"}},
-        [this](size_t index, const ByteSink& sink) { return give(index, sink); }));
-    report_.paths.push_back(folder + "/model.safetensors");
+        [this](size_t index, const ByteSink& sink) { return give(index, sink); })));
     // Last: a folder with a config is one that can be opened.
-    TRY(write_json(folder + "/config.json", config));
+    files.push_back(TRY(json_file(folder + "/config.json", config)));
+    TRY(commit_all(files));
+    for (const AtomicFile& file : files) report_.paths.push_back(file.path());
     if (overflows_ > 0)
       report_.warnings.push_back(
           fmt::format("{} values are too large for F16 and became infinite; use BF16", overflows_));
@@ -237,11 +252,10 @@ class HfConversion {
   }
 
  private:
-  Status write_json(const std::string& path, const json& value) {
+  static Result<AtomicFile> json_file(const std::string& path, const json& value) {
     AtomicFile file = TRY(AtomicFile::create(path));
     TRY(file.append(value.dump(1, ' ', false, json::error_handler_t::replace) + "\n"));
-    report_.paths.push_back(path);
-    return file.commit();
+    return file;
   }
 
   Status plan(const HfArchitecture& architecture, const Codec* codec) {

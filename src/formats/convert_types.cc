@@ -183,8 +183,8 @@ TypeChoice TypeRules::choose(const TensorInfo& tensor) const {
     if (codec->name == from) instead = find_codec(to);
   if (!instead || tensor.n_in() % instead->block_elems != 0) instead = find_codec("F16");
   return {instead,
-          fmt::format("{}: rows of {} are not whole blocks of {} ({}); {} is used", tensor.name,
-                      tensor.n_in(), codec->name, codec->block_elems, instead->name)};
+          fmt::format("rows of {} are not whole blocks of {} ({}); {} is used", tensor.n_in(),
+                      codec->name, codec->block_elems, instead->name)};
 }
 
 }  // namespace venturi

@@ -17,7 +17,7 @@ namespace venturi {
 
 struct TypeChoice {
   const Codec* codec;
-  std::string warning;  // not empty if the codec that the type asks for does not fit
+  std::string warning;  // not empty if the codec that the type asks for does not fit: why, without the name
 };
 
 class TypeRules {

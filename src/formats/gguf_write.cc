@@ -128,6 +128,12 @@ std::string header(const Metadata& metadata, std::span<const GgufTensor> tensors
   return out.text();
 }
 
+uint64_t data_bytes(std::span<const GgufTensor> tensors) {
+  uint64_t bytes = 0;
+  for (const GgufTensor& tensor : tensors) bytes += *checked_align(tensor.bytes(), kGgufAlignment);
+  return bytes;
+}
+
 Status check_tensors(const std::vector<GgufTensor>& tensors) {
   std::unordered_set<std::string_view> names;
   for (const GgufTensor& tensor : tensors) {
@@ -183,11 +189,14 @@ Result<std::vector<std::string>> write_gguf(const std::string& path, const Metad
     paths.push_back(parts.size() == 1 ? path : gguf_part_path(prefix, i, parts.size()));
     files.push_back(TRY(AtomicFile::create(paths.back())));
     const std::span own(tensors.data() + parts[i].begin, parts[i].end - parts[i].begin);
-    TRY(files.back().append(header(part_metadata(metadata, i, parts.size(), tensors.size()), own)));
-    for (size_t index = parts[i].begin; index < parts[i].end; ++index)
-      TRY(write_tensor(files.back(), tensors[index], index, source));
+    const std::string head = header(part_metadata(metadata, i, parts.size(), tensors.size()), own);
+    TRY(files.back().reserve(head.size() + data_bytes(own)));
+    TRY(files.back().append(head));
   }
-  for (AtomicFile& file : files) TRY(file.commit());
+  for (size_t i = 0; i < parts.size(); ++i)
+    for (size_t index = parts[i].begin; index < parts[i].end; ++index)
+      TRY(write_tensor(files[i], tensors[index], index, source));
+  TRY(commit_all(files));
   return paths;
 }
 

@@ -237,6 +237,19 @@ Status set_common_metadata(const HfConfig& config, std::string_view architecture
   return set_rope_scaling(config, metadata);
 }
 
+Status set_activation(const HfConfig& config, const HfActivation& activation, Metadata& metadata) {
+  std::string name = TRY(config.text({activation.field})).value_or(std::string(activation.usual));
+  if (name == "swish") name = "silu";
+  if (name == "gelu_new") name = "gelu_pytorch_tanh";
+  if (name == activation.usual) return {};
+  if (!activation.named)
+    return error(Code::kUnsupported,
+                 "{}: {} is {}; this architecture is known here with {}", config.path(),
+                 activation.field, shown(name), activation.usual);
+  metadata.set_string(arch_key(metadata, "hidden_activation"), name);
+  return {};
+}
+
 HfMatch match_hf_name(const HfArchitecture& architecture, std::string_view name) {
   std::string read(name);
   for (const HfPrefix& prefix : architecture.prefixes) {

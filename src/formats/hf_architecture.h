@@ -41,6 +41,13 @@ struct HfPrefix {
   std::string_view from, to;
 };
 
+// The feed-forward's non-linearity.
+struct HfActivation {
+  std::string_view field = "hidden_act";  // of config.json
+  std::string_view usual = "silu";        // what GGUF's name of the architecture stands for
+  bool named = false;  // another can be said, by the key ARCH.hidden_activation in Hugging Face's words
+};
+
 struct HfArchitecture {
   std::string_view name;  // general.architecture
   // Values of config.json's "architectures" that are this family. Of two families that share a GGUF
@@ -56,6 +63,7 @@ struct HfArchitecture {
   bool skips_extra_blocks = false;
   // The field of config.json that holds the text model's config, in a model of several parts.
   std::string_view nested_config = {};
+  HfActivation activation = {};
 };
 
 std::span<const HfArchitecture* const> all_hf_architectures();
@@ -64,6 +72,9 @@ const HfArchitecture* find_hf_architecture(std::string_view class_name);
 // general.architecture, sizes, epsilons, rope base and scaling: what all families spell the same.
 Status set_common_metadata(const HfConfig& config, std::string_view architecture,
                            Metadata& metadata);
+
+// ARCH.hidden_activation where it is not the usual one; an error where the family has no key for it.
+Status set_activation(const HfConfig& config, const HfActivation& activation, Metadata& metadata);
 
 // "llama.attention.head_count": ARCH of general.architecture, a dot, `name`.
 std::string arch_key(const Metadata& metadata, std::string_view name);

@@ -74,6 +74,7 @@ Result<std::unique_ptr<ModelFile>> open_hf_directory(const std::string& path) {
   model->path = path;
   TRY(set_common_metadata(config, family.name, model->metadata));
   model->metadata.set_string("general.name", folder_name(path));
+  TRY(set_activation(config, family.activation, model->metadata));
   TRY(family.set_metadata(config, model->metadata));
   TRY(set_sampling(path, model->metadata));
 

@@ -73,6 +73,7 @@ class MadeUp {
           return sink({reinterpret_cast<const uint8_t*>(values.data()), values.size() * 4});
         });
     if (!written.ok()) return std::move(written).error();
+    TRY(written->commit());
     return open_hf_directory(folder.path);
   }
 
@@ -108,6 +109,30 @@ TEST(HfDirectory, LlamaReordersRotatedRows) {
   EXPECT_THAT(values_of(**model, "blk.0.attn_k.bias"), ElementsAre(0, 2, 1, 3));
   EXPECT_THAT(*(*model)->metadata.get_strings("tokenizer.ggml.tokens"),
               ElementsAre("[UNK]", "\u2581a", "b", "[PAD3]"));
+}
+
+TEST(HfDirectory, ActivationsOtherThanTheUsual) {
+  const auto key_of = [](std::string_view name) -> std::string {
+    MadeUp made(llama_config(fmt::format(",\"hidden_act\":{}", name)));
+    auto model = made.tensor("model.embed_tokens.weight", {4, 8}).open();
+    if (!model.ok()) return model.error().message;
+    return *(*model)->metadata.string_or("llama.hidden_activation", "");
+  };
+  EXPECT_EQ(key_of("null"), "");
+  EXPECT_EQ(key_of("\"silu\""), "");
+  EXPECT_EQ(key_of("\"swish\""), "");
+  EXPECT_EQ(key_of("\"relu\""), "relu");
+  EXPECT_EQ(key_of("\"relu2\""), "relu2");
+  EXPECT_EQ(key_of("\"gelu\""), "gelu");
+  EXPECT_EQ(key_of("\"gelu_new\""), "gelu_pytorch_tanh");
+  EXPECT_THAT(key_of("7"), HasSubstr("hidden_act"));
+
+  MadeUp qwen(R"({"architectures":["Qwen2ForCausalLM"],"num_hidden_layers":1,"hidden_size":8,"hidden_act":"relu",
+      "num_attention_heads":2,"num_key_value_heads":1,"vocab_size":4,"max_position_embeddings":64})");
+  const auto refused = qwen.tensor("model.embed_tokens.weight", {4, 8}).open();
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, Code::kUnsupported);
+  EXPECT_THAT(refused.error().message, HasSubstr("hidden_act is 'relu'"));
 }
 
 TEST(HfDirectory, RopeScalings) {

@@ -242,6 +242,22 @@ void set_merges(const TokenizerJson& tokenizer, Metadata& metadata) {
   metadata.set_strings("tokenizer.ggml.merges", merges);
 }
 
+// The one thing that a byte-level tokenizer does to a text beforehand here: a Unicode normal form.
+Status set_normal_form(const TokenizerJson& tokenizer, const std::string& path, Metadata& metadata) {
+  std::string form, other;
+  for_each_step(child(tokenizer.rest, "normalizer"), "normalizers",
+                [&](const json&, const std::string& type) {
+                  const bool known = type == "NFC" || type == "NFD" || type == "NFKC" || type == "NFKD";
+                  (known && (form.empty() || form == type) ? form : other) = type;
+                });
+  if (!other.empty())
+    return error(Code::kUnsupported,
+                 "{}: a normalizer of type {} is not known for byte-level BPE; NFC, NFD, NFKC or NFKD is", path,
+                 shown(other));
+  if (!form.empty()) metadata.set_string("tokenizer.venturi.normal_form", form);
+  return {};
+}
+
 Status set_byte_level(const Settings& settings, const TokenizerJson& tokenizer,
                       Vocabulary& vocabulary, Metadata& metadata) {
   const std::string path = settings.folder + "/tokenizer.json";
@@ -249,6 +265,7 @@ Status set_byte_level(const Settings& settings, const TokenizerJson& tokenizer,
   TRY(put_pieces(
       tokenizer, {}, [](std::string_view, int64_t) { return kNormal; }, vocabulary));
   vocabulary.write("gpt2", pre, false, metadata);
+  TRY(set_normal_form(tokenizer, path, metadata));
   set_merges(tokenizer, metadata);
   return {};
 }

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "base/file.h"
 #include "base/result.h"
 #include "formats/hf_config.h"
 #include "formats/metadata.h"
@@ -25,8 +26,8 @@ Result<std::string> hf_pre_tokenizer_name(const TokenizerJson& tokenizer, const 
 Result<nlohmann::json> hf_pre_tokenizer_json(std::string_view name);
 
 // Writes tokenizer.model or tokenizer.json, tokenizer_config.json and the chat template for a model
-// whose tokenizer.ggml.model is "llama" or "gpt2". Gives the paths.
-Result<std::vector<std::string>> write_hf_vocabulary(const Metadata& metadata,
+// whose tokenizer.ggml.model is "llama" or "gpt2". The files are there once they are committed.
+Result<std::vector<AtomicFile>> write_hf_vocabulary(const Metadata& metadata,
                                                      const std::string& folder);
 
 }  // namespace venturi

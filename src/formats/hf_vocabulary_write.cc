@@ -12,12 +12,6 @@ using nlohmann::json;
 
 enum TokenType : int64_t { kControl = 3, kUserDefined = 4, kUnused = 5 };
 
-Status write_file(const std::string& path, std::string_view text) {
-  AtomicFile file = TRY(AtomicFile::create(path));
-  TRY(file.append(text));
-  return file.commit();
-}
-
 std::string dumped(const json& value) {
   return value.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }
@@ -168,11 +162,12 @@ Result<json> byte_level_json(const Metadata& metadata, const Tokens& tokens) {
                       {"ignore_merges", llama || pre == "tekken"},
                       {"vocab", std::move(vocab)},
                       {"merges", TRY(metadata.get_strings("tokenizer.ggml.merges"))}};
+  const std::string form = TRY(metadata.string_or("tokenizer.venturi.normal_form", ""));
   return json{{"version", "1.0"},
               {"truncation", nullptr},
               {"padding", nullptr},
               {"added_tokens", added_tokens(tokens)},
-              {"normalizer", nullptr},
+              {"normalizer", form.empty() ? json(nullptr) : json{{"type", form}}},
               {"pre_tokenizer", TRY(hf_pre_tokenizer_json(pre))},
               {"post_processor",
                bos.empty() && eos.empty() ? byte_level : template_processing(tokens, bos, eos)},
@@ -203,14 +198,14 @@ Result<json> tokenizer_config(const Metadata& metadata, const Tokens& tokens, bo
 
 }  // namespace
 
-Result<std::vector<std::string>> write_hf_vocabulary(const Metadata& metadata,
-                                                     const std::string& folder) {
+Result<std::vector<AtomicFile>> write_hf_vocabulary(const Metadata& metadata,
+                                                    const std::string& folder) {
   const std::string model = TRY(metadata.get_string("tokenizer.ggml.model"));
   const Tokens tokens = TRY(Tokens::from(metadata));
-  std::vector<std::string> paths;
-  const auto write = [&](std::string_view name, std::string_view text) {
-    paths.push_back(fmt::format("{}/{}", folder, name));
-    return write_file(paths.back(), text);
+  std::vector<AtomicFile> files;
+  const auto write = [&](std::string_view name, std::string_view text) -> Status {
+    files.push_back(TRY(AtomicFile::create(fmt::format("{}/{}", folder, name))));
+    return files.back().append(text);
   };
   if (model == "llama")
     TRY(write("tokenizer.model", TRY(sentencepiece_bytes(metadata, tokens))));
@@ -225,7 +220,7 @@ Result<std::vector<std::string>> write_hf_vocabulary(const Metadata& metadata,
             dumped(TRY(tokenizer_config(metadata, tokens, model == "llama")))));
   const std::string chat = TRY(metadata.string_or("tokenizer.chat_template", ""));
   if (!chat.empty()) TRY(write("chat_template.jinja", chat));
-  return paths;
+  return files;
 }
 
 }  // namespace venturi

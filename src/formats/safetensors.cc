@@ -336,7 +336,7 @@ Result<SafetensorsModel> open_safetensors_folder(const std::string& folder) {
                folder);
 }
 
-Status write_safetensors(
+Result<AtomicFile> write_safetensors(
     const std::string& path, const std::vector<SafeTensor>& tensors,
     const std::vector<std::pair<std::string, std::string>>& metadata,
     const std::function<Status(size_t, const std::function<Status(std::span<const uint8_t>)>&)>&
@@ -359,6 +359,7 @@ Status write_safetensors(
 
   AtomicFile file = TRY(AtomicFile::create(path));
   const uint64_t header_bytes = text.size();
+  TRY(file.reserve(kPrefixBytes + header_bytes + offset));
   TRY(file.append(std::span(reinterpret_cast<const uint8_t*>(&header_bytes), kPrefixBytes)));
   TRY(file.append(text));
   for (size_t i = 0; i < tensors.size(); ++i) {
@@ -368,7 +369,7 @@ Status write_safetensors(
       return error(Code::kInvalidArgument, "tensor {}: expected {} bytes to write, was given {}",
                    shown(tensors[i].name), sizes[i], file.size() - begin);
   }
-  return file.commit();
+  return file;
 }
 
 }  // namespace venturi

@@ -53,8 +53,8 @@ Result<SafetensorsModel> open_safetensors_folder(const std::string& folder);
 uint64_t safetensors_type_bytes(std::string_view dtype);
 
 // Writes `tensors` (name, dtype and shape; the rest is worked out) in their order, bytes from
-// `source` piece by piece.
-Status write_safetensors(
+// `source` piece by piece. The file is there once it is committed.
+Result<AtomicFile> write_safetensors(
     const std::string& path, const std::vector<SafeTensor>& tensors,
     const std::vector<std::pair<std::string, std::string>>& metadata,
     const std::function<

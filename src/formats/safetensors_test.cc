@@ -102,12 +102,14 @@ TEST(Safetensors, WritesWhatItReads) {
   const std::vector<SafeTensor> tensors = {{.name = "b", .dtype = "F16", .shape = {3, 2}},
                                            {.name = "a", .dtype = "I64", .shape = {}},
                                            {.name = "none", .dtype = "F32", .shape = {0, 4}}};
-  const auto written =
+  auto written =
       write_safetensors(path, tensors, {{"format", "pt"}}, [&](size_t i, const auto& sink) {
         const std::vector<uint8_t> bytes(i == 0 ? 12 : i == 1 ? 8 : 0, static_cast<uint8_t>(i + 1));
         return sink(bytes);
       });
   ASSERT_TRUE(written.ok()) << written.error().message;
+  ASSERT_FALSE(File::open(path).ok());
+  ASSERT_TRUE(written->commit().ok());
   auto opened = File::open(path);
   ASSERT_TRUE(opened.ok());
   const File& file = *opened;

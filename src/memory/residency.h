@@ -57,6 +57,10 @@ struct ResidencyCounters {
   ResidencyCounters operator-(const ResidencyCounters& o) const {
     return {disk_bytes - o.disk_bytes, stalls - o.stalls, stall_seconds - o.stall_seconds};
   }
+  ResidencyCounters& operator+=(const ResidencyCounters& o) {
+    disk_bytes += o.disk_bytes, stalls += o.stalls, stall_seconds += o.stall_seconds;
+    return *this;
+  }
 };
 
 class Residency {
@@ -72,6 +76,11 @@ class Residency {
   // What will be acquired next, in this order, beyond what every step uses: the experts that the
   // routing chose. Never required, never wrong to be wrong about.
   virtual void hint(std::span<const Region> regions) {}
+
+  // A mixture whose experts lie with this residency is about to take the planes `experts` of a stack, which
+  // come in the order in which the step's rows chose them, and are left in the order in which they are best
+  // taken: what is in memory first.
+  virtual void begin_experts(const Weight& gate, std::span<int32_t> experts) {}
 
   // Rows `ids` of plane 0, wherever they are: rows[i] points to ids[i] as in the file, in `staging`, which has
   // room for ids.size() * row_staging_bytes().
@@ -100,7 +109,9 @@ struct ResidencyPlan {
   uint64_t request_bytes = 1u << 20;  // of one read
   int depth = 16;                     // reads in flight
   bool sidecar = false;               // stream from the prepared file in kernel layout
-  uint64_t expert_cache_bytes = 0;    // of a cache of experts, instead of routed_bytes
+  uint64_t expert_cache_bytes = 0;    // of a cache of experts (expert_cache.h), instead of routed_bytes
+  std::string expert_policy = "forecast";  // which expert leaves it (eviction/)
+  bool expert_guesses = true;         // experts are read before a row has chosen them, where the policy forecasts
 
   bool streams() const { return !weights.empty(); }
   bool operator==(const ResidencyPlan&) const = default;
@@ -118,6 +129,9 @@ struct ResidencyForecast {
 struct ResidencyWishes {
   uint64_t window_bytes = 0;           // 0: what suits the budget
   uint64_t pinned_bytes = UINT64_MAX;  // pin no more than this, but for what cannot stream
+  int64_t expert_slots = 0;            // experts held at most; 0: what the budget allows
+  std::string expert_policy = "forecast";  // empty: no cache, the rows of experts are pinned in part and streamed
+  bool expert_guesses = true;
   bool repack = true;
 };
 
@@ -129,7 +143,8 @@ uint64_t least_residency_bytes(const WeightCatalog& catalog, std::span<const Wei
 // The default plan for `budget` bytes of weights and windows: what cannot stream is pinned; then the
 // output head, which a step without outputs skips and which would sit in the window for nothing; then
 // the same share of every other weight, so that compute on pinned rows and reads of the others overlap
-// all along the cycle; tables of which single rows are read come last. Code::kOutOfBudget below
+// all along the cycle; tables of which single rows are read come last. Of a mixture, where all but the
+// experts fits: that is pinned, and the rest of the budget is a cache of experts. Code::kOutOfBudget below
 // least_residency_bytes().
 Result<ResidencyPlan> plan_residency(const WeightCatalog& catalog, std::span<const WeightUse> uses,
                                      uint64_t budget, const ResidencyWishes& wishes = {});

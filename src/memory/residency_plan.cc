@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "base/disk.h"
+#include "memory/experts/expert_layout.h"
 #include "memory/residency.h"
 
 namespace venturi {
@@ -129,6 +130,39 @@ ResidencyPlan finish(const WeightCatalog& catalog, const std::vector<Candidate>&
   return plan;
 }
 
+// Experts that one row uses at a layer.
+int64_t experts_of_a_row(const ExpertStack& stack, std::span<const WeightUse> uses) {
+  return std::count_if(uses.begin(), uses.end(), [&](const WeightUse& use) { return use.weight == stack.gate; });
+}
+
+// All but the experts pinned, the rest of the budget slots for them. Nothing when that is not to be, or when there is
+// not room for the experts of two rows: then a share of each expert's rows serves better.
+std::optional<ResidencyPlan> plan_expert_cache(const WeightCatalog& catalog, std::span<const WeightUse> uses,
+                                               std::vector<Candidate> list, uint64_t budget, const ResidencyWishes& wishes) {
+  if (wishes.expert_policy.empty() || wishes.pinned_bytes != UINT64_MAX) return std::nullopt;
+  const auto layout = ExpertLayout::of(catalog);
+  if (!layout) return std::nullopt;
+  for (Candidate& c : list) {
+    const bool expert = std::any_of(catalog.experts().begin(), catalog.experts().end(), [&](const ExpertStack& stack) {
+      return c.weight == stack.gate || c.weight == stack.up || c.weight == stack.down;
+    });
+    if (expert && c.use == Use::kResident) return std::nullopt;
+    c.pinned_rows = expert ? 0 : c.weight->n_out;
+  }
+  const uint64_t pinned = pinned_bytes(catalog, list, wishes.repack);
+  const uint64_t slack = budget < (8u << 20) ? 4096 : 2u << 20;  // of rounding to pages
+  if (pinned + slack >= budget) return std::nullopt;
+  int64_t slots = std::min(layout->slots_in(budget - pinned - slack), layout->units());
+  if (wishes.expert_slots > 0) slots = std::min(slots, wishes.expert_slots);
+  const bool as_wished = wishes.expert_slots > 0 && slots == wishes.expert_slots;
+  if (slots < 2 * experts_of_a_row(catalog.experts()[0], uses) && !as_wished) return std::nullopt;
+  ResidencyPlan plan;
+  plan.expert_cache_bytes = layout->cache_bytes(slots);
+  plan.expert_policy = wishes.expert_policy;
+  plan.expert_guesses = wishes.expert_guesses;
+  return finish(catalog, list, plan);
+}
+
 }  // namespace
 
 int64_t row_alignment(const Weight& w) {
@@ -160,7 +194,7 @@ Result<ResidencyPlan> plan_residency(const WeightCatalog& catalog, std::span<con
                                      uint64_t budget, const ResidencyWishes& wishes) {
   std::vector<Candidate> list = candidates_of(catalog, uses);
   // Perhaps only tables stay outside, which need no window.
-  if (wishes.pinned_bytes == UINT64_MAX) {
+  if (wishes.pinned_bytes == UINT64_MAX && wishes.expert_slots == 0) {
     std::vector<Candidate> most = list;
     for (Candidate& c : most)
       if (c.use != Use::kRows) c.pinned_rows = c.weight->n_out;
@@ -173,6 +207,7 @@ Result<ResidencyPlan> plan_residency(const WeightCatalog& catalog, std::span<con
       return finish(catalog, most, {});
     }
   }
+  if (auto cached = plan_expert_cache(catalog, uses, list, budget, wishes)) return *cached;
   ResidencyPlan plan;
   choose_windows(list, budget, wishes, plan);
   const uint64_t least = pinned_bytes(catalog, list, wishes.repack);

@@ -36,7 +36,7 @@ Result<std::unique_ptr<StreamResidency>> StreamResidency::create(Ledger& ledger,
   std::vector<int32_t> cycle;
   for (const auto& weight : catalog.matrices()) {
     const Weight& w = *weight;
-    if (w.pinned_rows >= w.n_out || w.bundles) continue;
+    if (w.pinned_rows >= w.n_out || w.residency || w.bundles) continue;
     weight->residency = self.get();
     Streamed streamed{.first = static_cast<int32_t>(self->segments_.size()),
                       .rows = segment_rows(w, w.pinned_rows, plan.segment_bytes)};

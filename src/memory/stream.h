@@ -19,7 +19,7 @@ namespace venturi {
 class StreamResidency : public Residency {
  public:
   // Draws the windows from the ledger and becomes the residency of every weight with rows that are not
-  // pinned (whose pinned_rows the catalog has from the same plan); starts to read at once.
+  // pinned and nobody else's (whose pinned_rows the catalog has from the same plan); starts to read at once.
   static Result<std::unique_ptr<StreamResidency>> create(Ledger& ledger, WeightCatalog& catalog,
                                                          std::span<const WeightUse> uses, const ResidencyPlan& plan,
                                                          const DiskOptions& disk);

@@ -66,6 +66,11 @@ struct VectorWeight {
   const float* data() const { return values.data(); }
 };
 
+// The experts of one layer: planes of the same number are one expert.
+struct ExpertStack {
+  const Weight *gate = nullptr, *up = nullptr, *down = nullptr;
+};
+
 // Where rows of a plane lie: one run of bytes of one file (an index into ModelFile::files).
 struct FileRun {
   int file = 0;
@@ -97,6 +102,9 @@ class WeightCatalog {
   Result<Weight*> optional_matrix(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_planes = 1);
   Result<VectorWeight*> optional_vector(const std::string& name, int64_t n);
   bool has(std::string_view name) const { return file_.find(name) != nullptr; }
+  // Says that three declared matrices are the experts of a layer; in order of layers.
+  void add_experts(const ExpertStack& stack) { experts_.push_back(stack); }
+  const std::vector<ExpertStack>& experts() const { return experts_; }
 
   // Takes which rows to pin from the plan; everything without. Code::kInvalidArgument naming a weight
   // that the plan names wrongly.
@@ -126,6 +134,7 @@ class WeightCatalog {
   const ModelFile& file_;
   std::vector<std::unique_ptr<Weight>> matrices_;
   std::vector<std::unique_ptr<VectorWeight>> vectors_;
+  std::vector<ExpertStack> experts_;
   Buffer memory_;
   Lease vector_lease_;
 };

@@ -187,6 +187,7 @@ Result<MixtureBlock> MixtureBlock::declare(WeightCatalog& catalog, int64_t layer
                .up = TRY(catalog.matrix(name("ffn_up_exps.weight"), d_model, expert_ff, n)),
                .down = TRY(catalog.matrix(name("ffn_down_exps.weight"), expert_ff, d_model, n)),
                .activation = Activation::kSilu};
+  catalog.add_experts({m.experts.gate, m.experts.up, m.experts.down});
   if (shared_ff > 0)
     m.shared = TRY(FeedForward::declare(catalog, layer, d_model, shared_ff, true, Activation::kSilu,
                                         "_shexp"));

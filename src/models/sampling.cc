@@ -5,17 +5,13 @@
 #include <limits>
 
 #include "base/random.h"
+#include "models/candidate_order.h"
 
 namespace venturi {
 namespace {
 
 // Keeps these numbers apart from any other use of the same seed.
 constexpr uint64_t kSamplingStream = 0x73616d706c65;  // "sample"
-
-// Decreasing logit, the lower id first among equals.
-bool comes_first(const Sampler::Candidate& a, const Sampler::Candidate& b) {
-  return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
-}
 
 Error out_of_range(const char* name, double value, const char* range) {
   return error(Code::kInvalidArgument, "{} is {}; it must be {}", name, value, range);
@@ -249,17 +245,15 @@ void Sampler::keep_typical() {
 // The smallest set of the most probable tokens that holds top_p of the mass.
 void Sampler::keep_top_p() {
   weigh(1);
-  // Sorted a stretch at a time: the set is mostly a small part of a vocabulary.
+  // Sorted as far as it needs: the set is mostly a small part of a vocabulary.
   double sum = 0;
-  size_t kept = 0;
-  size_t sorted = 0;
+  size_t kept = 0, sorted = 0;
   while (kept < candidates_.size() && sum < static_cast<double>(params_.top_p)) {
     if (kept == sorted) {
-      sorted = std::min(candidates_.size(), sorted == 0 ? size_t{256} : 8 * sorted);
-      const auto begin = candidates_.begin() + static_cast<std::ptrdiff_t>(kept);
-      const auto end = candidates_.begin() + static_cast<std::ptrdiff_t>(sorted);
-      if (end != candidates_.end()) std::nth_element(begin, end, candidates_.end(), comes_first);
-      std::sort(begin, end, comes_first);
+      const std::span<Candidate> rest = std::span(candidates_).subspan(sorted);
+      const size_t n = sorted == 0 ? bring_forward(rest, static_cast<double>(params_.top_p), scratch_) : rest.size();
+      sort_candidates(rest.first(n), scratch_);
+      sorted += n;
     }
     sum += candidates_[kept++].probability;
   }
@@ -280,7 +274,7 @@ void Sampler::keep_min_p() {
 // surprising than μ.
 void Sampler::keep_mirostat() {
   take_all();
-  std::sort(candidates_.begin(), candidates_.end(), comes_first);
+  sort_candidates(candidates_, scratch_);
   weigh(params_.temperature);
   size_t kept = 1;
   if (params_.mirostat == 1) {

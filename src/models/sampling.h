@@ -96,7 +96,7 @@ class Sampler {
 
   SamplingParams params_;
   std::vector<float> logits_;  // [vocab_size], after bias and penalties
-  std::vector<Candidate> candidates_;
+  std::vector<Candidate> candidates_, scratch_;
   float max_logit_ = 0;
   int32_t argmax_ = 0;
 

@@ -171,6 +171,52 @@ TEST(Sampler, TopPSortsAsFarAsItNeeds) {
   }
 }
 
+// The candidates, and their probabilities to the last bit, as a comparison sort of the whole row gives.
+TEST(Sampler, TopPOfALongRowIsThatOfAFullSort) {
+  struct Row {
+    const char* name;
+    std::vector<float> logits;
+  };
+  constexpr size_t kVocab = 128256;
+  std::vector<Row> rows = {{"flat", std::vector<float>(kVocab, -2.5f)},
+                           {"nearly flat", random_logits(kVocab, 5, 1e-3)},
+                           {"wide", random_logits(kVocab, 6, 0.5)},
+                           {"peaked", random_logits(kVocab, 7, 8)}};
+  rows.push_back({"ties", rows[2].logits});
+  for (float& x : rows.back().logits) x = std::round(x * 8) / 8;  // 0 and -0 too
+  rows.push_back({"excluded", rows[2].logits});
+  for (size_t i = 0; i < kVocab; i += 3) rows.back().logits[i] = -kInfinity;
+  rows.push_back({"short", random_logits(300, 8, 0.1)});
+  for (const auto& [name, logits] : rows)
+    for (const float top_p : {1e-6f, 0.3f, 0.95f, 0.9999999f}) {
+      SCOPED_TRACE(std::string(name) + " " + std::to_string(top_p));
+      std::vector<Sampler::Candidate> all;
+      const double greatest = *std::max_element(logits.begin(), logits.end());
+      double total = 0;
+      for (size_t i = 0; i < logits.size(); ++i) {
+        all.push_back({static_cast<int32_t>(i), logits[i], std::exp(logits[i] - greatest)});
+        total += all.back().probability;
+      }
+      for (auto& c : all) c.probability /= total;
+      std::stable_sort(all.begin(), all.end(),
+                       [](const auto& a, const auto& b) { return a.logit > b.logit; });
+      size_t kept = 0;
+      for (double sum = 0; kept < all.size() && sum < static_cast<double>(top_p);)
+        sum += all[kept++].probability;
+      all.resize(kept);
+      total = 0;
+      for (auto& c : all) total += c.probability = std::exp(c.logit - greatest);
+      SamplingParams p = plain();
+      p.top_p = top_p;
+      const auto left = make(p).distribution(logits, 0).value();
+      ASSERT_EQ(left.size(), all.size());
+      for (size_t i = 0; i < all.size(); ++i) {
+        ASSERT_EQ(left[i].token, all[i].token) << i;
+        ASSERT_EQ(left[i].probability, all[i].probability / total) << i;
+      }
+    }
+}
+
 TEST(Sampler, GreedyTakesTheLowestOfEqualsWhateverTheSeed) {
   std::vector<float> logits = random_logits(1000, 6);
   logits[700] = logits[300] = logits[999] = 50;

@@ -64,6 +64,11 @@ TileGroup expand_group(const Weight& w, const uint8_t* rows, int64_t n_rows, int
   return {q, scale, codec.has_min ? min : nullptr};
 }
 
+MatmulKernel tile_kernel(int group, bool has_min) {
+  if (group == 16) return has_min ? MatmulKernel::kTile16Min : MatmulKernel::kTile16;
+  return has_min ? MatmulKernel::kTile32Min : MatmulKernel::kTile32;
+}
+
 // Rows of a weight that are in memory, and where their products go.
 struct Product {
   const Weight* weight;
@@ -109,7 +114,7 @@ void run_unpacked(const Product& p, const Inputs& x, int64_t begin, int64_t end,
     args.tile = &tile;
     args.group_begin = group;
     args.group_end = group + 1;
-    run_tiles(w.codec->group == 16 ? MatmulKernel::kTile16 : MatmulKernel::kTile32);
+    run_tiles(tile_kernel(w.codec->group, w.codec->has_min));
   }
 }
 

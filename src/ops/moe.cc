@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include "kernels/rows/rows.h"
 #include "ops/linear.h"
@@ -57,7 +58,7 @@ void limit_groups(const RouterParams& p, RouterScratch& s) {
 
 void route_row(const RouterParams& p, float* logits, RouterScratch& s, int32_t* expert,
                float* weight) {
-  if (p.gate == RouterParams::Gate::kSoftmax) row_kernels().softmax(logits, p.n_experts);
+  if (p.gate == RouterParams::Gate::kSoftmax) row_kernels().softmax_three_pass(logits, p.n_experts);
   if (p.gate == RouterParams::Gate::kSigmoid)
     for (int64_t e = 0; e < p.n_experts; ++e) logits[e] = 1.0f / (1.0f + std::exp(-logits[e]));
   s.scores.assign(logits, logits + p.n_experts);
@@ -66,7 +67,7 @@ void route_row(const RouterParams& p, float* logits, RouterScratch& s, int32_t* 
   if (p.n_groups > 1) limit_groups(p, s);
   choose(s.scores.data(), p.n_experts, p.top_k, s.taken, expert);
   for (int64_t i = 0; i < p.top_k; ++i) weight[i] = logits[expert[i]];
-  if (p.gate == RouterParams::Gate::kSoftmaxChosen) row_kernels().softmax(weight, p.top_k);
+  if (p.gate == RouterParams::Gate::kSoftmaxChosen) row_kernels().softmax_three_pass(weight, p.top_k);
   float factor = p.scale;
   if (p.normalise) {
     float sum = 0;
@@ -105,12 +106,25 @@ Act run_expert(Context& context, const ExpertWeights& w, int64_t expert, const A
   return linear_plane(context, *w.down, expert, hidden[0], Use::kRouted);
 }
 
+// The experts that rows chose, in the order in which they will be run.
+std::vector<int32_t> order_experts(Context& context, const ExpertWeights& w, const Routes& routes) {
+  std::vector<int32_t> order;
+  std::vector<char> seen(static_cast<size_t>(w.gate->n_planes));
+  for (const int32_t e : routes.expert)
+    if (!std::exchange(seen[static_cast<size_t>(e)], 1)) order.push_back(e);
+  if (context.computes() && w.gate->residency) {
+    w.gate->residency->begin_experts(*w.gate, order);
+  } else {
+    std::sort(order.begin(), order.end());
+  }
+  return order;
+}
+
 // Tells who keeps the experts which of them come, in the order in which run_expert takes them.
-void hint_experts(const ExpertWeights& w, const ByExpert& sorted) {
+void hint_experts(const ExpertWeights& w, const std::vector<int32_t>& order) {
   std::vector<Region> regions;
-  for (int64_t e = 0; e < w.gate->n_planes; ++e)
-    if (sorted.begin[e] < sorted.begin[e + 1])
-      for (const Weight* weight : {w.gate, w.up, w.down}) regions.push_back({weight, e});
+  for (const int32_t e : order)
+    for (const Weight* weight : {w.gate, w.up, w.down}) regions.push_back({weight, e});
   std::vector<Residency*> told;
   for (const Weight* weight : {w.gate, w.up, w.down}) {
     Residency* residency = weight->residency;
@@ -163,11 +177,11 @@ Act mixture(Context& context, const Act& x, Routes routes, const ExpertWeights& 
   std::optional<Context::Workspace> workspace;
   workspace.emplace(context, largest_expert(context, w, rows));
   const ByExpert sorted = sort_by_expert(routes, w.gate->n_planes);
-  if (context.computes()) hint_experts(w, sorted);
+  const std::vector<int32_t> order = order_experts(context, w, routes);
+  if (context.computes()) hint_experts(w, order);
   std::vector<int64_t> chosen_by;
-  for (int64_t e = 0; e < w.gate->n_planes; ++e) {
+  for (const int32_t e : order) {
     const int64_t begin = sorted.begin[e], n = sorted.begin[e + 1] - begin;
-    if (n == 0) continue;
     chosen_by.clear();
     for (int64_t i = begin; i < begin + n; ++i) chosen_by.push_back(sorted.choices[i] / k);
     const Act out = run_expert(context, w, e, x, chosen_by);

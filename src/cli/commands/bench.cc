@@ -1,6 +1,7 @@
 // venturi bench: prefill (ppN) and decode (tgN) speed, each beside its bound on this machine,
 // measured around every repetition.
 #include "cli/command.h"
+#include "cli/expert_report.h"
 #include "cli/flags.h"
 #include "cli/planning.h"
 #include "cli/report.h"
@@ -43,10 +44,15 @@ double op_bound_seconds(const OpTotals& t, const Machine& m) {
                   static_cast<double>(t.int8_macs) / m.int8 + static_cast<double>(t.f32_macs) / m.f32);
 }
 
+double share(const OpTotals& t, const Machine& m) { return t.seconds > 0 ? op_bound_seconds(t, m) / t.seconds : 0; }
+
 struct Outcome {
   std::string test;
-  std::vector<double> rates = {}, bounds = {}, shares = {};
+  std::string phase = {};
+  double tokens = 0;                                       // of a repetition
+  std::vector<double> rates = {}, bounds = {}, shares = {};  // tokens a second, the same at the bounds, their ratio
   std::map<std::string_view, OpTotals> ops = {};
+  std::optional<ExpertReport> experts = {};  // from the warm-up on
   Machine machine{};
   NeuronCounters neurons{};  // of the counted repetitions
   std::string neuron_report = {};
@@ -90,7 +96,7 @@ class Bench {
     if (replay_) replay_->set_streams(1);
     std::vector<TokenId> tokens(o_.prompt);
     for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = token(i);
-    return repeat(fmt::format("pp{}", o_.prompt), static_cast<double>(o_.prompt),
+    return repeat(fmt::format("pp{}", o_.prompt), "prefill", static_cast<double>(o_.prompt),
                   [&]() -> Status {
                     sequences_[0]->truncate(0);
                     TRY(engine_.feed(*sequences_[0], tokens));
@@ -111,7 +117,9 @@ class Bench {
     const int64_t streams = std::max<int64_t>(1, o_.streams);
     if (replay_) replay_->set_streams(streams);
     const std::string name = streams == 1 ? fmt::format("tg{}", o_.generate) : fmt::format("tg{}x{}", o_.generate, streams);
-    return repeat(name, static_cast<double>(o_.generate * streams),
+    std::optional<ExpertWatch> watch;
+    if (engine_.experts()) watch.emplace(engine_);
+    Outcome out = TRY(repeat(name, "decode", static_cast<double>(o_.generate * streams),
                   [&]() -> Status {
                     for (auto& s : sequences_) s->truncate(0);
                     for (int64_t i = 0; i < o_.generate; ++i) {
@@ -133,7 +141,9 @@ class Bench {
                   },
                   [&](const CostInputs& in) {  // seconds grow evenly with the position
                     return forecast_decode(in, streams, o_.generate / 2) * static_cast<double>(o_.generate);
-                  });
+                  }));
+    if (watch) out.experts = watch->report(streams);
+    return out;
   }
 
  private:
@@ -155,16 +165,18 @@ class Bench {
     return {read_bandwidth(pool, memory_), int8_peak(pool), f32_peak(pool)};
   }
 
-  Result<Outcome> repeat(const std::string& name, double tokens, const std::function<Status()>& work,
+  Result<Outcome> repeat(const std::string& name, const std::string& phase, double tokens, const std::function<Status()>& work,
                          const std::function<double(const Machine&)>& bound,
                          const std::function<StepForecast(const CostInputs&)>& forecast) {
-    Outcome out{.test = name};
-    // What a sparse feed-forward will read depends on what its neurons do.
-    if (profile_ && !engine_.neurons()) out.predicted = predict(forecast, tokens);
+    Outcome out;
+    out.test = name;
+    out.phase = phase;
+    out.tokens = tokens;
+    if (profile_) out.predicted = predict(forecast, tokens);
     TRY(work());  // warm-up: pages touched, threads awake
     Machine before = probe();
-    uint64_t disk_bytes = 0;
     const NeuronCounters neurons = engine_.neurons() ? engine_.neurons()->counters() : NeuronCounters();
+    uint64_t disk_bytes = 0;
     for (int r = 0; r < o_.repetitions; ++r) {
       const ResidencyCounters counters = engine_.disk_counters();
       const double begin = now_seconds();
@@ -179,14 +191,14 @@ class Bench {
       out.machine = mean;
       before = after;
     }
-    out.measured = {.tokens_per_second = spread_of(out.rates).median,
-                    .peak_memory_bytes = std::max(opened_peak_, engine_.ledger().peak() - spare_held_) + process_,
-                    .disk_bytes_per_token = static_cast<double>(disk_bytes) / (tokens * o_.repetitions)};
-    out.peak_rss_bytes = peak_rss();
     if (engine_.neurons()) {
       out.neurons = engine_.neurons()->counters() - neurons;
       out.neuron_report = neuron_report(engine_, neurons);
     }
+    out.measured = {.tokens_per_second = spread_of(out.rates).median,
+                    .peak_memory_bytes = std::max(opened_peak_, engine_.ledger().peak() - spare_held_) + process_,
+                    .disk_bytes_per_token = static_cast<double>(disk_bytes) / (tokens * o_.repetitions)};
+    out.peak_rss_bytes = peak_rss();
     if (o_.ops) {
       Context& context = engine_.context();
       context.reset_profile();
@@ -230,32 +242,67 @@ nlohmann::ordered_json outcome_json(const Outcome& out) {
   const Spread rate = spread_of(out.rates);
   nlohmann::ordered_json j;
   j["test"] = out.test;
+  j["phase"] = out.phase;
   j["tokens_per_second"] = rate.median;
   j["tokens_per_second_low"] = rate.low;
   j["tokens_per_second_high"] = rate.high;
   j["repetitions"] = out.rates.size();
   j["bound_tokens_per_second"] = spread_of(out.bounds).median;
   j["share_of_bound"] = spread_of(out.shares).median;
+  j["seconds"] = out.tokens / rate.median;
+  // The idealised runtime: what the machine could do at its bounds.
+  j["bound_seconds"] = out.tokens / spread_of(out.bounds).median;
   j["machine"] = {{"read_bytes_per_second", out.machine.bytes}, {"int8_macs_per_second", out.machine.int8},
                   {"f32_macs_per_second", out.machine.f32}, {"instruction_set", std::string(isa_name(chosen_isa()))}};
-  if (out.predicted) {
-    j["predicted"] = figures_json(*out.predicted);
-    j["measured"] = figures_json(out.measured);
-    j["measured"]["peak_rss_bytes"] = out.peak_rss_bytes;
-  }
+  if (out.experts) j["experts"] = expert_json(*out.experts);
   if (const NeuronCounters& c = out.neurons; c.asked > 0) {
     const auto share = [](uint64_t part, uint64_t whole) { return static_cast<double>(part) / static_cast<double>(std::max<uint64_t>(whole, 1)); };
     j["neurons"] = {{"active", share(c.active, c.asked)}, {"read", share(c.newcomer_bytes, c.bundle_bytes)},
                     {"in_memory", share(c.used - c.newcomers, c.used)}, {"newcomer_bytes", c.newcomer_bytes},
                     {"disk_bytes", c.disk_bytes}, {"requests", c.requests}, {"rows", c.rows}, {"stall_seconds", c.stall_seconds}};
   }
+  if (out.predicted) {
+    j["predicted"] = figures_json(*out.predicted);
+    j["measured"] = figures_json(out.measured);
+    j["measured"]["peak_rss_bytes"] = out.peak_rss_bytes;
+  }
   for (const auto& [op, t] : out.ops) {
-    const double bound = op_bound_seconds(t, out.machine);
-    j["ops"][std::string(op)] = {{"calls", t.calls}, {"seconds", t.seconds}, {"bound_seconds", bound},
+    j["ops"][std::string(op)] = {{"calls", t.calls}, {"seconds", t.seconds},
+                                 {"share_of_time", t.seconds / out.op_seconds},
+                                 {"bound_seconds", op_bound_seconds(t, out.machine)},
+                                 {"share_of_bound", share(t, out.machine)},
                                  {"weight_bytes", t.weight_bytes}, {"state_bytes", t.state_bytes},
                                  {"int8_macs", t.int8_macs}, {"f32_macs", t.f32_macs}};
   }
   return j;
+}
+
+std::string milliseconds(double seconds) { return fmt::format("{:.2f}", seconds * 1e3); }
+
+std::string tests_table(const std::vector<Outcome>& outcomes) {
+  std::vector<std::vector<std::string>> rows = {{"test", "tok/s", "low", "high", "bound tok/s", "share of bound", "ms",
+                                                 "idealised ms"}};
+  for (const Outcome& out : outcomes) {
+    const Spread rate = spread_of(out.rates);
+    const double bound = spread_of(out.bounds).median;
+    rows.push_back({out.test, fmt::format("{:.2f}", rate.median), fmt::format("{:.2f}", rate.low),
+                    fmt::format("{:.2f}", rate.high), fmt::format("{:.2f}", bound),
+                    fmt::format("{:.1f} %", 100 * spread_of(out.shares).median), milliseconds(out.tokens / rate.median),
+                    milliseconds(out.tokens / bound)});
+  }
+  return markdown_table(rows);
+}
+
+std::string ops_table(const Outcome& out) {
+  std::vector<std::vector<std::string>> rows = {{out.test + " op", "calls", "ms", "share of time", "idealised ms",
+                                                 "share of bound"}};
+  for (const auto& [op, t] : out.ops) {
+    const double bound = op_bound_seconds(t, out.machine);
+    rows.push_back({std::string(op), std::to_string(t.calls), milliseconds(t.seconds),
+                    fmt::format("{:.1f} %", 100 * t.seconds / out.op_seconds), milliseconds(bound),
+                    bound > 0 ? fmt::format("{:.0f} %", 100 * share(t, out.machine)) : "-"});
+  }
+  return markdown_table(rows);
 }
 
 // The machine as it is now, before the engine takes its memory: what a budget's predictions are made from.
@@ -287,16 +334,11 @@ Status run(const Options& o) {
     print_out(list.dump(1) + "\n");
     return {};
   }
-  std::vector<std::vector<std::string>> rows = {{"test", "tok/s", "low", "high", "bound (idealised runtime)", "share of bound"}};
-  for (const Outcome& out : outcomes) {
-    const Spread rate = spread_of(out.rates);
-    rows.push_back({out.test, fmt::format("{:.2f}", rate.median), fmt::format("{:.2f}", rate.low),
-                    fmt::format("{:.2f}", rate.high), fmt::format("{:.2f}", spread_of(out.bounds).median),
-                    fmt::format("{:.1f} %", 100 * spread_of(out.shares).median)});
-  }
-  std::string text = markdown_table(rows);
-  if (!outcomes.empty() && outcomes[0].predicted) {
-    rows = {{"test", "tok/s", "predicted", "peak memory", "predicted", "disk a token", "predicted"}};
+  std::string text = tests_table(outcomes);
+  for (const Outcome& out : outcomes)
+    if (!out.neuron_report.empty()) text += "\n" + out.test + " " + out.neuron_report;
+  if (profile && !outcomes.empty()) {
+    std::vector<std::vector<std::string>> rows = {{"test", "tok/s", "predicted", "peak memory", "predicted", "disk a token", "predicted"}};
     for (const Outcome& out : outcomes)
       rows.push_back({out.test, fmt::format("{:.2f}", out.measured.tokens_per_second),
                       fmt::format("{:.2f}", out.predicted->tokens_per_second), format_bytes(out.measured.peak_memory_bytes),
@@ -305,18 +347,9 @@ Status run(const Options& o) {
                       format_bytes(static_cast<uint64_t>(out.predicted->disk_bytes_per_token))});
     text += "\n" + markdown_table(rows);
   }
-  for (const Outcome& out : outcomes)
-    if (!out.neuron_report.empty()) text += "\n" + out.test + " " + out.neuron_report;
   for (const Outcome& out : outcomes) {
-    if (out.ops.empty()) continue;
-    rows = {{out.test + " op", "calls", "ms", "share of time", "share of bound"}};
-    for (const auto& [op, t] : out.ops) {
-      const double bound = op_bound_seconds(t, out.machine);
-      rows.push_back({std::string(op), std::to_string(t.calls), fmt::format("{:.2f}", t.seconds * 1e3),
-                      fmt::format("{:.1f} %", 100 * t.seconds / out.op_seconds),
-                      bound > 0 ? fmt::format("{:.0f} %", 100 * bound / t.seconds) : "-"});
-    }
-    text += "\n" + markdown_table(rows);
+    if (out.experts) text += "\n" + expert_table(out.test, *out.experts);
+    if (!out.ops.empty()) text += "\n" + ops_table(out);
   }
   print_out(text);
   return {};

@@ -181,8 +181,8 @@ std::string history_path() {
 }
 
 Status converse(Chat& chat, SequenceState& sequence) {
-  LineReader reader(history_path());
-  InterruptWatch interrupt(reader.terminal());
+  InterruptWatch interrupt(isatty(0) == 1);
+  LineReader reader(history_path(), interrupt.wake_fd());
   if (reader.terminal()) std::fputs(kCommands, stderr);
   std::string line;
   for (;;) {

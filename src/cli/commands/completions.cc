@@ -32,7 +32,12 @@ std::vector<Flag> flags_of(const CLI::App& app) {
     flag.takes_value = option->get_expected_max() > 0 && option->get_type_size_max() > 0;
     // What is text may be a file name; numbers are not.
     flag.takes_file = flag.takes_value && option->get_type_name().starts_with("TEXT");
-    flags.push_back(std::move(flag));
+    flags.push_back(flag);
+    for (size_t i = 1; i < option->get_lnames().size(); ++i) {  // other names of the same
+      flag.short_name.clear();
+      flag.long_name = option->get_lnames()[i];
+      flags.push_back(flag);
+    }
   }
   return flags;
 }

@@ -25,9 +25,19 @@ Result<ImportanceData> importance(const Options& o, const std::string& path) {
                                    .progress = [&](int64_t done, int64_t total) { line.update(static_cast<double>(done) / static_cast<double>(total)); }});
 }
 
+// What could not be opened afterwards is not written, unless it is of an architecture that is not known here.
+Status check_model(const ModelFile& model) {
+  if (model.tensors.empty()) return {};
+  WeightCatalog catalog(model);
+  auto created = create_model(model, catalog);
+  if (created.ok() || created.error().code == Code::kUnsupported) return {};
+  return std::move(created).error();
+}
+
 Status run(const Options& o) {
   const std::string path = o.model.empty() ? default_model() : o.model;
   const auto model = TRY(open_model(path));
+  TRY(check_model(*model));
   ConvertOptions options;
   options.type = o.type;
   options.pure = o.pure;

@@ -63,6 +63,7 @@ const HfArchitecture hf_bert{.name = "bert",
                              .classes = kClasses,
                              .prefixes = kPrefixes,
                              .rules = kRules,
-                             .set_metadata = set_metadata};
+                             .set_metadata = set_metadata,
+                             .activation = {.usual = "gelu"}};
 
 }  // namespace venturi

@@ -1,6 +1,6 @@
 // DeepSeek 2, 2.5, 3 and R1: latent attention and experts.
 #include "base/checked.h"
-#include "formats/hf_architecture.h"
+#include "formats/hf_rules.h"
 
 namespace venturi {
 
@@ -8,12 +8,7 @@ namespace {
 
 constexpr std::string_view kClasses[] = {"DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"};
 
-constexpr HfRule kRules[] = {
-    {"model.embed_tokens.weight", "token_embd.weight"},
-    {"model.norm.weight", "output_norm.weight"},
-    {"lm_head.weight", "output.weight"},
-    {"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight"},
-    {"model.layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight"},
+constexpr auto kLatentAttention = std::to_array<HfRule>({
     {"model.layers.{}.self_attn.q_proj.weight", "blk.{}.attn_q.weight"},
     {"model.layers.{}.self_attn.q_a_proj.weight", "blk.{}.attn_q_a.weight"},
     {"model.layers.{}.self_attn.q_a_layernorm.weight", "blk.{}.attn_q_a_norm.weight"},
@@ -22,19 +17,17 @@ constexpr HfRule kRules[] = {
     {"model.layers.{}.self_attn.kv_a_layernorm.weight", "blk.{}.attn_kv_a_norm.weight"},
     {"model.layers.{}.self_attn.kv_b_proj.weight", "blk.{}.attn_kv_b.weight"},
     {"model.layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight"},
-    {"model.layers.{}.mlp.gate_proj.*", "blk.{}.ffn_gate.*"},
-    {"model.layers.{}.mlp.up_proj.*", "blk.{}.ffn_up.*"},
-    {"model.layers.{}.mlp.down_proj.*", "blk.{}.ffn_down.*"},
-    {"model.layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight"},
-    {"model.layers.{}.mlp.experts.{e}.gate_proj.weight", "blk.{}.ffn_gate_exps.weight"},
-    {"model.layers.{}.mlp.experts.{e}.up_proj.weight", "blk.{}.ffn_up_exps.weight"},
-    {"model.layers.{}.mlp.experts.{e}.down_proj.weight", "blk.{}.ffn_down_exps.weight"},
+});
+
+constexpr auto kSharedExperts = std::to_array<HfRule>({
     {"model.layers.{}.mlp.gate.e_score_correction_bias", "blk.{}.exp_probs_b.bias"},
     {"model.layers.{}.mlp.shared_experts.gate_proj.weight", "blk.{}.ffn_gate_shexp.weight"},
     {"model.layers.{}.mlp.shared_experts.up_proj.weight", "blk.{}.ffn_up_shexp.weight"},
     {"model.layers.{}.mlp.shared_experts.down_proj.weight", "blk.{}.ffn_down_shexp.weight"},
-    {"model.layers.{}.self_attn.rotary_emb.inv_freq", ""},
-};
+});
+constexpr auto kRules =
+    hf_rules::join(hf_rules::kFrame, kLatentAttention, hf_rules::kGatedFeedForward,
+                   hf_rules::kExperts, kSharedExperts, hf_rules::kUnneeded);
 
 // The multi-token prediction head of V3 is a block past the last one: left out.
 Status set_experts(const HfConfig& config, Metadata& metadata) {

@@ -51,6 +51,7 @@ const HfArchitecture hf_gemma2{.name = "gemma2",
                                .classes = kClasses,
                                .prefixes = {},
                                .rules = kRules,
-                               .set_metadata = set_metadata};
+                               .set_metadata = set_metadata,
+                               .activation = {"hidden_activation", "gelu_pytorch_tanh"}};
 
 }  // namespace venturi

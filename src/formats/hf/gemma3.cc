@@ -81,6 +81,7 @@ const HfArchitecture hf_gemma3{.name = "gemma3",
                                .prefixes = kPrefixes,
                                .rules = kRules,
                                .set_metadata = set_metadata,
-                               .nested_config = "text_config"};
+                               .nested_config = "text_config",
+                               .activation = {"hidden_activation", "gelu_pytorch_tanh"}};
 
 }  // namespace venturi

@@ -43,6 +43,7 @@ const HfArchitecture hf_gpt2{.name = "gpt2",
                              .classes = kClasses,
                              .prefixes = kPrefixes,
                              .rules = kRules,
-                             .set_metadata = set_metadata};
+                             .set_metadata = set_metadata,
+                             .activation = {"activation_function", "gelu_pytorch_tanh", true}};
 
 }  // namespace venturi

@@ -1,5 +1,5 @@
 // Llama 1 to 3.x, Mistral and Mixtral: one family in GGUF.
-#include "formats/hf_architecture.h"
+#include "formats/hf_rules.h"
 
 namespace venturi {
 
@@ -8,25 +8,14 @@ namespace {
 constexpr std::string_view kClasses[] = {"LlamaForCausalLM", "LLaMAForCausalLM",
                                          "MistralForCausalLM", "MixtralForCausalLM"};
 
-constexpr HfRule kRules[] = {
-    {"model.embed_tokens.weight", "token_embd.weight"},
-    {"model.norm.weight", "output_norm.weight"},
-    {"lm_head.weight", "output.weight"},
-    {"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight"},
-    {"model.layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight"},
-    {"model.layers.{}.self_attn.q_proj.*", "blk.{}.attn_q.*", HfTransform::kRopeQuery},
-    {"model.layers.{}.self_attn.k_proj.*", "blk.{}.attn_k.*", HfTransform::kRopeKey},
-    {"model.layers.{}.self_attn.v_proj.*", "blk.{}.attn_v.*"},
-    {"model.layers.{}.self_attn.o_proj.*", "blk.{}.attn_output.*"},
-    {"model.layers.{}.mlp.gate_proj.*", "blk.{}.ffn_gate.*"},
-    {"model.layers.{}.mlp.up_proj.*", "blk.{}.ffn_up.*"},
-    {"model.layers.{}.mlp.down_proj.*", "blk.{}.ffn_down.*"},
+constexpr auto kMixtral = std::to_array<HfRule>({
     {"model.layers.{}.block_sparse_moe.gate.weight", "blk.{}.ffn_gate_inp.weight"},
     {"model.layers.{}.block_sparse_moe.experts.{e}.w1.weight", "blk.{}.ffn_gate_exps.weight"},
     {"model.layers.{}.block_sparse_moe.experts.{e}.w3.weight", "blk.{}.ffn_up_exps.weight"},
     {"model.layers.{}.block_sparse_moe.experts.{e}.w2.weight", "blk.{}.ffn_down_exps.weight"},
-    {"model.layers.{}.self_attn.rotary_emb.inv_freq", ""},
-};
+});
+constexpr auto kRules = hf_rules::join(hf_rules::kFrame, hf_rules::kPairedAttention,
+                                       hf_rules::kGatedFeedForward, kMixtral, hf_rules::kUnneeded);
 
 Status set_metadata(const HfConfig& config, Metadata& metadata) {
   const auto head_dim = TRY(config.uint({"head_dim"}));
@@ -47,6 +36,7 @@ const HfArchitecture hf_llama{.name = "llama",
                               .classes = kClasses,
                               .prefixes = {},
                               .rules = kRules,
-                              .set_metadata = set_metadata};
+                              .set_metadata = set_metadata,
+                              .activation = {.named = true}};
 
 }  // namespace venturi

@@ -1,5 +1,5 @@
 // Qwen 1.5, 2 and 2.5.
-#include "formats/hf_architecture.h"
+#include "formats/hf_rules.h"
 
 namespace venturi {
 
@@ -7,21 +7,8 @@ namespace {
 
 constexpr std::string_view kClasses[] = {"Qwen2ForCausalLM"};
 
-constexpr HfRule kRules[] = {
-    {"model.embed_tokens.weight", "token_embd.weight"},
-    {"model.norm.weight", "output_norm.weight"},
-    {"lm_head.weight", "output.weight"},
-    {"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight"},
-    {"model.layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight"},
-    {"model.layers.{}.self_attn.q_proj.*", "blk.{}.attn_q.*"},
-    {"model.layers.{}.self_attn.k_proj.*", "blk.{}.attn_k.*"},
-    {"model.layers.{}.self_attn.v_proj.*", "blk.{}.attn_v.*"},
-    {"model.layers.{}.self_attn.o_proj.*", "blk.{}.attn_output.*"},
-    {"model.layers.{}.mlp.gate_proj.*", "blk.{}.ffn_gate.*"},
-    {"model.layers.{}.mlp.up_proj.*", "blk.{}.ffn_up.*"},
-    {"model.layers.{}.mlp.down_proj.*", "blk.{}.ffn_down.*"},
-    {"model.layers.{}.self_attn.rotary_emb.inv_freq", ""},
-};
+constexpr auto kRules = hf_rules::join(hf_rules::kFrame, hf_rules::kAttention,
+                                       hf_rules::kGatedFeedForward, hf_rules::kUnneeded);
 
 // sliding_window is there in every config, but only in use when use_sliding_window says so, and
 // then from block max_window_layers on: GGUF has no key for that.

@@ -1,5 +1,5 @@
 // Qwen 1.5 and 2 with experts, one of them shared.
-#include "formats/hf_architecture.h"
+#include "formats/hf_rules.h"
 
 namespace venturi {
 
@@ -7,25 +7,14 @@ namespace {
 
 constexpr std::string_view kClasses[] = {"Qwen2MoeForCausalLM"};
 
-constexpr HfRule kRules[] = {
-    {"model.embed_tokens.weight", "token_embd.weight"},
-    {"model.norm.weight", "output_norm.weight"},
-    {"lm_head.weight", "output.weight"},
-    {"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight"},
-    {"model.layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight"},
-    {"model.layers.{}.self_attn.q_proj.*", "blk.{}.attn_q.*"},
-    {"model.layers.{}.self_attn.k_proj.*", "blk.{}.attn_k.*"},
-    {"model.layers.{}.self_attn.v_proj.*", "blk.{}.attn_v.*"},
-    {"model.layers.{}.self_attn.o_proj.*", "blk.{}.attn_output.*"},
-    {"model.layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight"},
-    {"model.layers.{}.mlp.experts.{e}.gate_proj.weight", "blk.{}.ffn_gate_exps.weight"},
-    {"model.layers.{}.mlp.experts.{e}.up_proj.weight", "blk.{}.ffn_up_exps.weight"},
-    {"model.layers.{}.mlp.experts.{e}.down_proj.weight", "blk.{}.ffn_down_exps.weight"},
+constexpr auto kSharedExpert = std::to_array<HfRule>({
     {"model.layers.{}.mlp.shared_expert_gate.weight", "blk.{}.ffn_gate_inp_shexp.weight"},
     {"model.layers.{}.mlp.shared_expert.gate_proj.weight", "blk.{}.ffn_gate_shexp.weight"},
     {"model.layers.{}.mlp.shared_expert.up_proj.weight", "blk.{}.ffn_up_shexp.weight"},
     {"model.layers.{}.mlp.shared_expert.down_proj.weight", "blk.{}.ffn_down_shexp.weight"},
-};
+});
+constexpr auto kRules =
+    hf_rules::join(hf_rules::kFrame, hf_rules::kAttention, hf_rules::kExperts, kSharedExpert);
 
 Status set_metadata(const HfConfig& config, Metadata& metadata) {
   TRY(copy_uint(config, "num_experts", "expert_count", metadata));

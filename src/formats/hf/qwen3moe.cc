@@ -1,5 +1,5 @@
 // Qwen 3 with experts.
-#include "formats/hf_architecture.h"
+#include "formats/hf_rules.h"
 
 namespace venturi {
 
@@ -7,23 +7,8 @@ namespace {
 
 constexpr std::string_view kClasses[] = {"Qwen3MoeForCausalLM"};
 
-constexpr HfRule kRules[] = {
-    {"model.embed_tokens.weight", "token_embd.weight"},
-    {"model.norm.weight", "output_norm.weight"},
-    {"lm_head.weight", "output.weight"},
-    {"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight"},
-    {"model.layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight"},
-    {"model.layers.{}.self_attn.q_proj.*", "blk.{}.attn_q.*"},
-    {"model.layers.{}.self_attn.k_proj.*", "blk.{}.attn_k.*"},
-    {"model.layers.{}.self_attn.v_proj.*", "blk.{}.attn_v.*"},
-    {"model.layers.{}.self_attn.o_proj.*", "blk.{}.attn_output.*"},
-    {"model.layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight"},
-    {"model.layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight"},
-    {"model.layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight"},
-    {"model.layers.{}.mlp.experts.{e}.gate_proj.weight", "blk.{}.ffn_gate_exps.weight"},
-    {"model.layers.{}.mlp.experts.{e}.up_proj.weight", "blk.{}.ffn_up_exps.weight"},
-    {"model.layers.{}.mlp.experts.{e}.down_proj.weight", "blk.{}.ffn_down_exps.weight"},
-};
+constexpr auto kRules = hf_rules::join(hf_rules::kFrame, hf_rules::kAttention, hf_rules::kHeadNorms,
+                                       hf_rules::kExperts);
 
 Status set_metadata(const HfConfig& config, Metadata& metadata) {
   TRY(copy_uint(config, "num_experts", "expert_count", metadata));

@@ -173,11 +173,13 @@ struct FormatQ6_K {
   }
 };
 
-// Expanded groups of any other format.
+// Expanded groups of any other format, with minima or without (where 0 would be added: 0 times an
+// overflow is not 0).
+template <bool kWithMin>
 struct FormatTile32 {
   static constexpr int kBlockBytes = 0;  // expanded just now: in the cache
   static constexpr bool kHalves = false;
-  static constexpr bool kMin = true;
+  static constexpr bool kMin = kWithMin;
   const TileGroup& tile;
   struct Block { SignedBlock<8> w; F32 scale, min; };
 
@@ -185,19 +187,20 @@ struct FormatTile32 {
   Block load(int64_t b, int part) const {
     const auto* p = reinterpret_cast<const uint8_t*>(tile.q) + b * 512 + part * kLanes * 4;
     return {load_signed<8>(p, 64), venturi_isa::load(tile.scale + b * 16 + part * kLanes),
-            tile.min ? venturi_isa::load(tile.min + b * 16 + part * kLanes) : zero()};
+            kMin ? venturi_isa::load(tile.min + b * 16 + part * kLanes) : zero()};
   }
   static F32 apply(const Block& block, const Column& x, F32 acc) {
     const I32 s = dot_signed<8>(block.w, x.q, x.negative_sum);
     acc = fma(to_f32(s), mul(block.scale, set1(x.d)), acc);
-    return fma(block.min, set1(x.negative_dsum), acc);
+    return kMin ? fma(block.min, set1(x.negative_dsum), acc) : acc;
   }
 };
 
+template <bool kWithMin>
 struct FormatTile16 {
   static constexpr int kBlockBytes = 0;
   static constexpr bool kHalves = true;
-  static constexpr bool kMin = true;
+  static constexpr bool kMin = kWithMin;
   const TileGroup& tile;
   struct Block { SignedBlock<4> w[2]; F32 scale[2], min[2]; };
 
@@ -209,7 +212,7 @@ struct FormatTile16 {
       const int64_t at = (2 * b + half) * 16 + part * kLanes;
       block.w[half] = load_signed<4>(p, 64);
       block.scale[half] = venturi_isa::load(tile.scale + at);
-      block.min[half] = tile.min ? venturi_isa::load(tile.min + at) : zero();
+      block.min[half] = kMin ? venturi_isa::load(tile.min + at) : zero();
     }
     return block;
   }
@@ -217,7 +220,7 @@ struct FormatTile16 {
     for (int half = 0; half < 2; ++half) {
       const I32 s = dot_signed<4>(block.w[half], x.q + 16 * half, x.half_sum[half]);
       acc = fma(to_f32(s), mul(block.scale[half], set1(x.d)), acc);
-      acc = fma(block.min[half], set1(x.half_dsum[half]), acc);
+      if constexpr (kMin) acc = fma(block.min[half], set1(x.half_dsum[half]), acc);
     }
     return acc;
   }
@@ -239,6 +242,28 @@ inline void prefetch_ahead(const Format& format, int64_t b) {
   }
 }
 
+// What block b of x has at column m.
+template <typename Format>
+[[gnu::always_inline]] inline Column column_at(const Int8Rows& x, int64_t b, int64_t m) {
+  const int64_t at = b * x.rows + m;
+  Column column{};
+  column.q = x.q + at * 32;
+  column.d = x.d[at];
+  if constexpr (Format::kHalves) {
+    const int64_t half = 2 * b * x.rows + m;
+    column.half_sum[0] = x.half_sum[half];
+    column.half_sum[1] = x.half_sum[half + x.rows];
+    if constexpr (Format::kMin) {
+      column.half_dsum[0] = x.half_dsum[half];
+      column.half_dsum[1] = x.half_dsum[half + x.rows];
+    }
+  } else {
+    column.negative_sum = x.negative_sum[at];
+    if constexpr (Format::kMin) column.negative_dsum = x.negative_dsum[at];
+  }
+  return column;
+}
+
 // kFixed columns with their sums in registers, or (0) up to kTileColumns with them in L1.
 template <typename Format, int kFixed>
 inline void int_tile(const Format& format, const MatmulArgs& a, int64_t group, int64_t m0, int columns_in) {
@@ -248,27 +273,12 @@ inline void int_tile(const Format& format, const MatmulArgs& a, int64_t group, i
   for (int i = 0; i < columns * kParts; ++i) acc[i] = zero();
   const int64_t blocks = a.k / 32;
   for (int64_t b = 0; b < blocks; ++b) {
-    const int64_t at = b * x.rows + m0;
     prefetch_ahead<Format::kBlockBytes>(format, b);
     for (int part = 0; part < kParts; ++part) {
       const typename Format::Block block = format.load(b, part);
 #pragma GCC unroll 2
       for (int c = 0; c < columns; ++c) {
-        Column column{};
-        column.q = x.q + (at + c) * 32;
-        column.d = x.d[at + c];
-        if constexpr (Format::kHalves) {
-          const int64_t half = (2 * b) * x.rows + m0 + c;
-          column.half_sum[0] = x.half_sum[half];
-          column.half_sum[1] = x.half_sum[half + x.rows];
-          if constexpr (Format::kMin) {
-            column.half_dsum[0] = x.half_dsum[half];
-            column.half_dsum[1] = x.half_dsum[half + x.rows];
-          }
-        } else {
-          column.negative_sum = x.negative_sum[at + c];
-          if constexpr (Format::kMin) column.negative_dsum = x.negative_dsum[at + c];
-        }
+        const Column column = column_at<Format>(x, b, m0 + c);
         F32& sum = acc[c * kParts + part];
         sum = Format::apply(block, column, sum);
       }
@@ -276,6 +286,17 @@ inline void int_tile(const Format& format, const MatmulArgs& a, int64_t group, i
   }
   for (int c = 0; c < columns; ++c)
     store_group(acc + c * kParts, a.y + (m0 + c) * a.y_stride + group * kGroupRows, a.n - group * kGroupRows);
+}
+
+#include "kernels/matmul/few_columns.h"
+
+template <typename Format, int kColumns>
+inline void int_columns(const Format& format, const MatmulArgs& a, int64_t group, int64_t m0) {
+  if constexpr (kParts == 2) {
+    few_columns<Format, kColumns>(format, a, group, m0);
+  } else {
+    int_tile<Format, kColumns>(format, a, group, m0, kColumns);
+  }
 }
 
 template <typename Format>
@@ -286,10 +307,10 @@ void run_int(const MatmulArgs& a) {
     for (int64_t group = a.group_begin; group < a.group_end; ++group) {
       const Format format(a, group);
       switch (columns) {
-        case 1: int_tile<Format, 1>(format, a, group, m, 1); break;
-        case 2: int_tile<Format, 2>(format, a, group, m, 2); break;
-        case 3: int_tile<Format, 3>(format, a, group, m, 3); break;
-        case 4: int_tile<Format, 4>(format, a, group, m, 4); break;
+        case 1: int_columns<Format, 1>(format, a, group, m); break;
+        case 2: int_columns<Format, 2>(format, a, group, m); break;
+        case 3: int_columns<Format, 3>(format, a, group, m); break;
+        case 4: int_columns<Format, 4>(format, a, group, m); break;
         default: int_tile<Format, 0>(format, a, group, m, columns);
       }
     }
@@ -346,8 +367,12 @@ inline void float_columns(const MatmulArgs& a, const float* x, int64_t x_step, i
   }
 }
 
+#include "kernels/matmul/float_slices.h"
+
 template <typename Format>
 void run_float(const MatmulArgs& a) {
+  if constexpr (sizeof(typename Format::Value) == 2)
+    if (a.m_end - a.m_begin >= kSliceFrom) return run_slices<Format>(a);
   const FloatPanels& panels = *a.x_float;
   for (int64_t m = a.m_begin; m < a.m_end; m += kPanel) {
     const float* x = panels.x + (m / panels.panel) * panels.panel * a.k;

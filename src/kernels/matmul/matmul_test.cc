@@ -149,7 +149,8 @@ Weights float_weights(const PackedLayout& layout, int64_t n, int64_t k) {
 Weights tile_weights(int group, bool has_min, int64_t n, int64_t k) {
   Weights w{.n = n,
             .k = k,
-            .kernel = group == 16 ? MatmulKernel::kTile16 : MatmulKernel::kTile32,
+            .kernel = group == 16 ? (has_min ? MatmulKernel::kTile16Min : MatmulKernel::kTile16)
+                                  : (has_min ? MatmulKernel::kTile32Min : MatmulKernel::kTile32),
             .group = group};
   w.q.resize(n * k);
   for (size_t i = 0; i < w.q.size(); ++i)
@@ -288,6 +289,9 @@ TEST_P(MatmulTest, EveryKernelIsTested) {
 TEST_P(MatmulTest, EveryNumberOfInputRows) {
   for (const Weights& w : of_every_kernel(19, 256, 96, 37))
     for (int64_t m = 1; m <= 70; ++m) check(w, m);
+  // Past what a kernel takes at once.
+  for (const Weights& w : of_every_kernel(67, 256, 64, 300))
+    for (const int64_t m : {95, 96, 97, 193}) check(w, m);
 }
 
 TEST_P(MatmulTest, EveryNumberOfOutputs) {
@@ -434,6 +438,19 @@ TEST_P(MatmulTest, TinyAndHugeInputs) {
       const auto x = floats(5, w.k, size);
       EXPECT_TRUE(same_bits(product(w, x, 1, GetParam()), reference(w, x, 1))) << size;
     }
+}
+
+// Codes of x up to 127 whose sum times d overflows: only a format with minima may see that.
+TEST_P(MatmulTest, InputsNearTheLargestFloat) {
+  for (Weights& w : of_every_kernel(18, 256, 64, 40)) {
+    if (w.layout || !w.min.empty()) continue;
+    // Of both signs in turn and equal, so that the products cancel and only the sum of x is huge.
+    const std::vector<float> x(3 * w.k, 3e38f);
+    for (size_t i = 0; i < w.q.size(); ++i) w.q[i] = i % 2 ? 1 : -1;
+    const auto y = product(w, x, 3, GetParam());
+    EXPECT_TRUE(same_bits(y, reference(w, x, 3)));
+    for (const float v : y) EXPECT_EQ(v, 0.0f);
+  }
 }
 
 }  // namespace

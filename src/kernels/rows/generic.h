@@ -117,19 +117,29 @@ void rotate_halves(float* x, const float* cosine, const float* sine, int64_t hal
 
 constexpr float kLog2e = 1.44269504f;
 
-void softmax(float* x, int64_t n) {
+void softmax_three_pass(float* x, int64_t n) {
   F32 tops[kRowParts];
   for (F32& t : tops) t = set1(x[0]);
-  int64_t whole = n / 16 * 16;
+  const int64_t whole = n / 16 * 16;
   for (int64_t i = 0; i < whole; i += 16)
     for (int p = 0; p < kRowParts; ++p) tops[p] = max(venturi_isa::load(x + i + p * kLanes), tops[p]);
   float top = fold16(tops, larger);
   for (int64_t i = whole; i < n; ++i) top = larger(x[i], top);
   const F32 shift = set1(top);
-  map_rows(x, x, n, x, [&](F32 v, F32) { return exp2(mul(sub(v, shift), set1(kLog2e))); });
+  const auto exponential = [&](F32 v) { return exp2(mul(sub(v, shift), set1(kLog2e))); };
   F32 sums[kRowParts];
   for (F32& s : sums) s = zero();
-  over_row(n, FromRow{x}, [&](F32 v, int p) { sums[p] = add(v, sums[p]); });
+  for (int64_t i = 0; i < whole; i += 16)
+    for (int p = 0; p < kRowParts; ++p) {
+      const F32 e = exponential(venturi_isa::load(x + i + p * kLanes));
+      store(x + i + p * kLanes, e);
+      sums[p] = add(e, sums[p]);
+    }
+  if (whole < n) {
+    float* rest = x + whole;
+    map_rows(rest, rest, n - whole, rest, [&](F32 v, F32) { return exponential(v); });
+    over_row(n - whole, FromRow{rest}, [&](F32 e, int p) { sums[p] = add(e, sums[p]); });
+  }
   scale_row(x, 1.0f / fold16(sums, plus), n);
 }
 
@@ -150,25 +160,36 @@ inline F32 power_of_two(F32 delta) {
   return bits_f32(shl<23>(iadd(to_i32(max(delta, set1(-127.0f))), iset1(127))));
 }
 
+template <int n>
+struct Count {
+  static constexpr int value = n;
+};
+
 void softmax_two_pass(float* x, int64_t n) {
+  constexpr int kGroup = 4;  // vectors of 16 elements that move the exponent of the sum once
   F32 m[kRowParts], e[kRowParts];
   // Far below any exponent of a finite float, so the first term replaces it.
   for (int p = 0; p < kRowParts; ++p) {
     m[p] = zero();
     e[p] = set1(-1e30f);
   }
-  const auto accumulate = [&](F32 mi, F32 ei, int p) {
-    const F32 top = max(ei, e[p]);
-    m[p] = add(mul(m[p], power_of_two(sub(e[p], top))), mul(mi, power_of_two(sub(ei, top))));
+  const int64_t whole = n / 16 * 16;
+  // Adds `count` vectors, 16 elements from one to the next.
+  const auto accumulate = [&](const float* at, auto count, int p) {
+    F32 mi[kGroup], ei[kGroup], top = e[p];
+    for (int j = 0; j < count.value; ++j) {
+      exp_pair(venturi_isa::load(at + j * 16), mi[j], ei[j]);
+      top = max(ei[j], top);
+    }
+    m[p] = mul(m[p], power_of_two(sub(e[p], top)));
+    for (int j = 0; j < count.value; ++j) m[p] = fma(mi[j], power_of_two(sub(ei[j], top)), m[p]);
     e[p] = top;
   };
-  const int64_t whole = n / 16 * 16;
-  for (int64_t i = 0; i < whole; i += 16)
-    for (int p = 0; p < kRowParts; ++p) {
-      F32 mi, ei;
-      exp_pair(venturi_isa::load(x + i + p * kLanes), mi, ei);
-      accumulate(mi, ei, p);
-    }
+  int64_t i = 0;
+  for (; i + 16 * kGroup <= n; i += 16 * kGroup)
+    for (int p = 0; p < kRowParts; ++p) accumulate(x + i + p * kLanes, Count<kGroup>{}, p);
+  for (; i < whole; i += 16)
+    for (int p = 0; p < kRowParts; ++p) accumulate(x + i + p * kLanes, Count<1>{}, p);
   float mantissas[16], exponents[16];
   for (int p = 0; p < kRowParts; ++p) {
     store(mantissas + p * kLanes, m[p]);
@@ -180,7 +201,7 @@ void softmax_two_pass(float* x, int64_t n) {
          __builtin_ldexpf(mb, static_cast<int>(larger(eb - top, -200.0f)));
     ea = top;
   };
-  for (int64_t i = whole; i < n; ++i) {
+  for (; i < n; ++i) {
     F32 mi, ei;
     exp_pair(set1(x[i]), mi, ei);
     float ms[kLanes], es[kLanes];
@@ -220,5 +241,5 @@ float scan_step(float* state, float decay, float x, const float* b, const float*
 
 constexpr RowKernels make_rows() {
   return {rms_norm, layer_norm, add_rows, scale_row, add_scaled, silu_mul, gelu_mul, soft_cap, rotate_halves,
-          softmax, softmax_two_pass, scan_step};
+          softmax_three_pass, softmax_two_pass, scan_step};
 }

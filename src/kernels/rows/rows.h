@@ -29,7 +29,7 @@ struct RowKernels {
   // Pairs (x[i], x[i + half]) rotated by the angles with the given cosines and sines, half of each.
   void (*rotate_halves)(float* x, const float* cosine, const float* sine, int64_t half);
   // Softmax in place, three passes over the row: maximum, exponential and sum, scale.
-  void (*softmax)(float* x, int64_t n);
+  void (*softmax_three_pass)(float* x, int64_t n);
   // The same in two passes over x, mantissa and exponent of each exponential kept apart so that no
   // maximum is needed first: Dukhan and Ablavatski, "The Two-Pass Softmax Algorithm", 2020.
   void (*softmax_two_pass)(float* x, int64_t n);

@@ -157,7 +157,7 @@ TEST_P(RowsTest, SoftmaxBothWays) {
       auto x = floats(4, n, scale);
       for (float& v : x) v += shift;
       auto three = x, two = x;
-      rows.softmax(three.data(), n);
+      rows.softmax_three_pass(three.data(), n);
       rows.softmax_two_pass(two.data(), n);
       expect_softmax(x, three, "three passes");
       expect_softmax(x, two, "two passes");
@@ -170,7 +170,7 @@ TEST_P(RowsTest, SoftmaxOfExtremes) {
   for (const int64_t n : {2, 3, 16, 17, 65}) {
     std::vector<float> x(n, -1000.0f);
     x[n / 2] = 1000.0f;
-    for (auto* softmax : {rows.softmax, rows.softmax_two_pass}) {
+    for (auto* softmax : {rows.softmax_three_pass, rows.softmax_two_pass}) {
       auto y = x;
       softmax(y.data(), n);
       for (int64_t i = 0; i < n; ++i) EXPECT_EQ(y[i], i == n / 2 ? 1.0f : 0.0f);
@@ -179,7 +179,7 @@ TEST_P(RowsTest, SoftmaxOfExtremes) {
       for (const float v : equal) EXPECT_NEAR(v, 1.0 / static_cast<double>(n), 1e-6);
     }
     x[0] = -std::numeric_limits<float>::infinity();  // as masks have it
-    rows.softmax(x.data(), n);
+    rows.softmax_three_pass(x.data(), n);
     EXPECT_EQ(x[0], 0.0f);
     EXPECT_EQ(x[n / 2], 1.0f);
   }
@@ -198,7 +198,7 @@ TEST_P(RowsTest, GoldenSoftmax) {
   for (const auto& c : read_golden("ops.json", "softmax")) {
     const auto name = c["name"].get<std::string>();
     const auto x = numbers(c["x"]);
-    for (auto* softmax : {rows.softmax, rows.softmax_two_pass}) {
+    for (auto* softmax : {rows.softmax_three_pass, rows.softmax_two_pass}) {
       auto y = x;
       softmax(y.data(), static_cast<int64_t>(y.size()));
       expect_close(y, numbers(c["out"]), 90 * 1.443 * 2 * kEps + 1e-6, 1e-37, name);
@@ -262,7 +262,7 @@ TEST_P(RowsTest, SameBitsAsPortable) {
       r.silu_mul(x.data(), nullptr, n, y.data()), keep();
       r.gelu_mul(x.data(), w.data(), n, y.data()), keep();
       r.soft_cap(y.data(), 3.0f, n), keep();
-      y = x, r.softmax(y.data(), n), keep();
+      y = x, r.softmax_three_pass(y.data(), n), keep();
       y = x, r.softmax_two_pass(y.data(), n), keep();
       y = x, r.rotate_halves(y.data(), w.data(), b.data(), n / 2), keep();
       return all;

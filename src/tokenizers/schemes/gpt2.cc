@@ -11,6 +11,7 @@
 #include <unordered_map>
 
 #include "tokenizers/merge.h"
+#include "tokenizers/normal_form.h"
 #include "tokenizers/pre_tokenizer.h"
 #include "tokenizers/scheme.h"
 #include "tokenizers/utf8.h"
@@ -25,6 +26,9 @@ constexpr std::string_view kMerges = "tokenizer.ggml.merges";
 // A chain of patterns given outright, for tokenizers that no name stands for.
 constexpr std::string_view kPatterns = "tokenizer.venturi.split_patterns";
 constexpr std::string_view kWholeWords = "tokenizer.venturi.whole_words";
+// The normal form that a tokenizer.json asks for. Files of others do not say it and are not normalised, as
+// their engines do not.
+constexpr std::string_view kNormalForm = "tokenizer.venturi.normal_form";
 
 // Printable Latin-1 stands for itself; the other bytes follow from U+0100 on.
 struct ByteSpelling {
@@ -105,8 +109,8 @@ class PairTable {
 
 class ByteLevelBpe : public Scheme {
  public:
-  ByteLevelBpe(const Vocabulary& vocab, PreTokenizer pre_tokenizer, bool whole_words)
-      : vocab_(vocab), pre_tokenizer_(std::move(pre_tokenizer)), whole_words_(whole_words) {
+  ByteLevelBpe(const Vocabulary& vocab, PreTokenizer pre_tokenizer, bool whole_words, NormalForm form)
+      : vocab_(vocab), pre_tokenizer_(std::move(pre_tokenizer)), whole_words_(whole_words), form_(form) {
     // Some files name their end of text as the unknown token: no byte may write that.
     if (vocab.unk && vocab.kind(*vocab.unk) == TokenKind::kUnknown) unknown_ = vocab.unk;
   }
@@ -131,6 +135,16 @@ class ByteLevelBpe : public Scheme {
   }
 
   void encode(std::string_view text, bool, std::vector<TokenId>& out) const override {
+    if (form_ == NormalForm::kNone) return encode_normal(text, out);
+    encode_normal(to_normal_form(text, form_), out);
+  }
+
+  std::string piece(TokenId id) const override { return unspell(vocab_.text(id)); }
+
+ private:
+  static constexpr size_t kLongestWord = size_t{1} << 30;  // offsets inside a word are 32 bits
+
+  void encode_normal(std::string_view text, std::vector<TokenId>& out) const {
     std::vector<size_t> ends;
     pre_tokenizer_.split(text, ends);
     MergeWorkspace work;
@@ -144,11 +158,6 @@ class ByteLevelBpe : public Scheme {
       }
     }
   }
-
-  std::string piece(TokenId id) const override { return unspell(vocab_.text(id)); }
-
- private:
-  static constexpr size_t kLongestWord = size_t{1} << 30;  // offsets inside a word are 32 bits
 
   // The id of a spelling: a token's, or one past the vocabulary for a step that is no token.
   int32_t symbol(const std::string& text) {
@@ -203,6 +212,7 @@ class ByteLevelBpe : public Scheme {
   std::optional<TokenId> unknown_;
   PreTokenizer pre_tokenizer_;
   bool whole_words_;
+  NormalForm form_;
   std::array<int32_t, 256> byte_symbols_;
   PairTable pairs_;
   std::vector<std::string> steps_;                     // the bytes of symbols that are no tokens
@@ -232,8 +242,10 @@ Result<std::unique_ptr<Scheme>> create(const Vocabulary& vocab, const Metadata& 
     patterns = info->patterns;
   }
   const bool whole_words = TRY(metadata.bool_or(kWholeWords, info != nullptr && info->whole_words));
+  auto form = parse_normal_form(TRY(metadata.string_or(kNormalForm, "")));
+  if (!form.ok()) return std::move(form).error().within(kNormalForm);
   auto scheme =
-      std::make_unique<ByteLevelBpe>(vocab, TRY(PreTokenizer::compile(patterns)), whole_words);
+      std::make_unique<ByteLevelBpe>(vocab, TRY(PreTokenizer::compile(patterns)), whole_words, *form);
   auto status = scheme->read_merges(TRY(metadata.get_strings(kMerges)));
   if (!status.ok()) return std::move(status).error();
   return std::unique_ptr<Scheme>(std::move(scheme));
