@@ -57,6 +57,16 @@ class RoundTrips(ConvertTest):
         ids = ["run", "-p", "It was", "-n", 40, "--temp", 0, "--ids"]
         self.assertEqual(self.succeeds(*ids, "-m", back).out, self.succeeds(*ids, "-m", self.f32).out)
 
+    def test_an_activation_of_its_own_is_kept(self):
+        for model in sorted((support.SOURCE / "tests/data/models").glob("llama-relu*.gguf")):
+            with self.subTest(model=model.name):
+                hf = self.convert(model, f"{model.stem}-hf", "--hf", "--type", "F32")
+                back = self.convert(hf, f"{model.stem}.gguf", "--type", "F32")
+                ids = ["run", "-p", "a b", "-n", 12, "--temp", 0, "--ids", "--ignore-eos"]
+                there = self.convert(model, "there.gguf", "--type", "F32")
+                for again in (hf, back):
+                    self.assertEqual(self.succeeds(*ids, "-m", again).out, self.succeeds(*ids, "-m", there).out)
+
     def test_16_bits_through_hugging_face_and_back(self):
         for dtype in ("F16", "BF16"):
             with self.subTest(dtype=dtype):

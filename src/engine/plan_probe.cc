@@ -10,14 +10,14 @@ namespace venturi {
 
 namespace {
 
-constexpr uint64_t kMostMemory = 640u << 20, kLeastMemory = 24u << 20;
+constexpr uint64_t kMostMemory = 640u << 20, kBriefMemory = 128u << 20, kLeastMemory = 24u << 20;
 // Codecs with less than this share of a model's bytes are taken to be as fast as the bounds say.
 constexpr double kMatters = 0.02;
 
 uint64_t probe_memory(const Planner& planner, const PlanProbeOptions& o) {
   uint64_t weights = planner.catalog().bytes();
   // A model that fits the caches is measured in the caches.
-  weights = std::clamp(weights, kLeastMemory / 4, o.brief ? kMostMemory / 2 : kMostMemory);
+  weights = std::clamp(weights, kLeastMemory / 4, o.brief ? kBriefMemory : kMostMemory);
   return std::min(weights, std::max(o.memory / 2, kLeastMemory));
 }
 
