@@ -158,6 +158,12 @@ std::optional<ResidencyPlan> plan_expert_cache(const WeightCatalog& catalog, std
   if (slots < 2 * experts_of_a_row(catalog.experts()[0], uses) && !as_wished) return std::nullopt;
   ResidencyPlan plan;
   plan.expert_cache_bytes = layout->cache_bytes(slots);
+  // Planes are read whole, and no more of them at once than keep the disk busy: requests in flight share the disk, so
+  // with all of a layer's out at once the first would arrive with the last, and nothing could be computed meanwhile.
+  constexpr uint64_t kInFlight = 4u << 20;
+  const uint64_t part = layout->slot_bytes / kExpertParts;
+  plan.request_bytes = std::clamp<uint64_t>(2 * part, 1u << 20, 4u << 20);
+  plan.depth = static_cast<int>(std::clamp<uint64_t>(kInFlight / part, 3, 32));
   plan.expert_policy = wishes.expert_policy;
   plan.expert_guesses = wishes.expert_guesses;
   return finish(catalog, list, plan);
