@@ -68,6 +68,8 @@ Json residency_json(const Plan& plan) {
             {"depth", r.depth},
             {"sidecar", r.sidecar},
             {"expert_cache_bytes", r.expert_cache_bytes},
+            {"expert_policy", r.expert_policy},
+            {"expert_guesses", r.expert_guesses},
             {"weights", Json::array()}};
   for (const PlannedWeight& w : plan.weights)
     json["weights"].push_back({{"name", w.name}, {"codec", w.codec}, {"rows", w.rows}, {"pinned_rows", w.pinned_rows},
@@ -84,6 +86,10 @@ Status residency_from(const Fields& f, Plan& plan) {
   r.depth = static_cast<int>(TRY(f.integer("depth", 1, 4096)));
   r.sidecar = TRY(f.boolean("sidecar"));
   r.expert_cache_bytes = TRY(f.bytes("expert_cache_bytes"));
+  if (r.expert_cache_bytes > 0) {
+    r.expert_policy = TRY(f.text("expert_policy"));
+    r.expert_guesses = TRY(f.boolean("expert_guesses"));
+  }
   for (const Fields& w : TRY(f.objects("weights", kMaxWeights))) {
     PlannedWeight weight{.name = TRY(w.text("name")), .codec = TRY(w.text("codec")),
                          .rows = TRY(w.integer("rows", 0, int64_t{1} << 40)), .pinned_rows = 0,

@@ -47,6 +47,16 @@ TEST(Plan, ComesBackFromJsonAndRuns) {
   }
 }
 
+TEST(Plan, ACacheOfExpertsComesBackToo) {
+  PlanFile made = example(3'000'000);
+  made.plans[0].residency.expert_cache_bytes = 1 << 20;
+  made.plans[0].residency.expert_policy = "lru";
+  made.plans[0].residency.expert_guesses = false;
+  const auto back = parse_plan_file(plan_file_json(made).dump(), "plan.json");
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(back->plans[0].residency, made.plans[0].residency);
+}
+
 TEST(Plan, AnotherModelsPlanIsRefused) {
   PlanFile made = example(40'000'000);
   const auto file = open_model(kModel).value();
