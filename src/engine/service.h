@@ -129,6 +129,7 @@ class Service {
   void take_in(std::deque<Arrival>& arrivals, const std::deque<Ticket>& cancels);
   void take_in(Arrival& arrival);
   void run(const StepWork& work);
+  double run(std::span<const StepWork::Rows> work, std::vector<StepOutcome>& outcomes);
   StepOutcome draw(const StepWork::Rows& rows, std::span<const float> logits);
   void finish(RequestId id, Finish why, std::optional<DrawnToken> token,
               std::optional<Error> error);
