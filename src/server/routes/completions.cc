@@ -73,23 +73,38 @@ class ChatFormat : public Format {
   std::string delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) override {
     return chunk(index, {{"content", text}}, nullptr, tokens);
   }
+  std::string call_begins(int index, int n, const ToolCall& call) override {
+    return call_chunk(index, {{"index", n}, {"id", call.id}, {"type", "function"}, {"function", {{"name", call.name}, {"arguments", ""}}}});
+  }
+  std::string call_arguments(int index, int n, const std::string& more) override {
+    return call_chunk(index, {{"index", n}, {"function", {{"arguments", more}}}});
+  }
   std::string last(int index, const Answer& answer, const Usage&) override {
     return chunk(index, Json::object(), answer.finish, {});
   }
   Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
     Json json = head("chat.completion");
     json["choices"] = Json::array();
-    for (const Answer& a : answers)
+    for (const Answer& a : answers) {
+      Json message = {{"role", "assistant"}, {"content", a.text}, {"refusal", nullptr}};
+      if (!a.calls.empty() && a.text.empty()) message["content"] = nullptr;
+      for (const ToolCall& call : a.calls)
+        message["tool_calls"].push_back(
+            {{"id", call.id}, {"type", "function"}, {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
       json["choices"].push_back(
           {{"index", json["choices"].size()},
-           {"message", {{"role", "assistant"}, {"content", a.text}, {"refusal", nullptr}}},
+           {"message", std::move(message)},
            {"logprobs", logprobs_ ? chat_logprobs(app_, a.tokens) : Json(nullptr)},
            {"finish_reason", a.finish}});
+    }
     json["usage"] = usage.json();
     return json;
   }
 
  private:
+  std::string call_chunk(int index, Json call) const {
+    return chunk(index, {{"tool_calls", Json::array({std::move(call)})}}, nullptr, {});
+  }
   std::string chunk(int index, Json delta, Json finish, const std::vector<LoggedToken>& tokens) const {
     Json json = head("chat.completion.chunk");
     json["choices"] = Json::array(
@@ -178,24 +193,22 @@ void chat(App& app, std::shared_ptr<Exchange> exchange, const std::string& accou
   Fields fields(*body);
   check_model(fields, app);
   bool include_usage = false;
-  GenerationRequest request = read_generation(fields, app, &include_usage);
+  GenerationRequest request = read_generation(fields, app, &include_usage, read_tools(fields));
   request.max_tokens = fields.integer("max_completion_tokens",
                                       fields.integer("max_tokens", 0, 1, 1 << 30), 1, 1 << 30);
   const bool logprobs = fields.flag("logprobs", false);
   const int64_t top = fields.integer("top_logprobs", 0, 0, 20);
   if (top > 0 && !logprobs) fields.fail("top_logprobs", "needs logprobs to be true");
   if (logprobs) request.top_logprobs = static_cast<int>(top);
-  fields.only("tools");
-  fields.only("tool_choice", "none");
   fields.only("functions");
   fields.only("function_call", "none");
   fields.only("audio");
   fields.only("modalities", Json::array({"text"}));
   fields.only("prediction");
   fields.only("web_search_options");
-  fields.ignore({"user", "store", "metadata", "service_tier", "parallel_tool_calls",
+  fields.ignore({"user", "store", "metadata", "service_tier",
                  "reasoning_effort", "safety_identifier", "prompt_cache_key", "verbosity"});
-  if (!fields.error()) request.prompts = {chat_prompt(fields, app, fields.find("messages"), fields.find("chat_template_kwargs"))};
+  if (!fields.error()) request.prompts = {chat_prompt(fields, app, fields.find("messages"), fields.find("chat_template_kwargs"), request.tools)};
   if (fields.error()) return reply(*exchange, *fields.error());
   log_unknown(fields);
   generate(app, std::move(exchange), account, std::move(request),
