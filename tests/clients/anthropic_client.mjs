@@ -34,7 +34,7 @@ assert.equal(stopped.content[0].text, text.slice(0, text.indexOf(stop)));
 // Tools: a block of the answer, streamed as partial JSON; its result goes back in.
 const input_schema = { type: "object", properties: { place: { enum: ["Rome", "Oslo"] } }, required: ["place"], additionalProperties: false };
 const calling = {
-  ...ask, max_tokens: 60, tools: [{ name: "get_weather", description: "The weather.", input_schema }],
+  ...ask, max_tokens: 200, tools: [{ name: "get_weather", description: "The weather.", input_schema }],
   tool_choice: { type: "tool", name: "get_weather" },
 };
 const called = await client.messages.create(calling);
