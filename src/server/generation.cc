@@ -68,6 +68,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     s.sampling.seed += static_cast<uint64_t>(i % r_.n);
     s.ignore_end = r_.ignore_end;
     s.top_logprobs = r_.top_logprobs;
+    if (r_.prompt_logprobs) s.prompt_logprobs = r_.top_logprobs;
     s.key = account;
     s.priority = r_.priority;
     if (r_.grammar) s.constraint = std::make_unique<grammar::Constraint>(r_.grammar, app_.trie);
@@ -121,9 +122,11 @@ class Generation : public std::enable_shared_from_this<Generation> {
     if (update.finish == Finish::kCancelled)
       return fail(
           {.status = 503, .type = "server_error", .message = "the server is shutting down"});
+    for (const DrawnToken& t : update.prompt) answer.prompt.push_back({t.id, t.logprob, t.top});
+    if (update.token && r_.stream) send(format_->prompt(i, answer));
     std::string text;
     std::vector<LoggedToken> tokens;
-    if (update.token) {
+    if (update.token && !r_.no_answer) {
       ++answer.n_tokens;
       if (!update.token->ends) {
         text = streams_[i].push(update.token->id);
@@ -142,7 +145,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
     }
     if (!ended && !stopped) return;
     answer.stop = streams_[i].stop();
-    answer.finish = update.finish == Finish::kLength && !stopped ? "length" : "stop";
+    const bool length = r_.no_answer || (update.finish == Finish::kLength && !stopped);
+    answer.finish = length ? "length" : "stop";
     if (answer.finish == "stop" && !answer.calls.empty()) answer.finish = "tool_calls";
     if (!ended) app_.service->cancel(tickets_[i]);
     usage_.completion += answer.n_tokens;

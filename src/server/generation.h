@@ -29,6 +29,7 @@ struct Answer {
   std::vector<LoggedToken> tokens;  // where logprobs were asked for
   std::string finish;               // "stop", "length", "tool_calls"
   std::string stop;                 // the stop text that ended it, if one did
+  std::vector<LoggedToken> prompt;  // where its logprobs were asked for: from its second token on
   int64_t n_tokens = 0;
 };
 
@@ -44,6 +45,8 @@ class AnswerFormat {
   // Of a stream: "" sends nothing. first() comes once for every answer, before anything else.
   virtual std::string stream_type() const { return "text/event-stream; charset=utf-8"; }
   virtual std::string first(int index, const Usage& usage) = 0;
+  // Before the first token: what was asked of the prompt is known.
+  virtual std::string prompt(int index, const Answer& answer) { return ""; }
   virtual std::string delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) = 0;
   // Of the `n`th call of an answer, as it comes.
   virtual std::string call_begins(int index, int n, const ToolCall& call) { return ""; }
@@ -62,9 +65,11 @@ struct GenerationRequest {
   std::vector<std::vector<TokenId>> prompts;
   int n = 1;               // answers to each
   int64_t max_tokens = 0;  // 0: what fits
+  bool no_answer = false;  // only what there is to say of the prompt
   SamplingParams sampling;
   bool ignore_end = false;
   int top_logprobs = -1;
+  bool prompt_logprobs = false;  // likewise, of the prompt
   std::vector<std::string> stops;
   std::shared_ptr<const grammar::Automaton> grammar;
   ToolUse tools;
