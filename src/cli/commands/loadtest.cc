@@ -24,6 +24,14 @@ struct Options {
   loadtest::Targets targets;
 };
 
+// What a range lets pass: no comparison with it is false.
+const CLI::Validator kANumber(
+    [](std::string& text) {
+      double value = 0;
+      return CLI::detail::lexical_cast(text, value) && std::isnan(value) ? text + " is not a number" : std::string();
+    },
+    "");
+
 Status read_keys(const Options& o, std::vector<std::string>& keys) {
   keys = o.keys;
   if (o.key_file.empty()) return {};
@@ -169,6 +177,8 @@ const Command command_loadtest{
       app.add_option("--svg", o->svg, "write a picture of the run");
       app.add_option("--log", o->log, "write a line of JSON for each request");
       app.add_flag("--json", o->json, "JSON");
+      for (CLI::Option* option : app.get_options())
+        if (option->get_type_name().starts_with("FLOAT")) option->check(kANumber);
       return [o] { return run(*o); };
     }};
 
