@@ -19,9 +19,9 @@ PROMPT = "It was the best of times, and the old gentleman"
 
 
 class Server:
-    def __init__(self, *flags):
+    def __init__(self, *flags, context=256):
         self.errors = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([str(VENTURI), "serve", "-m", str(MODEL), "--port", "0", "-c", "256", "-t", "2", *map(str, flags)],
+        self.process = subprocess.Popen([str(VENTURI), "serve", "-m", str(MODEL), "--port", "0", "-c", str(context), "-t", "2", *map(str, flags)],
                                         stdout=subprocess.PIPE, stderr=self.errors, text=True, env=support.clean_environment())
         line = self.process.stdout.readline()
         found = re.fullmatch(r"listening on http://127\.0\.0\.1:(\d+)\n", line)
