@@ -93,7 +93,7 @@ for (const stream of [false, true]) {
     e instanceof OpenAI.BadRequestError && e.code === "context_length_exceeded");
 }
 await assert.rejects(new OpenAI({ apiKey: "wrong", maxRetries: 0 }).models.list(), (e) => e instanceof OpenAI.AuthenticationError);
-await assert.rejects(client.embeddings.create({ model, input: "a" }), (e) => e instanceof OpenAI.NotFoundError);
+await assert.rejects(client.embeddings.create({ model, input: "a" }), (e) => e instanceof OpenAI.BadRequestError && e.param === "model");
 
 // Abort: of a stream after its first chunk, and of a whole answer.
 const aborted = await client.chat.completions.create({ ...ask, max_tokens: 200, stream: true, ignore_eos: true });
