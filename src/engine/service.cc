@@ -217,8 +217,16 @@ void Service::take_in(Arrival& arrival) {
 }
 
 void Service::run(const StepWork& work) {
+  std::vector<StepOutcome> outcomes;
+  const double seconds = run(work.rows, outcomes);
+  scheduler_->complete(outcomes, seconds);
+}
+
+// Of rows whose step fails, those fail that fail by themselves: a disk that has lost one request's
+// state, or has no room for it, is not the others' concern.
+double Service::run(std::span<const StepWork::Rows> work, std::vector<StepOutcome>& outcomes) {
   Step step;
-  for (const StepWork::Rows& rows : work.rows) {
+  for (const StepWork::Rows& rows : work) {
     Request& r = *requests_.at(rows.id);
     if (r.times.started == 0) r.times.started = now_seconds();
     step.spans.push_back({.row_begin = step.n_rows(),
@@ -234,10 +242,13 @@ void Service::run(const StepWork& work) {
   const auto logits = engine_.step(step);
   const double seconds = now_seconds() - begin;
   at_work_.engine_seconds += seconds;
-
-  std::vector<StepOutcome> outcomes;
+  if (!logits && work.size() > 1 && engine_.repeats()) {
+    double all = seconds;
+    for (size_t i = 0; i < work.size(); ++i) all += run(work.subspan(i, 1), outcomes);
+    return all;
+  }
   int64_t row = 0;
-  for (const StepWork::Rows& rows : work.rows) {
+  for (const StepWork::Rows& rows : work) {
     if (!logits) {
       outcomes.push_back({.id = rows.id, .failed = true});
       finish(rows.id, Finish::kFailed, {}, logits.error());
@@ -254,7 +265,7 @@ void Service::run(const StepWork& work) {
       outcomes.push_back({.id = rows.id});
     }
   }
-  scheduler_->complete(outcomes, seconds);
+  return seconds;
 }
 
 namespace {

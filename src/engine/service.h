@@ -132,6 +132,7 @@ class Service {
   void take_in(std::deque<Arrival>& arrivals, const std::deque<Ticket>& cancels);
   void take_in(Arrival& arrival);
   void run(const StepWork& work);
+  double run(std::span<const StepWork::Rows> work, std::vector<StepOutcome>& outcomes);
   std::vector<int64_t> output_rows(const StepWork::Rows& rows) const;
   void log_prompt(Request& r, const StepWork::Rows& rows, const Act& logits, int64_t row);
   StepOutcome draw(const StepWork::Rows& rows, std::span<const float> logits);

@@ -2,6 +2,7 @@
 #include "engine/service.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <future>
@@ -126,6 +127,39 @@ TEST(Service, PreemptionChangesNothing) {
     EXPECT_EQ(answers[i].tokens, alone(i, 40)) << i;
   }
   EXPECT_GT((*service)->counts().scheduler.preempted_to_recompute, 0u);
+}
+
+// The file of spilled state loses what it held: only the request that reads it fails.
+TEST(Service, ALostFileFailsTheRequestThatNeedsItAlone) {
+  EngineOptions options{.context = 1536, .batch = 64, .outputs = 2, .sequences = 2, .threads = 2};
+  const auto resident = Engine::open(kModel, options);
+  ASSERT_TRUE(resident);
+  options.state_memory =
+      plan_state((*resident)->info().slots, {.tokens = 1536, .sequences = 2, .rows = 64}, 0).bytes;
+  options.spill = testing::TempDir();
+  const auto engine = Engine::open(kModel, options);
+  ASSERT_TRUE(engine) << engine.error().message;
+  const std::string file =
+      "/proc/self/fd/" + std::to_string((*engine)->state_pool().file()->file().fd());
+
+  Submission longest = request(**engine, 0, 100);
+  longest.prompt.resize(1200, longest.prompt.back());
+  auto service = Service::start(**engine);
+  ASSERT_TRUE(service);
+  Answer loser, other;
+  auto listen = loser.listener();
+  ASSERT_TRUE((*service)->submit(std::move(longest), [&](const Update& u) {
+    if (u.token && loser.tokens.size() == 2) {
+      EXPECT_EQ(truncate(file.c_str(), 4096), 0);
+    }
+    listen(u);
+  }));
+  ASSERT_TRUE((*service)->submit(request(**engine, 1, 40), other.listener()));
+  ASSERT_TRUE(loser.wait() && other.wait());
+  EXPECT_EQ(loser.finish, Finish::kFailed);
+  EXPECT_EQ(loser.error->code, Code::kIo);
+  EXPECT_EQ(other.finish, Finish::kLength);
+  EXPECT_EQ(other.tokens, alone(1, 40));
 }
 
 TEST(Service, CancelledRequestsGiveTheirPlacesBackAndEndOnce) {

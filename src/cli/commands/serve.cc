@@ -121,6 +121,7 @@ const Command command_serve{
     "serve", "Serve a model over HTTP: the APIs of OpenAI, Anthropic and Ollama", [](CLI::App& app) -> std::function<Status()> {
       auto o = std::make_shared<Options>();
       o->model.add(app);
+      o->model.add_state(app);
       app.add_option("--host", o->http.host, "address to listen on")->capture_default_str();
       app.add_option("--port", o->http.port, "port to listen on; 0 chooses one")
           ->capture_default_str();
