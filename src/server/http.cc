@@ -189,7 +189,11 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
   template <typename... TlsContext>
   Session(tcp::socket socket, const HttpOptions& options, const Handler& handler,
           std::atomic<int64_t>& count, TlsContext&... tls)
-      : stream_(std::move(socket), tls...), o_(options), handler_(handler), count_(count), pause_(lowest().get_executor()) {
+      : stream_(std::move(socket), tls...),
+        o_(options),
+        handler_(handler),
+        count_(count),
+        pause_(lowest().get_executor()) {
     ++count_;
   }
   ~Session() { --count_; }
@@ -280,7 +284,9 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
 
   bool allows(const std::string& origin) const {
     const auto& all = o_.cors_origins;
-    return !origin.empty() && std::any_of(all.begin(), all.end(), [&](const std::string& one) { return one == "*" || one == origin; });
+    return !origin.empty() && std::any_of(all.begin(), all.end(), [&](const std::string& one) {
+      return one == "*" || one == origin;
+    });
   }
   bool is_preflight() const {
     const HttpRequest& r = exchange_->request();
@@ -323,7 +329,8 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
 
   // Notices that the client has gone while its answer is being made.
   void watch() {
-    lowest().socket().async_wait(tcp::socket::wait_read, [self = this->shared_from_this(), exchange = exchange_](error_code failed) {
+    lowest().socket().async_wait(tcp::socket::wait_read, [self = this->shared_from_this(),
+                                                          exchange = exchange_](error_code failed) {
       if (!failed) self->look(exchange);
     });
   }
@@ -469,12 +476,15 @@ class Server : public HttpServer {
     if (o_.tls_cert.empty() || o_.tls_key.empty())
       return error(Code::kInvalidArgument, "--tls-cert and --tls-key go together");
     tls_.emplace(asio::ssl::context::tls_server);
-    tls_->set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1);
+    tls_->set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_tlsv1 |
+                      asio::ssl::context::no_tlsv1_1);
     error_code failed;
     tls_->use_certificate_chain_file(o_.tls_cert, failed);
-    if (failed) return error(Code::kInvalidArgument, "--tls-cert {}: {}", o_.tls_cert, failed.message());
+    if (failed)
+      return error(Code::kInvalidArgument, "--tls-cert {}: {}", o_.tls_cert, failed.message());
     tls_->use_private_key_file(o_.tls_key, asio::ssl::context::pem, failed);
-    if (failed) return error(Code::kInvalidArgument, "--tls-key {}: {}", o_.tls_key, failed.message());
+    if (failed)
+      return error(Code::kInvalidArgument, "--tls-key {}: {}", o_.tls_key, failed.message());
     return {};
   }
 
@@ -482,7 +492,8 @@ class Server : public HttpServer {
   void serve(tcp::socket socket, TlsContext&... tls) {
     asio::co_spawn(
         context_,
-        [session = std::make_shared<Session<Stream>>(std::move(socket), o_, handler_, count_, tls...)] { return session->run(); },
+        [session = std::make_shared<Session<Stream>>(std::move(socket), o_, handler_, count_,
+                                                     tls...)] { return session->run(); },
         [](std::exception_ptr failure) {
           try {
             if (failure) std::rethrow_exception(failure);
