@@ -23,6 +23,7 @@ libutf8proc-dev   Unicode tables and normal forms
 libedit-dev       line editing in venturi chat
 liburing-dev      deep direct reads of what does not fit memory
 libboost1.81-dev  HTTP: Asio and Beast
+libssl-dev        TLS of venturi serve (OpenSSL)
 libgtest-dev      unit tests (GoogleTest)
 libgmock-dev      unit tests (matchers)
 libbenchmark-dev  kernel benchmarks

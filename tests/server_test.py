@@ -19,12 +19,12 @@ PROMPT = "It was the best of times, and the old gentleman"
 
 
 class Server:
-    def __init__(self, *flags, model=MODEL, context=256):
+    def __init__(self, *flags, model=MODEL, context=256, scheme="http"):
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen([str(VENTURI), "serve", "-m", str(model), "--port", "0", "-c", str(context), "-t", "2", *map(str, flags)],
                                         stdout=subprocess.PIPE, stderr=self.errors, text=True, env=support.clean_environment())
         line = self.process.stdout.readline()
-        found = re.fullmatch(r"listening on http://127\.0\.0\.1:(\d+)\n", line)
+        found = re.fullmatch(rf"listening on {scheme}://127\.0\.0\.1:(\d+)\n", line)
         if not found:
             self.errors.seek(0)
             raise AssertionError(f"{line!r}: {self.errors.read()}")

@@ -17,9 +17,10 @@ std::string dump(const ApiError& error) {
                      {"code", or_null(error.code)}}}});
 }
 
-Result<Json> parse_body(std::string_view text, int depth) {
-  // Counted before parsing, so that no tree of any depth is ever built.
+Result<Json> parse_body(std::string_view text, int depth, int64_t values) {
+  // Counted before parsing, so that no tree of any depth or size is ever built.
   int open = 0;
+  int64_t n = 0;
   bool quoted = false;
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
@@ -28,7 +29,9 @@ Result<Json> parse_body(std::string_view text, int depth) {
       if (c == '"') quoted = false;
     } else if (c == '"') {
       quoted = true;
-    } else if (c == '{' || c == '[') {
+    } else if (c == ',' || c == ':' || c == '{' || c == '[') {
+      if (++n > values) return error(Code::kInvalidArgument, "the body holds more than {} values", values);
+      if (c == ',' || c == ':') continue;
       if (++open > depth)
         return error(Code::kInvalidArgument, "the body nests deeper than {}", depth);
     } else if (c == '}' || c == ']') {

@@ -26,8 +26,8 @@ struct ApiError {
 std::string dump(const Json& json);
 std::string dump(const ApiError& error);
 
-// Parses a body that may nest `depth` deep.
-Result<Json> parse_body(std::string_view text, int depth = 64);
+// Parses a body that may nest `depth` deep and hold about `values` values.
+Result<Json> parse_body(std::string_view text, int depth = 64, int64_t values = 1 << 21);
 
 // A missing field or null gives the default. After the first error everything gives its default.
 class Fields {

@@ -1,9 +1,14 @@
 #include "server/http.h"
 
 #include <boost/asio.hpp>
+#include <boost/asio/ssl.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <boost/beast/ssl.hpp>
 
+#include <poll.h>
+
+#include <algorithm>
 #include <csignal>
 #include <deque>
 #include <optional>
@@ -162,22 +167,40 @@ HttpRequest taken(http::request<http::string_body>&& from) {
   to.api_key = std::string(from["x-api-key"]);
   to.content_type = std::string(from[http::field::content_type]);
   to.origin = std::string(from[http::field::origin]);
+  to.cors_method = std::string(from[http::field::access_control_request_method]);
+  to.cors_headers = std::string(from[http::field::access_control_request_headers]);
   to.body = std::move(from.body());
   return to;
 }
 
-// One connection: requests one after another.
-class Session : public std::enable_shared_from_this<Session> {
+using Plain = beast::tcp_stream;
+using Tls = asio::ssl::stream<beast::tcp_stream>;
+
+// Whether the other side has closed, whatever it sent before that and was not read.
+bool has_closed(tcp::socket& socket) {
+  pollfd watched{.fd = socket.native_handle(), .events = POLLRDHUP, .revents = 0};
+  return ::poll(&watched, 1, 0) > 0 && (watched.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
+
+// One connection: requests one after another. Stream is Plain or Tls.
+template <typename Stream>
+class Session : public std::enable_shared_from_this<Session<Stream>> {
  public:
+  template <typename... TlsContext>
   Session(tcp::socket socket, const HttpOptions& options, const Handler& handler,
-          std::atomic<int64_t>& count)
-      : stream_(std::move(socket)), o_(options), handler_(handler), count_(count) {
+          std::atomic<int64_t>& count, TlsContext&... tls)
+      : stream_(std::move(socket), tls...),
+        o_(options),
+        handler_(handler),
+        count_(count),
+        pause_(lowest().get_executor()) {
     ++count_;
   }
   ~Session() { --count_; }
 
   asio::awaitable<void> run() {
-    const auto self = shared_from_this();
+    const auto self = this->shared_from_this();
+    if (!co_await shake_hands()) co_return;
     beast::flat_buffer buffer(o_.max_header_bytes + 65536);
     for (bool first = true;; first = false) {
       http::request_parser<http::string_body> parser;
@@ -185,23 +208,25 @@ class Session : public std::enable_shared_from_this<Session> {
       parser.body_limit(o_.max_body_bytes);
       error_code failed;
       if (!first && buffer.size() == 0) {  // the time between requests is longer than within one
-        stream_.expires_after(seconds(o_.idle_seconds));
+        lowest().expires_after(seconds(o_.idle_seconds));
         buffer.commit(co_await stream_.async_read_some(buffer.prepare(4096), token(failed)));
         if (failed) break;
       }
       {
-        const Deadline deadline(stream_.socket(), o_.header_seconds);
-        co_await http::async_read_header(stream_.socket(), buffer, parser, token(failed));
+        const Deadline deadline(lowest().socket(), o_.header_seconds);
+        lowest().expires_never();
+        co_await http::async_read_header(stream_, buffer, parser, token(failed));
         if (deadline.passed()) failed = beast::error::timeout;
       }
       if (!failed && beast::iequals(parser.get()[http::field::expect], "100-continue")) {
         http::response<http::empty_body> go_on(http::status::continue_, parser.get().version());
-        stream_.expires_after(seconds(o_.write_seconds));
+        lowest().expires_after(seconds(o_.write_seconds));
         co_await http::async_write(stream_, go_on, token(failed));
       }
       if (!failed && !parser.is_done()) {
-        const Deadline deadline(stream_.socket(), o_.body_seconds);
-        co_await http::async_read(stream_.socket(), buffer, parser, token(failed));
+        const Deadline deadline(lowest().socket(), o_.body_seconds);
+        lowest().expires_never();
+        co_await http::async_read(stream_, buffer, parser, token(failed));
         if (deadline.passed()) failed = beast::error::timeout;
       }
       if (failed) {
@@ -211,9 +236,13 @@ class Session : public std::enable_shared_from_this<Session> {
       const bool keep = parser.get().keep_alive();
       const unsigned version = parser.get().version();
       const bool head = parser.get().method() == http::verb::head;
-      exchange_ = std::make_shared<HttpExchange>(stream_.get_executor(), taken(parser.release()),
+      exchange_ = std::make_shared<HttpExchange>(lowest().get_executor(), taken(parser.release()),
                                                  o_.max_unsent_bytes);
-      handler_(exchange_);
+      if (is_preflight()) {
+        exchange_->reply(204, "text/plain", "", preflight_headers());
+      } else {
+        handler_(exchange_);
+      }
       watch();
       const bool sent = co_await answer(keep, version, head);
       if (sent) {
@@ -223,14 +252,53 @@ class Session : public std::enable_shared_from_this<Session> {
       }
       exchange_.reset();
       error_code ignored;
-      stream_.socket().cancel(ignored);  // the watch
+      lowest().socket().cancel(ignored);  // the watch
+      pause_.cancel();
       if (!sent || !keep) break;
     }
-    error_code ignored;
-    stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    co_await say_goodbye();
   }
 
  private:
+  Plain& lowest() { return beast::get_lowest_layer(stream_); }
+
+  asio::awaitable<bool> shake_hands() {
+    if constexpr (std::is_same_v<Stream, Tls>) {
+      error_code failed;
+      lowest().expires_after(seconds(o_.header_seconds));
+      co_await stream_.async_handshake(asio::ssl::stream_base::server, token(failed));
+      co_return !failed;
+    }
+    co_return true;
+  }
+
+  asio::awaitable<void> say_goodbye() {
+    error_code ignored;
+    if constexpr (std::is_same_v<Stream, Tls>) {
+      lowest().expires_after(std::chrono::seconds(2));
+      co_await stream_.async_shutdown(token(ignored));
+    }
+    lowest().socket().shutdown(tcp::socket::shutdown_send, ignored);
+    co_return;
+  }
+
+  bool allows(const std::string& origin) const {
+    const auto& all = o_.cors_origins;
+    return !origin.empty() && std::any_of(all.begin(), all.end(), [&](const std::string& one) {
+      return one == "*" || one == origin;
+    });
+  }
+  bool is_preflight() const {
+    const HttpRequest& r = exchange_->request();
+    return r.method == "OPTIONS" && !r.cors_method.empty() && allows(r.origin);
+  }
+  Headers preflight_headers() const {
+    const std::string& asked = exchange_->request().cors_headers;
+    return {{"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
+            {"Access-Control-Allow-Headers", asked.empty() ? "Authorization, Content-Type" : asked},
+            {"Access-Control-Max-Age", "600"}};
+  }
+
   // What goes wrong before there is a request to hand on.
   asio::awaitable<void> refuse(error_code failed) {
     int status = 400;
@@ -254,24 +322,25 @@ class Session : public std::enable_shared_from_this<Session> {
     response.keep_alive(false);
     response.body() = HttpServer::error_body(status, message);
     response.prepare_payload();
-    stream_.expires_after(seconds(o_.write_seconds));
+    lowest().expires_after(seconds(o_.write_seconds));
     error_code ignored;
     co_await http::async_write(stream_, response, token(ignored));
   }
 
   // Notices that the client has gone while its answer is being made.
   void watch() {
-    stream_.socket().async_wait(tcp::socket::wait_read, [self = shared_from_this(),
-                                                         exchange = exchange_](error_code failed) {
-      if (failed || exchange->closed()) return;
-      char byte;
-      error_code peeked;
-      self->stream_.socket().non_blocking(true, peeked);
-      const size_t n =
-          self->stream_.socket().receive(asio::buffer(&byte, 1), tcp::socket::message_peek, peeked);
-      // Bytes are the next request, sent ahead.
-      if (n > 0 || peeked == asio::error::would_block) return;
-      exchange->close();
+    lowest().socket().async_wait(tcp::socket::wait_read, [self = this->shared_from_this(),
+                                                          exchange = exchange_](error_code failed) {
+      if (!failed) self->look(exchange);
+    });
+  }
+  // Bytes are the next request, sent ahead, or a TLS goodbye; behind them it may have closed.
+  void look(const std::shared_ptr<HttpExchange>& exchange) {
+    if (exchange->closed()) return;
+    if (has_closed(lowest().socket())) return exchange->close();
+    pause_.expires_after(std::chrono::milliseconds(200));
+    pause_.async_wait([self = this->shared_from_this(), exchange](error_code failed) {
+      if (!failed) self->look(exchange);
     });
   }
 
@@ -279,6 +348,10 @@ class Session : public std::enable_shared_from_this<Session> {
   void set_headers(Response& response, const HttpExchange::Piece& piece, bool keep) {
     response.set(http::field::content_type, piece.content_type);
     for (const auto& [name, value] : piece.headers) response.set(name, value);
+    if (const std::string& origin = exchange_->request().origin; allows(origin)) {
+      response.set(http::field::access_control_allow_origin, origin);
+      response.set(http::field::vary, "Origin");
+    }
     response.keep_alive(keep);
   }
 
@@ -288,14 +361,14 @@ class Session : public std::enable_shared_from_this<Session> {
     error_code failed;
     bool streaming = false, chunked = false, events = false;
     while (!failed) {
-      stream_.expires_never();
+      lowest().expires_never();
       auto piece = co_await exchange_->next(o_.keep_alive_seconds);
       if (exchange_->closed()) co_return false;
       if (!piece) {
         if (!events) continue;
         piece = HttpExchange::Piece{Kind::kText, 200, {}, ": keep-alive\n\n", {}};
       }
-      stream_.expires_after(seconds(o_.write_seconds));
+      lowest().expires_after(seconds(o_.write_seconds));
       switch (piece->kind) {
         case Kind::kWhole: {
           http::response<http::string_body> response(static_cast<http::status>(piece->status),
@@ -336,10 +409,11 @@ class Session : public std::enable_shared_from_this<Session> {
     co_return false;
   }
 
-  beast::tcp_stream stream_;
+  Stream stream_;
   const HttpOptions& o_;
   const Handler& handler_;
   std::atomic<int64_t>& count_;
+  asio::steady_timer pause_;  // of look()
   std::shared_ptr<HttpExchange> exchange_;
 };
 
@@ -354,6 +428,7 @@ class Server : public HttpServer {
     if (failed)
       return error(Code::kInvalidArgument,
                    "--host {} is not an address; give one like 127.0.0.1 or ::", o_.host);
+    TRY(open_tls());
     const tcp::endpoint endpoint(address, o_.port);
     acceptor_.open(endpoint.protocol(), failed);
     if (!failed) acceptor_.set_option(asio::socket_base::reuse_address(true), failed);
@@ -396,6 +471,38 @@ class Server : public HttpServer {
   void stop() override { context_.stop(); }
 
  private:
+  Status open_tls() {
+    if (o_.tls_cert.empty() && o_.tls_key.empty()) return {};
+    if (o_.tls_cert.empty() || o_.tls_key.empty())
+      return error(Code::kInvalidArgument, "--tls-cert and --tls-key go together");
+    tls_.emplace(asio::ssl::context::tls_server);
+    tls_->set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_tlsv1 |
+                      asio::ssl::context::no_tlsv1_1);
+    error_code failed;
+    tls_->use_certificate_chain_file(o_.tls_cert, failed);
+    if (failed)
+      return error(Code::kInvalidArgument, "--tls-cert {}: {}", o_.tls_cert, failed.message());
+    tls_->use_private_key_file(o_.tls_key, asio::ssl::context::pem, failed);
+    if (failed)
+      return error(Code::kInvalidArgument, "--tls-key {}: {}", o_.tls_key, failed.message());
+    return {};
+  }
+
+  template <typename Stream, typename... TlsContext>
+  void serve(tcp::socket socket, TlsContext&... tls) {
+    asio::co_spawn(
+        context_,
+        [session = std::make_shared<Session<Stream>>(std::move(socket), o_, handler_, count_,
+                                                     tls...)] { return session->run(); },
+        [](std::exception_ptr failure) {
+          try {
+            if (failure) std::rethrow_exception(failure);
+          } catch (const std::exception& e) {
+            spdlog::error("a connection ended by an exception: {}", e.what());
+          }
+        });
+  }
+
   asio::awaitable<void> accept() {
     for (;;) {
       error_code failed;
@@ -415,18 +522,11 @@ class Server : public HttpServer {
       }
       error_code ignored;
       socket.set_option(tcp::no_delay(true), ignored);
-      asio::co_spawn(
-          context_,
-          [session = std::make_shared<Session>(std::move(socket), o_, handler_, count_)] {
-            return session->run();
-          },
-          [](std::exception_ptr failure) {
-            try {
-              if (failure) std::rethrow_exception(failure);
-            } catch (const std::exception& e) {
-              spdlog::error("a connection ended by an exception: {}", e.what());
-            }
-          });
+      if (tls_) {
+        serve<Tls>(std::move(socket), *tls_);
+      } else {
+        serve<Plain>(std::move(socket));
+      }
     }
   }
 
@@ -434,6 +534,7 @@ class Server : public HttpServer {
   const Handler handler_;
   std::atomic<int64_t> count_ = 0;
   asio::io_context context_{1};
+  std::optional<asio::ssl::context> tls_;
   tcp::acceptor acceptor_;
   asio::signal_set signals_;
   uint16_t port_ = 0;

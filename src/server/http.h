@@ -1,4 +1,4 @@
-// HTTP/1.1 on sockets: requests in, whole or streamed answers out, every size and time bounded.
+// HTTP/1.1 on sockets, through TLS where asked: requests in, whole or streamed answers out, every size and time bounded.
 //
 // One thread runs all connections, a coroutine each (Boost.Beast, in http.cc alone). A handler is
 // called on that thread with an Exchange, answers now or later, and must not block.
@@ -20,6 +20,7 @@ namespace venturi::server {
 struct HttpRequest {
   std::string method, path, query;                           // path without the query, as sent
   std::string authorization, api_key, content_type, origin;  // headers; "" where absent
+  std::string cors_method, cors_headers;                     // of a preflight
   std::string body;
 };
 
@@ -52,12 +53,14 @@ struct HttpOptions {
   double header_seconds = 15, body_seconds = 60, idle_seconds = 75;
   double write_seconds = 30;             // a client that reads nothing for so long is dropped
   uint64_t max_unsent_bytes = 4u << 20;  // likewise one that lets so much pile up
+  std::string tls_cert, tls_key;           // PEM files; "": no TLS
+  std::vector<std::string> cors_origins;   // whose pages may read answers; "*": anybody's
   double keep_alive_seconds = 15;        // of silence in an event stream, before a comment
 };
 
 class HttpServer {
  public:
-  // Listens; Code::kIo when the address cannot be had.
+  // Listens; Code::kIo when the address cannot be had, kInvalidArgument for what is no certificate or key.
   static Result<std::unique_ptr<HttpServer>> listen(const HttpOptions& options, Handler handler);
   virtual ~HttpServer() = default;
   virtual uint16_t port() const = 0;

@@ -91,7 +91,7 @@ Status run(const Options& o) {
       o.http, [&app](auto exchange) { app->handle(std::move(exchange)); }));
   app->http = http.get();
   const bool v6 = o.http.host.find(':') != std::string::npos;
-  print_out(fmt::format("listening on http://{}{}{}:{}\n", v6 ? "[" : "", o.http.host,
+  print_out(fmt::format("listening on {}://{}{}{}:{}\n", o.http.tls_cert.empty() ? "http" : "https", v6 ? "[" : "", o.http.host,
                         v6 ? "]" : "", http->port()));
   std::fflush(stdout);
 
@@ -131,6 +131,10 @@ const Command command_serve{
                      "a key (better in the environment, where others cannot see it)");
       app.add_flag("--insecure", o->insecure,
                    "listen on an address that others can reach without asking for a key");
+      app.add_option("--tls-cert", o->http.tls_cert, "serve HTTPS with this certificate (PEM, its chain behind it)");
+      app.add_option("--tls-key", o->http.tls_key, "the certificate's private key (PEM)");
+      app.add_option("--cors-origin", o->http.cors_origins,
+                     "let pages of this origin (https://example.org, or *) use the server; may come several times");
       app.add_option("--alias", o->alias,
                      "the name that the model is served by (default: its file's)");
       app.add_option("--streams", o->streams,

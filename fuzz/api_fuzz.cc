@@ -1,0 +1,68 @@
+// Any bytes as the body of a POST to any route: the first byte chooses the route. Everything is read as in
+// `venturi serve`, up to the tokens of the prompt and the automaton of the grammar; with no service behind it,
+// what could be generated is refused at the end.
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+
+#include "base/log.h"
+#include "server/app.h"
+
+#include "route_registry.inc"
+
+using namespace venturi;
+using namespace venturi::server;
+
+namespace {
+
+class Asked : public Exchange {
+ public:
+  explicit Asked(HttpRequest request) : request_(std::move(request)) {}
+  const HttpRequest& request() const override { return request_; }
+  void reply(int status, std::string, std::string body, Headers) override {
+    // One answer, and whatever it says of the bytes is JSON.
+    if (answered_++ || status < 200 || status > 499 || !Json::accept(body)) std::abort();
+  }
+  void begin(std::string, Headers) override { std::abort(); }
+  void write(std::string) override { std::abort(); }
+  void end() override { std::abort(); }
+  void post(std::function<void()> work) override { work(); }
+  void on_close(std::function<void()>) override {}
+  int answered() const { return answered_; }
+
+ private:
+  const HttpRequest request_;
+  int answered_ = 0;
+};
+
+App& app() {
+  static const std::unique_ptr<Engine> engine = [] {
+    spdlog::set_level(spdlog::level::off);
+    EngineOptions options;
+    options.context = 512;
+    options.threads = 1;
+    auto opened = Engine::open(VENTURI_SOURCE_DIR "/models/tiny-llama-q8_0.gguf", options);
+    if (!opened) std::abort();
+    return std::move(opened).value();
+  }();
+  static const std::unique_ptr<App> made = std::move(App::create(*engine, "tiny")).value();
+  return *made;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size == 0) return 0;
+  std::vector<const char*> paths;
+  for (const Routes* file : kAll_Routes)
+    for (const Route& route : file->routes)
+      if (std::string_view(route.method) == "POST") paths.push_back(route.path);
+  HttpRequest request;
+  request.method = "POST";
+  request.path = paths[data[0] % paths.size()];
+  request.body.assign(reinterpret_cast<const char*>(data) + 1, size - 1);
+  const auto exchange = std::make_shared<Asked>(std::move(request));
+  app().handle(exchange);
+  if (exchange->answered() != 1) std::abort();
+  return 0;
+}
