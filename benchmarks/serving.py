@@ -128,8 +128,8 @@ class Stream:
         return self.times[0] - self.started
 
 
-async def streams_running(server, n, tokens=900):
-    streams = [Stream(server, text_of(32, i + 1), tokens, seed=i) for i in range(n)]
+async def streams_running(server, n, tokens=900, **more):
+    streams = [Stream(server, text_of(32, i + 1), tokens, seed=i, **more) for i in range(n)]
     tasks = [asyncio.create_task(s.run()) for s in streams]
     await asyncio.wait_for(asyncio.gather(*(s.first.wait() for s in streams)), 120)
     return streams, tasks
@@ -179,8 +179,8 @@ def loadtest(o, server, *flags):
 
 def saturation(o):
     with Server(False, o, streams=8) as s:
-        alone = loadtest(o, s, *SHAPE[:-4], *SHAPE[-2:], "-n", 4, "--rate", 0.4, "--burst-shape", 1000, "--seed", 3)
-        full = loadtest(o, s, *SHAPE, "-n", 24, "--rate", 1000, "--seed", 3)
+        alone = loadtest(o, s, *SHAPE[:-4], *SHAPE[-2:], "-n", 4, "--rate", 0.6, "--burst-shape", 1000, "--seed", 3)
+        full = loadtest(o, s, *SHAPE, "-n", 16, "--rate", 1000, "--seed", 3)
     return {"rate": full["requests_per_second"], "ttft_s": alone["ttft_seconds"]["p50"], "tpot_s": alone["tpot_seconds"]["p50"]}
 
 
@@ -235,8 +235,8 @@ def turn(o):
     return result
 
 
-async def overhead_once(server, seconds=10):
-    streams, tasks = await streams_running(server, 8)
+async def overhead_once(server, temperature, seconds=8):
+    streams, tasks = await streams_running(server, 8, temperature=temperature)
     await asyncio.sleep(1)
     before, begin = server.json("/status"), time.perf_counter()
     await asyncio.sleep(seconds)
@@ -251,7 +251,7 @@ async def overhead_once(server, seconds=10):
 
 def overhead(o):
     with Server(True, o) as s:
-        return asyncio.run(overhead_once(s))
+        return {"sampled": asyncio.run(overhead_once(s, 0.8)), "greedy": asyncio.run(overhead_once(s, 0))}
 
 
 def same(o):
