@@ -57,7 +57,9 @@ class Bench {
   Bench(const Layer& layer, int64_t keys, int64_t rows, int64_t sequences)
       : layer_(layer), keys_(keys), rows_(rows), rope_{.frequencies = Rope::plain(64, 10000)} {
     Machine& machine = Machine::get();
-    pool_ = value_or_exit(StatePool::create(*machine.ledger(), {layer.slot()}, keys, static_cast<int>(sequences)));
+    pool_ = value_or_exit(StatePool::create(
+        *machine.ledger(), {layer.slot()},
+        plan_state({layer.slot()}, {.tokens = keys, .sequences = static_cast<int>(sequences)})));
     const auto halves = random_halves();
     for (int64_t s = 0; s < sequences; ++s) {
       states_.push_back(value_or_exit(pool_->new_sequence()));

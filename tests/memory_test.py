@@ -68,6 +68,34 @@ class Refusals(ProgramTest):
         self.succeeds("run", *flags, "-c", largest)
         self.fails(3, "run", *flags, "-c", largest + 64)
 
+    def test_a_context_beyond_the_budget_is_taken_when_state_may_spill(self):
+        flags = ["-m", MODEL, "-p", "The", "-n", 4, "--temp", 0, "-c", 65536]
+        with tempfile.TemporaryDirectory() as folder:
+            self.assertIn("--spill", self.fails(3, "run", *flags, "--memory", "8M"))
+            wanted = self.succeeds("run", *flags).out
+            taken = self.succeeds("run", *flags, "--memory", "8M", "--spill", folder)
+            self.assertEqual(taken.out, wanted)
+            self.assertRegex(taken.err, r"goes to a file at .*, up to")
+            self.assertEqual(list(Path(folder).iterdir()), [])
+            self.succeeds("run", *flags, "--memory", "8M", "--spill", env={"TMPDIR": folder})
+            self.succeeds("run", *flags, "--state-memory", "2M", env={"VENTURI_SPILL": folder})
+
+    def test_state_memory_below_a_step_and_a_place_that_is_a_file_are_refused(self):
+        run = ["run", "-m", MODEL, "-p", "The", "-n", 4, "-c", 65536]
+        self.fails(3, *run, "--state-memory", "10k")
+        self.assertIn("overwritten", self.fails(2, *run, "--state-memory", "2M", "--spill", MODEL))
+        self.assertTrue(MODEL.exists())
+
+    def test_a_full_disk_fails_the_run(self):
+        if not Path("/dev/full").exists():
+            self.skipTest("no /dev/full")
+        # The prompt may have been printed before.
+        outcome = venturi("run", "-m", MODEL, "-p", "It was the best of times. " * 400, "-n", 4, "-c", 8192,
+                          "-b", 64, "--state-memory", "1M", "--spill", "/dev/full")
+        self.assertEqual(outcome.code, 1)
+        self.assertIn("No space left", outcome.err)
+        self.assertIn("/dev/full", outcome.err)
+
     def test_a_free_context_is_chosen_to_fit(self):
         self.succeeds("run", "-m", MODEL, "--memory", "6M", "-p", "The", "-n", 4)
 
@@ -115,6 +143,12 @@ class Resident(ProgramTest):
         self.stays_inside(self.least_budget_mb(*run), *run)
         self.stays_inside(16, *run, "-c", 1024)
         self.stays_inside(24, "eval", "-m", MODEL, "-p", "It was the best of times. " * 400, "--ctx", 256)
+
+    def test_spilled_state(self):
+        with tempfile.TemporaryDirectory() as folder:
+            run = ["run", "-m", MODEL, "-p", "It was the best of times. " * 600, "-n", 16, "--temp", 0, "-c", 16384, "-b", 64]
+            wanted = self.succeeds(*run).out
+            self.stays_inside(9, *run, "--spill", folder, out=wanted)
 
     def test_larger_models(self):
         if not GENERATOR.exists():

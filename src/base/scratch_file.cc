@@ -49,13 +49,16 @@ Result<ScratchFile> ScratchFile::create(const std::string& place) {
     scratch.fd_ = ::mkostemp(path.data(), O_CLOEXEC);
   } else if (kind == std::filesystem::file_type::not_found) {
     scratch.fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  } else if (kind == std::filesystem::file_type::block || kind == std::filesystem::file_type::character) {
+  } else if (kind == std::filesystem::file_type::block ||
+             kind == std::filesystem::file_type::character) {
     scratch.fd_ = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
     named = false;
   } else {
-    return error(Code::kInvalidArgument, "{} exists and would be overwritten; name a folder or a new file", path);
+    return error(Code::kInvalidArgument,
+                 "{} exists and would be overwritten; name a folder or a new file", path);
   }
-  if (scratch.fd_ < 0) return error(Code::kIo, "cannot make the file {}: {}", path, std::strerror(errno));
+  if (scratch.fd_ < 0)
+    return error(Code::kIo, "cannot make the file {}: {}", path, std::strerror(errno));
   auto file = File::open(path);
   if (named) ::unlink(path.c_str());
   scratch.file_ = TRY(std::move(file));
@@ -85,23 +88,29 @@ Status ScratchFile::write(uint64_t offset, std::span<const std::span<const uint8
       if (skip < piece.size() && parts.size() < kPiecesPerWrite)
         parts.push_back({const_cast<uint8_t*>(piece.data()) + skip, piece.size() - skip});
     }
-    const ssize_t put = ::pwritev(fd_, parts.data(), static_cast<int>(parts.size()), static_cast<off_t>(offset));
+    const ssize_t put =
+        ::pwritev(fd_, parts.data(), static_cast<int>(parts.size()), static_cast<off_t>(offset));
     if (put < 0 && errno == EINTR) continue;
     if (put < 0 && errno == EINVAL && direct_) {
       direct_ = false;
       if (fcntl(fd_, F_SETFL, 0) == 0) continue;
     }
     // Direct writes go on at a whole block.
-    const uint64_t moved = put > 0 ? (direct_ ? static_cast<uint64_t>(put) / kBlock * kBlock : static_cast<uint64_t>(put)) : 0;
+    const uint64_t moved = put > 0 ? (direct_ ? static_cast<uint64_t>(put) / kBlock * kBlock
+                                              : static_cast<uint64_t>(put))
+                                   : 0;
     if (moved == 0)
-      return error(Code::kIo, "{}: writing {} bytes at offset {} failed: {}", path(), end - offset, offset,
-                   put < 0 ? std::strerror(errno) : "nothing was written");
+      return error(Code::kIo, "{}: writing {} bytes at offset {} failed: {}", path(), end - offset,
+                   offset, put < 0 ? std::strerror(errno) : "nothing was written");
     offset += moved;
   }
   if (!direct_ && end > first) {
     const auto begin = static_cast<off_t>(first), bytes = static_cast<off_t>(end - first);
-    // Only what the disk has can be dropped. A device without a cache refuses both, and needs neither.
-    sync_file_range(fd_, begin, bytes, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+    // Only what the disk has can be dropped. A device without a cache refuses both, and needs
+    // neither.
+    sync_file_range(
+        fd_, begin, bytes,
+        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
     posix_fadvise(fd_, begin, bytes, POSIX_FADV_DONTNEED);
   }
   return {};
@@ -110,7 +119,8 @@ Status ScratchFile::write(uint64_t offset, std::span<const std::span<const uint8
 uint64_t ScratchFile::room() const {
   struct stat info;
   struct statvfs disk;
-  if (fstat(fd_, &info) != 0 || !S_ISREG(info.st_mode) || fstatvfs(fd_, &disk) != 0) return UINT64_MAX;
+  if (fstat(fd_, &info) != 0 || !S_ISREG(info.st_mode) || fstatvfs(fd_, &disk) != 0)
+    return UINT64_MAX;
   return static_cast<uint64_t>(disk.f_bavail) * disk.f_frsize;
 }
 

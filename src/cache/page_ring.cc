@@ -8,7 +8,10 @@
 namespace venturi {
 
 PageRing::PageRing(DiskReader& disk, int file, Buffer memory, uint64_t cell_bytes)
-    : disk_(disk), file_(file), memory_(std::move(memory)), cell_bytes_(cell_bytes),
+    : disk_(disk),
+      file_(file),
+      memory_(std::move(memory)),
+      cell_bytes_(cell_bytes),
       cells_(std::max<uint64_t>(1, memory_.size() / cell_bytes)) {
   assert(memory_.size() >= cell_bytes && cell_bytes % kDiskAlign == 0);
 }
@@ -20,8 +23,8 @@ void PageRing::plan(std::vector<PageRange> ranges) {
   assert(first_ == next_);
   // What was read ahead counts as far as it is what comes.
   uint64_t kept = next_;
-  while (kept < issued_ && kept - next_ < ranges.size() && cell(kept).range == ranges[kept - next_] &&
-         (cell(kept).reading || cell(kept).status))
+  while (kept < issued_ && kept - next_ < ranges.size() &&
+         cell(kept).range == ranges[kept - next_] && (cell(kept).reading || cell(kept).status))
     ++kept;
   drop(lock, kept);
   plan_ = std::move(ranges);
@@ -57,7 +60,8 @@ Result<const uint8_t*> PageRing::acquire(const PageRange& range) {
   }
   fill();
   if (issued_ == next_)
-    return error(Code::kInvalidArgument, "{} cells are all in use, and one more was asked for", cells_.size());
+    return error(Code::kInvalidArgument, "{} cells are all in use, and one more was asked for",
+                 cells_.size());
   Cell& c = cell(next_);
   if (c.reading) {
     ++stalls_;
@@ -90,12 +94,16 @@ void PageRing::drop(std::unique_lock<std::mutex>& lock, uint64_t number) {
 }
 
 void PageRing::fill() {
-  while (!plan_.empty() && issued_ - first_ < cells_.size() && (cyclic_ || issued_ - base_ < plan_.size())) {
+  while (!plan_.empty() && issued_ - first_ < cells_.size() &&
+         (cyclic_ || issued_ - base_ < plan_.size())) {
     const uint64_t number = issued_++;
     Cell& c = cell(number);
     c.range = plan_[(number - base_) % plan_.size()];
     c.reading = true;
-    disk_.submit({.file = file_, .offset = c.range.offset, .bytes = c.range.bytes, .buffer = data(number),
+    disk_.submit({.file = file_,
+                  .offset = c.range.offset,
+                  .bytes = c.range.bytes,
+                  .buffer = data(number),
                   .done = [this, &c](Status status) {
                     std::lock_guard lock(mutex_);
                     c.reading = false;

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <map>
 
@@ -14,7 +16,8 @@ const std::vector<SlotSpec> kSlots = {SlotSpec::paged(2, 24, 20), SlotSpec::recu
 
 std::shared_ptr<StatePool> make_pool(std::vector<SlotSpec> slots, int64_t tokens, int sequences) {
   auto ledger = Ledger::create();
-  auto pool = StatePool::create(*ledger, std::move(slots), {.tokens = tokens, .sequences = sequences});
+  const StatePlan plan = plan_state(slots, {.tokens = tokens, .sequences = sequences});
+  auto pool = StatePool::create(*ledger, std::move(slots), plan);
   EXPECT_TRUE(pool);
   return std::move(pool).value();
 }
@@ -24,13 +27,18 @@ TEST(State, BytesAreForetold) {
   const uint64_t page0 = 2 * 2 * 64 * (24 + 32), page2 = 2 * 64 * (8 + 16);
   // Each slot is a mapping of its own, in whole pages of the machine.
   const auto whole = [](uint64_t bytes) { return (bytes + 4095) / 4096 * 4096; };
-  EXPECT_EQ(state_bytes(kSlots, {.tokens = 130, .sequences = 2}), whole(6 * page0) + whole(6 * page2) + whole(2 * 400));
+  EXPECT_EQ(plan_state(kSlots, {.tokens = 130, .sequences = 2}).bytes,
+            whole(6 * page0) + whole(6 * page2) + whole(2 * 400));
   auto ledger = Ledger::create();
-  const auto pool = StatePool::create(*ledger, kSlots, {.tokens = 130, .sequences = 2});
+  const auto pool =
+      StatePool::create(*ledger, kSlots, plan_state(kSlots, {.tokens = 130, .sequences = 2}));
   ASSERT_TRUE(pool);
-  EXPECT_EQ(ledger->held(), state_bytes(kSlots, {.tokens = 130, .sequences = 2}));
+  EXPECT_EQ(ledger->held(), plan_state(kSlots, {.tokens = 130, .sequences = 2}).bytes);
   auto small = Ledger::create(10000);
-  EXPECT_EQ(StatePool::create(*small, kSlots, {.tokens = 130, .sequences = 2}).error().code, Code::kOutOfBudget);
+  EXPECT_EQ(StatePool::create(*small, kSlots, plan_state(kSlots, {.tokens = 130, .sequences = 2}))
+                .error()
+                .code,
+            Code::kOutOfBudget);
   EXPECT_EQ(small->held(), 0u);
 }
 
@@ -122,12 +130,162 @@ TEST(State, RecurrentStateCannotBeCut) {
   EXPECT_EQ(pool->new_sequence().value()->recurrent(1)[0], 0.0f);  // new means new
 }
 
-// ---- windows ----------------------------------------------------------------------------------------
+// ---- the file
+// ---------------------------------------------------------------------------------------
+
+TEST(State, WhatIsBeyondTheLimitIsPlannedForTheFile) {
+  const std::vector<SlotSpec> slots = {SlotSpec::paged(2, 24, 20), SlotSpec::recurrent(100),
+                                       SlotSpec::paged(1, 8, 16, 100), SlotSpec::paged(1, 32, 32)};
+  const StateShape shape{.tokens = 6400, .sequences = 2, .rows = 100};
+  const StatePlan all = plan_state(slots, shape), least = plan_state(slots, shape, 0);
+  EXPECT_FALSE(all.spills());
+  EXPECT_EQ(all.file_bytes, 0u);
+  EXPECT_FALSE(plan_state(slots, shape, all.bytes).spills());
+  // 100 rows lie in two whole blocks at most, and each of two sequences has an open one at either
+  // end.
+  EXPECT_EQ(least.resident_blocks, 1 + 4);
+  EXPECT_EQ(least.ring_cells, 2);
+  // Pages of 14336 and of 8192 bytes, each on blocks of 4096.
+  EXPECT_EQ(least.file_bytes, 200u * (16384 + 8192));
+  for (uint64_t limit = least.bytes; limit < all.bytes; limit += 50000) {
+    const StatePlan plan = plan_state(slots, shape, limit);
+    ASSERT_TRUE(plan.spills());
+    ASSERT_LE(plan.bytes, limit);
+    // One block more, with the rounding of each buffer, would be too much.
+    ASSERT_GT(plan.bytes + 16384 + 8192 + 3 * 4096, std::min(limit, all.bytes - 200000));
+    auto ledger = Ledger::create(limit);
+    auto pool = StatePool::create(*ledger, slots, plan, testing::TempDir());
+    ASSERT_TRUE(pool) << pool.error().message;
+    ASSERT_EQ(ledger->held(), plan.bytes);
+  }
+  // What a single step writes cannot spill.
+  EXPECT_FALSE(plan_state(slots, {.tokens = 6400, .sequences = 1}, 0).spills());
+  EXPECT_FALSE(plan_state({SlotSpec::recurrent(100)}, shape, 0).spills());
+}
+
+// Steps, cuts and ends drawn at random over several sequences in the least memory, against lists.
+TEST(State, SpilledPagesComeBackAsTheyWere) {
+  const std::vector<SlotSpec> slots = {SlotSpec::paged(2, 24, 20), SlotSpec::paged(1, 8, 8, 70),
+                                       SlotSpec::paged(1, 32, 32)};
+  for (const bool direct : {true, false}) {
+    const StateShape shape{.tokens = 2000, .sequences = 3, .rows = 200};
+    auto ledger = Ledger::create();
+    auto pool = StatePool::create(*ledger, slots, plan_state(slots, shape, 0), testing::TempDir(),
+                                  {.direct = direct})
+                    .value();
+    struct Model {
+      std::unique_ptr<SequenceState> state;
+      std::vector<uint16_t> marks;  // [position]
+    };
+    std::vector<Model> models(3);
+    for (Model& m : models) m.state = pool->new_sequence().value();
+    uint64_t draw = 7;
+    uint16_t mark = 1;
+    const auto random = [&](int64_t n) {
+      draw = draw * 6364136223846793005ull + 1442695040888963407ull;
+      return static_cast<int64_t>((draw >> 33) % static_cast<uint64_t>(n));
+    };
+    const auto check = [&](Model& m, int slot, int64_t block, const uint16_t* keys) {
+      const int64_t end = std::min<int64_t>(
+          kPageTokens, static_cast<int64_t>(m.marks.size()) - block * kPageTokens);
+      for (int64_t i = 0; i < end; ++i)
+        ASSERT_EQ(keys[i], m.marks[block * kPageTokens + i]) << slot << " " << block;
+    };
+    for (int round = 0; round < 1500; ++round) {
+      const int64_t what = random(30);
+      if (what == 0) {
+        Model& m = models[random(3)];
+        m = {};
+        m.state = pool->new_sequence().value();
+        continue;
+      }
+      if (what < 3) {
+        Model& m = models[random(3)];
+        const auto length = static_cast<int64_t>(m.marks.size());
+        const int64_t to = std::max<int64_t>(0, length - random(what == 1 ? 300 : 3000));
+        if (m.state->truncate(to)) m.marks.resize(static_cast<size_t>(to));
+        continue;
+      }
+      // A step of one to three sequences.
+      std::vector<std::pair<Model*, int64_t>> parts;
+      for (Model& m : models)
+        if (random(2) && static_cast<int64_t>(m.marks.size()) + 66 <= shape.tokens)
+          parts.push_back({&m, 1 + random(66)});
+      std::vector<SequenceState*> states;
+      for (auto& [m, rows] : parts) {
+        const auto length = static_cast<int64_t>(m->marks.size());
+        const Status prepared = m->state->prepare(length, rows);
+        ASSERT_TRUE(prepared) << prepared.error().message;
+        states.push_back(m->state.get());
+        for (int64_t i = length; i < length + rows; ++i) {
+          m->marks.push_back(mark);
+          for (int slot = 0; slot < 3; ++slot)
+            m->state->key_page(slot, i / kPageTokens, 0)[i % kPageTokens] = mark;
+          ++mark;
+        }
+      }
+      const int64_t order = random(10);
+      if (order > 0) pool->expect(states);  // else: nobody said what comes
+      for (const int slot : {order == 1 ? 2 : 0, order == 1 ? 0 : 2})
+        for (auto& [m, rows] : parts) {
+          const int64_t spilled = m->state->spilled(slot);
+          for (int64_t split = 0; split * kBlocksPerSplit < spilled; ++split) {
+            auto pages = m->state->fetch(slot, split);
+            ASSERT_TRUE(pages) << pages.error().message;
+            for (int64_t b = split * kBlocksPerSplit;
+                 b < std::min(spilled, (split + 1) * kBlocksPerSplit); ++b)
+              check(*m, slot, b,
+                    reinterpret_cast<const uint16_t*>(*pages + b % kBlocksPerSplit *
+                                                                   m->state->page_stride(slot)));
+            m->state->release();
+          }
+          for (int64_t b = spilled; b * kPageTokens < static_cast<int64_t>(m->marks.size()); ++b)
+            check(*m, slot, b, m->state->key_page(slot, b, 0));
+        }
+      for (auto& [m, rows] : parts) m->state->set_length(static_cast<int64_t>(m->marks.size()));
+      if (testing::Test::HasFatalFailure()) return;
+    }
+    EXPECT_GT(pool->counters().written_bytes, 1000000u);
+    EXPECT_GT(pool->counters().read_bytes, pool->counters().written_bytes);
+  }
+}
+
+TEST(State, AFullDiskFailsTheStepAndTheNextOneWorks) {
+  if (access("/dev/full", W_OK) != 0) GTEST_SKIP() << "no /dev/full";
+  const std::vector<SlotSpec> slots = {SlotSpec::paged(1, 32, 32)};
+  auto ledger = Ledger::create();
+  auto pool = StatePool::create(*ledger, slots,
+                                plan_state(slots, {.tokens = 6400, .sequences = 1, .rows = 64}, 0),
+                                "/dev/full")
+                  .value();
+  auto state = pool->new_sequence().value();
+  for (int64_t at = 0; at < 192; at += 64) {
+    ASSERT_TRUE(state->prepare(at, 64));
+    state->set_length(at + 64);
+  }
+  for (int i = 0; i < 2; ++i) {
+    const Status full = state->prepare(192, 64);
+    ASSERT_FALSE(full);
+    EXPECT_EQ(full.error().code, Code::kIo);
+    EXPECT_THAT(full.error().message,
+                testing::AllOf(testing::HasSubstr("/dev/full"), testing::HasSubstr("offset 0"),
+                               testing::HasSubstr("No space left")));
+    EXPECT_EQ(state->length(), 192);
+  }
+  EXPECT_TRUE(state->truncate(100));
+  EXPECT_TRUE(state->prepare(100, 64));
+}
+
+// ---- windows
+// ----------------------------------------------------------------------------------------
 
 TEST(State, AWindowIsPlannedAsWindowAndStep) {
   const SlotSpec all = SlotSpec::paged(2, 32, 32), windowed = SlotSpec::paged(2, 32, 32, 100);
-  const auto bytes = [](const SlotSpec& slot, const StateShape& shape) { return state_bytes({slot}, shape); };
-  // 99 tokens before a step's first and 65 of the step touch 4 pages of 64 at most: from 63 of a page on.
+  const auto bytes = [](const SlotSpec& slot, const StateShape& shape) {
+    return plan_state({slot}, shape).bytes;
+  };
+  // 99 tokens before a step's first and 65 of the step touch 4 pages of 64 at most: from 63 of a
+  // page on.
   const StateShape shape{.tokens = 6400, .sequences = 3, .rows = 65};
   EXPECT_EQ(bytes(windowed, shape), 3 * 4 * windowed.page_bytes());
   EXPECT_EQ(bytes(all, shape), 3 * 100 * all.page_bytes());
@@ -136,13 +294,15 @@ TEST(State, AWindowIsPlannedAsWindowAndStep) {
     EXPECT_EQ(bytes(windowed, s), bytes(all, s));
 }
 
-// Steps, cuts and ends drawn at random over several sequences, against a list of what each must still hold.
+// Steps, cuts and ends drawn at random over several sequences, against a list of what each must
+// still hold.
 TEST(State, WindowsKeepWhatIsSeen) {
   for (const int64_t window : {1, 5, 64, 65, 200}) {
-    const std::vector<SlotSpec> slots = {SlotSpec::paged(1, 8, 8), SlotSpec::paged(1, 8, 8, window)};
+    const std::vector<SlotSpec> slots = {SlotSpec::paged(1, 8, 8),
+                                         SlotSpec::paged(1, 8, 8, window)};
     const StateShape shape{.tokens = 900, .sequences = 3, .rows = 70};
     auto ledger = Ledger::create();
-    auto pool = StatePool::create(*ledger, slots, shape).value();
+    auto pool = StatePool::create(*ledger, slots, plan_state(slots, shape)).value();
     struct Model {
       std::unique_ptr<SequenceState> state;
       int64_t length = 0, last_step = 0;
@@ -168,7 +328,9 @@ TEST(State, WindowsKeepWhatIsSeen) {
       } else if (what < 4) {
         const int64_t to = random(m.length + 1);
         const bool cut = m.state->truncate(to);
-        if (to >= m.last_step || to == 0) ASSERT_TRUE(cut);
+        if (to >= m.last_step || to == 0) {
+          ASSERT_TRUE(cut);
+        }
         if (cut) m.length = to, m.last_step = std::min(m.last_step, to);
       } else {
         const int64_t rows = 1 + random(70);
@@ -183,7 +345,9 @@ TEST(State, WindowsKeepWhatIsSeen) {
         }
         for (int64_t i = 0; i < m.length + rows; ++i) {
           ASSERT_EQ(at(*m.state, 0, i), m.marks[i]);
-          if (i > m.length - window) ASSERT_EQ(at(*m.state, 1, i), m.marks[i]) << window << " at " << i;
+          if (i > m.length - window) {
+            ASSERT_EQ(at(*m.state, 1, i), m.marks[i]) << window << " at " << i;
+          }
         }
         m.last_step = m.length;
         m.length += rows;
@@ -195,7 +359,10 @@ TEST(State, WindowsKeepWhatIsSeen) {
 
 TEST(State, AWindowThatMovedOnCannotGoBack) {
   auto ledger = Ledger::create();
-  auto pool = StatePool::create(*ledger, {SlotSpec::paged(1, 8, 8, 64)}, {.tokens = 1000, .sequences = 1, .rows = 100}).value();
+  const std::vector<SlotSpec> slots = {SlotSpec::paged(1, 8, 8, 64)};
+  auto pool = StatePool::create(*ledger, slots,
+                                plan_state(slots, {.tokens = 1000, .sequences = 1, .rows = 100}))
+                  .value();
   auto state = pool->new_sequence().value();
   EXPECT_TRUE(state->whole());
   for (int64_t at = 0; at < 300; at += 100) {
@@ -207,7 +374,8 @@ TEST(State, AWindowThatMovedOnCannotGoBack) {
   EXPECT_FALSE(state->truncate(100));
   EXPECT_EQ(state->length(), 200);
   EXPECT_EQ(state->prepare(100, 1).error().code, Code::kInvalidArgument);
-  EXPECT_EQ(state->prepare(200, 300).error().code, Code::kOutOfBudget);  // more than a step was to be
+  EXPECT_EQ(state->prepare(200, 300).error().code,
+            Code::kOutOfBudget);  // more than a step was to be
   EXPECT_TRUE(state->prepare(200, 100));
   EXPECT_TRUE(state->truncate(0));
   EXPECT_TRUE(state->whole());

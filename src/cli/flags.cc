@@ -43,10 +43,16 @@ void ModelFlags::add(CLI::App& app) {
   app.add_flag("--no-repack", no_repack, "keep weights in the file's layout (slower; the same results)");
 }
 
+void ModelFlags::add_state(CLI::App& app) {
+  app.add_option("--state-memory", state_memory, "memory for keys and values; what is beyond it goes to the disk (default: what the budget leaves)");
+  spill_option = app.add_option("--spill", spill, "keep keys and values that have no place in memory in a temporary file in this folder, or of this name (default: $TMPDIR, else the cache folder)")
+                     ->expected(0, 1);
+}
+
 void ModelFlags::add_plan(CLI::App& app) {
   auto* option = app.add_option("--plan", plan, "run the first plan of this file (venturi plan --json)");
-  for (const char* other : {"--memory", "--pin", "--window", "--ctx", "--batch", "--threads", "--no-repack"})
-    option->excludes(app.get_option(other));
+  for (const char* other : {"--memory", "--pin", "--window", "--ctx", "--batch", "--threads", "--no-repack", "--state-memory", "--spill"})
+    if (auto* there = app.get_option_no_throw(other)) option->excludes(there);
 }
 
 Result<EngineOptions> ModelFlags::engine_options(int64_t outputs, int sequences) const {
@@ -54,6 +60,8 @@ Result<EngineOptions> ModelFlags::engine_options(int64_t outputs, int sequences)
   if (!memory.empty()) options.memory = TRY(parse_bytes(memory));
   if (!pin.empty()) options.wishes.pinned_bytes = TRY(parse_bytes(pin));
   if (!window.empty()) options.wishes.window_bytes = TRY(parse_bytes(window));
+  if (!state_memory.empty()) options.state_memory = TRY(parse_bytes(state_memory));
+  if (spill_option && spill_option->count() > 0) options.spill = spill == "true" ? "" : spill;
   if (!experts.empty()) options.wishes.expert_policy = experts == "stream" ? "" : experts;
   options.wishes.expert_slots = expert_slots;
   options.wishes.expert_guesses = !no_guesses;
@@ -107,6 +115,10 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
   }
   auto engine = Engine::open(path, options);
   if (shown) std::fprintf(stderr, "\r\033[K");
+  if (engine && (*engine)->state_pool().file())
+    std::fprintf(stderr, "state beyond %s goes to a file at %s, up to %s\n",
+                 format_bytes((*engine)->footprint().state).c_str(), (*engine)->state_pool().file()->path().c_str(),
+                 format_bytes((*engine)->footprint().state_file).c_str());
   return engine;
 }
 

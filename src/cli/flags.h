@@ -14,7 +14,8 @@ namespace venturi {
 struct ModelFlags {
   std::string model;
   std::string memory;
-  std::string pin, window, sidecar, experts;
+  std::string pin, window, sidecar, experts, state_memory, spill;
+  CLI::Option* spill_option = nullptr;
   int64_t expert_slots = 0;
   bool no_guesses = false;
   int64_t context = 0, batch = 0;
@@ -23,7 +24,8 @@ struct ModelFlags {
   std::string plan;  // of `venturi plan`, instead of all of the above but the model
 
   void add(CLI::App& app);
-  void add_plan(CLI::App& app);  // after add()
+  void add_state(CLI::App& app);  // where keys and values go that have no place in memory
+  void add_plan(CLI::App& app);   // after the others
   // What the flags say, without the plan.
   Result<EngineOptions> engine_options(int64_t outputs = 1, int sequences = 1) const;
   Result<std::string> path() const;  // of the model

@@ -58,7 +58,7 @@ void reset_peak_rss() {
 std::string prediction_report(Engine& engine, const PlanFile& plan, const Decoded& decoded) {
   const EngineOptions& o = engine.options();
   const StepForecast f = forecast_decode(
-      {engine.model(), engine.catalog(), engine.residency(), plan.profile, o.threads, o.repack}, 1,
+      {engine.model(), engine.catalog(), engine.residency(), plan.profile, o.threads, o.repack, &engine.state_pool().plan()}, 1,
       std::clamp<int64_t>(decoded.position, 0, o.context - 1));
   const double rate = decoded.seconds > 0 ? static_cast<double>(decoded.tokens) / decoded.seconds : 0;
   std::string text = fmt::format("plan    decode {} predicted, {} measured", format_rate(1 / f.seconds),
@@ -99,6 +99,11 @@ std::string generation_report(Engine& engine, const GenerationReport& report, co
                       format_bytes(engine.footprint().state), engine.options().context,
                       format_bytes(engine.footprint().activations), format_bytes(rss),
                       limit == Ledger::kUnlimited ? "not set" : format_bytes(limit));
+  if (engine.footprint().state_file > 0) {
+    const StateCounters c = engine.state_counters();
+    text += fmt::format("state   {} written to disk, {} read back, {:.3f} s waited for\n", format_bytes(c.written_bytes),
+                        format_bytes(c.read_bytes), c.stall_seconds);
+  }
   return text + neuron_report(engine) + beside;
 }
 

@@ -41,8 +41,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
   engine->ledger_ = Ledger::create(o.memory);
   engine->threads_ = std::make_shared<ThreadPool>(o.threads);
   TRY(engine->load());
-  engine->pool_ = TRY(StatePool::create(*engine->ledger_, info.slots,
-                                        {.tokens = o.context, .sequences = o.sequences, .rows = o.batch}));
+  engine->pool_ = TRY(StatePool::create(*engine->ledger_, info.slots, setting.state, o.spill.value_or(""), o.disk));
   engine->context_ = TRY(Context::run(engine->ledger_, engine->threads_, engine->footprint_.activations));
   // Tiles would ask for a streamed weight once each.
   if (engine->residency_.streams() || engine->neurons_) engine->context_->set_row_tile(0);
@@ -97,6 +96,9 @@ Result<const Act*> Engine::step(const Step& step) {
     if (span.mask == Mask::kFull && !span.state->whole())
       return error(Code::kUnsupported, "a span of full mask sees tokens that the sequence has given back");
   }
+  std::vector<SequenceState*> sequences;
+  for (const Span& span : step.spans) sequences.push_back(span.state);
+  pool_->expect(sequences);
   output_.reset();
   output_ = model_->forward(*context_, step);
   if (Status status = context_->take_error(); !status) {
@@ -145,7 +147,9 @@ ResidencyCounters Engine::disk_counters() const {
 std::vector<OpCost> Engine::costs(int64_t rows, int64_t position, int64_t outputs) const {
   const auto context = Context::shape(options_.threads);
   if (residency_.streams() || neurons_) context->set_row_tile(0);
-  (void)model_->forward(*context, shape_step(rows, position - rows + 1, outputs));
+  Step step = shape_step(rows, position - rows + 1, outputs);
+  step.spills = footprint_.state_file > 0;
+  (void)model_->forward(*context, step);
   return context->costs();
 }
 

@@ -32,6 +32,10 @@ struct EngineOptions {
   int sequences = 1;
   int threads = 0;         // 0: what affinity and quota allow
   bool repack = true;
+  uint64_t state_memory = 0;  // of sequence state in memory at most; 0: what `memory` leaves
+  // Where state goes that has no place in memory (ScratchFile: a folder, a new file, empty: the usual
+  // place). Without it, what does not fit is refused.
+  std::optional<std::string> spill = {};
   std::optional<ResidencyPlan> residency = {};  // instead of what the engine would choose
   ResidencyWishes wishes = {};                  // bounds on what it chooses
   bool sparse = true;        // where a sidecar was prepared and the model does not fit, read neurons from it
@@ -47,6 +51,7 @@ struct Footprint {
   uint64_t windows = 0;  // for what is streamed
   uint64_t neurons = 0;  // for what is read by neuron
   uint64_t staging = 0, state = 0, activations = 0;
+  uint64_t state_file = 0;  // on disk at most; not part of the peak
   // Staging is given back before state, activations and windows are drawn.
   uint64_t working() const { return std::max(staging, state + activations); }
   uint64_t peak() const { return weights + std::max(staging, state + activations + windows + neurons); }
@@ -74,6 +79,9 @@ class Engine {
   // What was read by neuron; null where nothing is.
   const NeuronStore* neurons() const { return neurons_.get(); }
   const NeuronPlan& neuron_plan() const { return neuron_plan_; }
+  // Of state that went to the disk and came back.
+  StateCounters state_counters() const { return pool_->counters(); }
+  const StatePool& state_pool() const { return *pool_; }
   double load_seconds() const { return load_seconds_; }
 
   Result<std::unique_ptr<SequenceState>> new_sequence() { return pool_->new_sequence(); }
@@ -84,6 +92,8 @@ class Engine {
   // sequences are where they were (one with a recurrent state is empty, as that cannot go back), and the
   // next step may go well.
   Result<const Act*> step(const Step& step);
+  // Whether a step that failed has left its sequences as they were.
+  bool repeats() const { return !has_recurrent_; }
 
   // Feeds `tokens` after what the sequence holds, in steps of options().batch, and returns the
   // logits after the last one.

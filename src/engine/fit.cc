@@ -40,6 +40,12 @@ class Fitting {
  private:
   // What a setting takes with the rows pinned that the catalog has at the moment, without windows.
   Footprint measure(const EngineOptions& o) const;
+  StatePlan state_plan(const EngineOptions& o) const {
+    return plan_state(model_.info().slots, {.tokens = o.context, .sequences = o.sequences, .rows = o.batch}, state_limit_);
+  }
+  // Lets state spill that has no place beside all weights, or, if `streamed`, beside the least of them; false
+  // if even so it does not fit.
+  bool spill_state(bool streamed);
   // With as little of the weights in memory as can be.
   uint64_t least_peak(const Footprint& f) const { return least_weights_ + f.working(); }
   bool resident_fits(const EngineOptions& o) const { return measure(o).peak() <= o_.memory; }
@@ -68,6 +74,7 @@ class Fitting {
   bool free_context_ = false, free_batch_ = false;
   std::vector<WeightUse> uses_;
   uint64_t least_weights_ = 0;
+  uint64_t state_limit_ = UINT64_MAX;     // what is above it spills
   int64_t row_tile_ = Context::kRowTile;  // 0 where weights stream
 };
 
@@ -75,12 +82,14 @@ Footprint Fitting::measure(const EngineOptions& o) const {
   Footprint f;
   f.weights = catalog_.bytes(o.repack);
   f.staging = catalog_.staging_bytes() * o.threads;
-  f.state = state_bytes(model_.info().slots, {.tokens = o.context, .sequences = o.sequences, .rows = o.batch});
+  const StatePlan state = state_plan(o);
+  f.state = state.bytes;
+  f.state_file = state.file_bytes;
   const int64_t rows = std::min(o.batch, o.context);
   // The last chunk of a full context, and one decode step of every sequence at its end.
-  f.activations =
-      arena_peak(model_, o.threads, row_tile_, shape_step(rows, o.context - rows, std::min(o.outputs, rows)));
-  Step decode;
+  Step chunk = shape_step(rows, o.context - rows, std::min(o.outputs, rows)), decode;
+  chunk.spills = decode.spills = state.spills();
+  f.activations = arena_peak(model_, o.threads, row_tile_, chunk);
   for (int i = 0; i < o.sequences; ++i) {
     decode.tokens.push_back(0);
     decode.spans.push_back({.row_begin = i, .n_rows = 1, .position = o.context - 1, .state = nullptr});
@@ -88,6 +97,25 @@ Footprint Fitting::measure(const EngineOptions& o) const {
   }
   f.activations = Buffer::held_bytes(std::max(f.activations, arena_peak(model_, o.threads, row_tile_, decode)));
   return f;
+}
+
+bool Fitting::spill_state(bool streamed) {
+  if (!o_.spill) return false;
+  const uint64_t before = state_limit_;
+  state_limit_ = 0;  // the least
+  const Footprint least = measure(o_);
+  const uint64_t weights = streamed ? least_weights_ : least.weights;
+  const bool fits = weights + least.working() <= o_.memory;
+  if (fits) {
+    // Steps of another shape may fragment the arena a little.
+    const uint64_t room = o_.memory - weights - least.activations;
+    state_limit_ = std::min(before, std::max(least.state, room - std::min(room, least.activations / 8)));
+    // Every byte of a weight is read in every step, one of the state only when the context is full.
+    if (streamed) state_limit_ = std::min(state_limit_, std::max(least.state, o_.memory / 4));
+  } else {
+    state_limit_ = before;
+  }
+  return fits;
 }
 
 template <typename Passes>
@@ -117,6 +145,13 @@ Result<Setting> Fitting::run() {
   // What cannot be fed in parts must fit one step.
   if (info.whole_spans) o_.batch = std::max(o_.batch, o_.context);
   find_uses();
+  if (o_.state_memory > 0) {
+    state_limit_ = o_.state_memory;
+    if (!o_.spill) o_.spill = "";
+    if (const uint64_t need = measure(o_).state; need > state_limit_)
+      return error(Code::kOutOfBudget, "a state of {} is less than the {} that a step of {} rows needs in memory",
+                   format_bytes(state_limit_), format_bytes(need), o_.batch);
+  }
   if (o_.neurons) {
     if (!sidecar_) return error(Code::kNotFound, "{}: neurons are to be read by themselves, but there is no sidecar", catalog_.file().path);
     use_sidecar(true);
@@ -125,7 +160,7 @@ Result<Setting> Fitting::run() {
   }
   if (o_.residency) return with_plan(*o_.residency);
   if (o_.wishes.pinned_bytes == UINT64_MAX && o_.wishes.expert_slots == 0) {
-    if (resident_fits(o_)) return with_plan({});
+    if (resident_fits(o_) || spill_state(false)) return with_plan({});
     const int64_t useful = std::min(kUsefulContext, o_.context);
     if (free_context_ && resident_fits(at(useful))) {
       o_.context = std::max(useful, largest_context([&](const EngineOptions& o) { return resident_fits(o); }));
@@ -158,15 +193,17 @@ Result<Setting> Fitting::streamed() {
     if (!streamed_fits(least)) use_sidecar(false);
   }
   if (free_batch_)
-    while (o_.batch > kLeastBatch && measure(o_).activations > o_.memory / 8) o_.batch /= 2;
-  if (free_context_) {
+    while (o_.batch > kLeastBatch && (measure(o_).activations > o_.memory / 8 || (!o_.spill && !streamed_fits(o_)))) o_.batch /= 2;
+  if (free_context_ && !o_.spill) {
     // No more than a quarter of the budget for a state that nobody asked for.
     const int64_t modest = largest_context([&](const EngineOptions& o) {
       return streamed_fits(o) && measure(o).state <= o_.memory / 4;
     });
     o_.context = modest > 0 ? std::min(modest, o_.context) : std::min<int64_t>(o_.context, kPageTokens);
   }
-  if (!streamed_fits(o_)) return refusal(largest_context([&](const EngineOptions& o) { return streamed_fits(o); }));
+  const bool crowds = measure(o_).state > o_.memory / 4 || !streamed_fits(o_);
+  if (!(crowds && spill_state(true)) && !streamed_fits(o_))
+    return refusal(largest_context([&](const EngineOptions& o) { return streamed_fits(o); }));
   ResidencyWishes wishes = o_.wishes;
   wishes.repack = o_.repack;
   if (neurons_.used()) {
@@ -183,12 +220,23 @@ Result<Setting> Fitting::with_plan(ResidencyPlan plan) {
   Footprint f = measure(o_);
   f.windows = forecast_residency(catalog_, uses_, plan, o_.repack).window_bytes;
   if (neurons_.used()) f.neurons = neuron_memory(*sidecar_, neurons_);
+  if (f.peak() > o_.memory && o_.spill) {
+    // A residency that is given leaves what it leaves.
+    const uint64_t others = f.peak() - f.state, activations = f.activations;
+    state_limit_ = std::min(state_limit_, o_.memory - std::min(o_.memory, others));
+    const Footprint spilled = measure(o_);
+    f.state = spilled.state, f.state_file = spilled.state_file, f.activations = spilled.activations;
+    if (f.activations > activations) {
+      state_limit_ -= std::min(state_limit_, f.activations - activations);
+      f.state = measure(o_).state;
+    }
+  }
   if (f.peak() > o_.memory)
     return error(Code::kOutOfBudget,
                  "the plan needs {} (pinned weights {}, windows {}, state {}, activations {}), the memory budget is {}",
                  format_bytes(f.peak()), format_bytes(f.weights), format_bytes(f.windows + f.neurons), format_bytes(f.state),
                  format_bytes(f.activations), format_bytes(o_.memory));
-  return Setting{o_, f, std::move(plan), neurons_, std::move(uses_)};
+  return Setting{o_, f, state_plan(o_), std::move(plan), neurons_, std::move(uses_)};
 }
 
 Error Fitting::refusal(int64_t largest) const {
@@ -202,11 +250,14 @@ Error Fitting::refusal(int64_t largest) const {
                  path, format_bytes(o_.memory), std::min<int64_t>(o_.context, kPageTokens), format_bytes(need),
                  format_bytes(f.weights + f.working()), ceil_div(static_cast<int64_t>(need), 1000000));
   }
+  const StatePlan least = plan_state(model_.info().slots, {.tokens = o_.context, .sequences = o_.sequences, .rows = o_.batch}, 0);
+  const bool spillable = !o_.spill && least.spills() && least_weights_ + least.bytes + f.activations <= o_.memory;
   return error(Code::kOutOfBudget,
                "a context of {} needs {} (weights {} at least, streamed; state {}, activations {}), the memory budget "
-               "is {}; the largest context that fits is {} (-c {})",
+               "is {}; the largest context that fits is {} (-c {}){}",
                o_.context, format_bytes(least_peak(f)), format_bytes(least_weights_), format_bytes(f.state),
-               format_bytes(f.activations), format_bytes(o_.memory), largest, largest);
+               format_bytes(f.activations), format_bytes(o_.memory), largest, largest,
+               spillable ? "; with --spill, state has room on the disk" : "");
 }
 
 }  // namespace

@@ -9,15 +9,17 @@ namespace venturi {
 struct Setting {
   EngineOptions options;    // threads, context and batch as they will be
   Footprint footprint;
+  StatePlan state;
   ResidencyPlan residency;
   NeuronPlan neurons;       // not used(): no sidecar, or no need of it
   std::vector<WeightUse> uses;  // of a decoding step, in order
 };
 
 // All weights in memory where they fit; else pinned in part and streamed. The catalog is left with the
-// rows pinned that the plan says. Code::kOutOfBudget, naming what would fit, when not even the smallest
-// windows do. `sidecar` may be null; with one, a model that does not fit is read by neuron, and the
-// catalog's bundles are set.
+// rows pinned that the plan says. Where state may spill (options.spill), it does before weights are
+// streamed, for which every token would wait from the first on. Code::kOutOfBudget, naming what would fit,
+// when not even the smallest windows do. `sidecar` may be null; with one, a model that does not fit is read
+// by neuron, and the catalog's bundles are set.
 Result<Setting> fit_setting(const Model& model, WeightCatalog& catalog, const EngineOptions& options,
                             const Sidecar* sidecar = nullptr);
 

@@ -51,6 +51,10 @@ struct Service::Request {
   std::vector<TokenId> tokens;  // prompt and drawn
   int64_t prompt_tokens = 0;
   RequestTimes times;
+  std::vector<DrawnToken> logged = {};  // of the prompt, from its second token on, as asked for
+
+  // Nothing of it is drawn yet.
+  bool logs_prompt() const { return asked.prompt_logprobs >= 0 && static_cast<int64_t>(tokens.size()) == prompt_tokens; }
 };
 
 Service::Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOptions& options)
@@ -60,6 +64,7 @@ Service::Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOption
       std::min<int64_t>({o.max_running, engine.options().sequences, engine.options().outputs});
   o.max_step_rows =
       std::max<int64_t>(o.max_running, std::min(o.max_step_rows, engine.options().batch));
+  o.max_step_outputs = engine.options().outputs;
   scheduler_ = std::make_unique<Scheduler>(o, options.cost.value_or(StepCost{}), *store_);
   at_work_.state_capacity = o.max_running * engine.options().context;
 }
@@ -192,6 +197,7 @@ void Service::take_in(Arrival& arrival) {
                           .priority = asked.priority,
                           .prompt_tokens = static_cast<int64_t>(asked.prompt.size()),
                           .max_new_tokens = asked.max_new_tokens,
+                          .prompt_outputs = asked.prompt_logprobs >= 0,
                           .after = after == ids_.end() ? 0 : after->second},
                          now_seconds());
   if (refusal) return refuse(*refusal);
@@ -211,8 +217,16 @@ void Service::take_in(Arrival& arrival) {
 }
 
 void Service::run(const StepWork& work) {
+  std::vector<StepOutcome> outcomes;
+  const double seconds = run(work.rows, outcomes);
+  scheduler_->complete(outcomes, seconds);
+}
+
+// Of rows whose step fails, those fail that fail by themselves: a disk that has lost one request's
+// state, or has no room for it, is not the others' concern.
+double Service::run(std::span<const StepWork::Rows> work, std::vector<StepOutcome>& outcomes) {
   Step step;
-  for (const StepWork::Rows& rows : work.rows) {
+  for (const StepWork::Rows& rows : work) {
     Request& r = *requests_.at(rows.id);
     if (r.times.started == 0) r.times.started = now_seconds();
     step.spans.push_back({.row_begin = step.n_rows(),
@@ -221,27 +235,37 @@ void Service::run(const StepWork& work) {
                           .state = store_->state(rows.id)});
     step.tokens.insert(step.tokens.end(), r.tokens.begin() + rows.first,
                        r.tokens.begin() + rows.first + rows.count);
-    if (rows.outputs) step.output_rows.push_back(step.n_rows() - 1);
+    for (const int64_t position : output_rows(rows))
+      step.output_rows.push_back(step.spans.back().row_begin + position - rows.first);
   }
   const double begin = now_seconds();
   const auto logits = engine_.step(step);
   const double seconds = now_seconds() - begin;
   at_work_.engine_seconds += seconds;
-
-  std::vector<StepOutcome> outcomes;
+  if (!logits && work.size() > 1 && engine_.repeats()) {
+    double all = seconds;
+    for (size_t i = 0; i < work.size(); ++i) all += run(work.subspan(i, 1), outcomes);
+    return all;
+  }
   int64_t row = 0;
-  for (const StepWork::Rows& rows : work.rows) {
+  for (const StepWork::Rows& rows : work) {
     if (!logits) {
       outcomes.push_back({.id = rows.id, .failed = true});
       finish(rows.id, Finish::kFailed, {}, logits.error());
-    } else if (rows.outputs) {
+      continue;
+    }
+    Request& r = *requests_.at(rows.id);
+    const auto n_outputs = static_cast<int64_t>(output_rows(rows).size());
+    log_prompt(r, rows, **logits, row);
+    row += n_outputs;
+    if (rows.outputs) {
       outcomes.push_back(
-          draw(rows, {(*logits)->row(row++), static_cast<size_t>((*logits)->cols())}));
+          draw(rows, {(*logits)->row(row - 1), static_cast<size_t>((*logits)->cols())}));
     } else {
       outcomes.push_back({.id = rows.id});
     }
   }
-  scheduler_->complete(outcomes, seconds);
+  return seconds;
 }
 
 namespace {
@@ -263,6 +287,29 @@ void add_logprobs(DrawnToken& token, std::span<const float> logits, int n) {
 }
 
 }  // namespace
+
+// Positions among the rows whose logits are wanted: of the prompt, where they are logged and were not
+// before its state was taken away, and the last, where a token is drawn.
+std::vector<int64_t> Service::output_rows(const StepWork::Rows& rows) const {
+  std::vector<int64_t> positions;
+  const Request& r = *requests_.at(rows.id);
+  const int64_t end = rows.first + rows.count;
+  if (r.logs_prompt())
+    for (int64_t p = std::max(rows.first, static_cast<int64_t>(r.logged.size())); p < std::min(end, r.prompt_tokens - 1); ++p)
+      positions.push_back(p);
+  if (rows.outputs) positions.push_back(end - 1);
+  return positions;
+}
+
+void Service::log_prompt(Request& r, const StepWork::Rows& rows, const Act& logits, int64_t row) {
+  if (!r.logs_prompt()) return;
+  for (const int64_t position : output_rows(rows)) {
+    if (position >= r.prompt_tokens - 1) return;
+    DrawnToken token{.id = r.tokens[position + 1]};
+    add_logprobs(token, {logits.row(row++), static_cast<size_t>(logits.cols())}, r.asked.prompt_logprobs);
+    r.logged.push_back(std::move(token));
+  }
+}
 
 StepOutcome Service::draw(const StepWork::Rows& rows, std::span<const float> logits) {
   Request& r = *requests_.at(rows.id);
@@ -298,7 +345,10 @@ StepOutcome Service::draw(const StepWork::Rows& rows, std::span<const float> log
   if (outcome.ended) {
     finish(rows.id, why, std::move(token), {});
   } else {
-    r.listener({.ticket = r.ticket, .token = std::move(token), .times = r.times});
+    r.listener({.ticket = r.ticket,
+                .token = std::move(token),
+                .prompt = drawn == 1 ? std::exchange(r.logged, {}) : std::vector<DrawnToken>{},
+                .times = r.times});
   }
   return outcome;
 }
@@ -314,6 +364,7 @@ void Service::finish(RequestId id, Finish why, std::optional<DrawnToken> token,
                .token = std::move(token),
                .finish = why,
                .error = std::move(error),
+               .prompt = std::move(r->logged),
                .times = r->times});
 }
 

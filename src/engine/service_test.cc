@@ -2,6 +2,7 @@
 #include "engine/service.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <future>
@@ -128,6 +129,39 @@ TEST(Service, PreemptionChangesNothing) {
   EXPECT_GT((*service)->counts().scheduler.preempted_to_recompute, 0u);
 }
 
+// The file of spilled state loses what it held: only the request that reads it fails.
+TEST(Service, ALostFileFailsTheRequestThatNeedsItAlone) {
+  EngineOptions options{.context = 1536, .batch = 64, .outputs = 2, .sequences = 2, .threads = 2};
+  const auto resident = Engine::open(kModel, options);
+  ASSERT_TRUE(resident);
+  options.state_memory =
+      plan_state((*resident)->info().slots, {.tokens = 1536, .sequences = 2, .rows = 64}, 0).bytes;
+  options.spill = testing::TempDir();
+  const auto engine = Engine::open(kModel, options);
+  ASSERT_TRUE(engine) << engine.error().message;
+  const std::string file =
+      "/proc/self/fd/" + std::to_string((*engine)->state_pool().file()->file().fd());
+
+  Submission longest = request(**engine, 0, 100);
+  longest.prompt.resize(1200, longest.prompt.back());
+  auto service = Service::start(**engine);
+  ASSERT_TRUE(service);
+  Answer loser, other;
+  auto listen = loser.listener();
+  ASSERT_TRUE((*service)->submit(std::move(longest), [&](const Update& u) {
+    if (u.token && loser.tokens.size() == 2) {
+      EXPECT_EQ(truncate(file.c_str(), 4096), 0);
+    }
+    listen(u);
+  }));
+  ASSERT_TRUE((*service)->submit(request(**engine, 1, 40), other.listener()));
+  ASSERT_TRUE(loser.wait() && other.wait());
+  EXPECT_EQ(loser.finish, Finish::kFailed);
+  EXPECT_EQ(loser.error->code, Code::kIo);
+  EXPECT_EQ(other.finish, Finish::kLength);
+  EXPECT_EQ(other.tokens, alone(1, 40));
+}
+
 TEST(Service, CancelledRequestsGiveTheirPlacesBackAndEndOnce) {
   const auto engine = open(4);
   auto service = Service::start(*engine);
@@ -220,6 +254,57 @@ TEST(Service, GivesLogprobsOfTheModelsOwnDistribution) {
   done.get_future().wait();
   EXPECT_NEAR(sum, 1, 1e-9);
   EXPECT_EQ(drawn, best);
+}
+
+// As the engine says of every row, whatever the chunks, the neighbours and the places there are.
+TEST(Service, GivesLogprobsOfThePromptInAnyChunks) {
+  for (const int sequences : {1, 3, 40}) {
+    const auto engine = open(sequences);
+    ServiceOptions options;
+    options.scheduler.promote_after_seconds = 0.02;
+    auto service = Service::start(*engine, options);
+    ASSERT_TRUE(service);
+    constexpr int kRequests = 6;
+    std::vector<std::vector<DrawnToken>> logged(kRequests);
+    std::vector<Answer> answers(kRequests);
+    for (int i = 0; i < kRequests; ++i) {
+      Submission s = request(*engine, i, 4 + i);
+      s.key = std::string(1, static_cast<char>('a' + i));
+      s.prompt_logprobs = i % 2 ? 3 : -1;
+      ASSERT_TRUE((*service)->submit(std::move(s), [&, i, listener = answers[i].listener()](const Update& u) {
+        if (!u.prompt.empty()) {
+          EXPECT_TRUE(logged[i].empty());
+          logged[i] = u.prompt;
+        }
+        listener(u);
+      }));
+    }
+    for (Answer& a : answers) ASSERT_TRUE(a.wait());
+    const auto whole = open(64);  // as many outputs as rows
+    for (int i = 0; i < kRequests; ++i) {
+      EXPECT_EQ(answers[i].tokens, alone(i, 4 + i));
+      if (i % 2 == 0) {
+        EXPECT_TRUE(logged[i].empty());
+        continue;
+      }
+      const Submission s = request(*whole, i, 1);
+      auto sequence = whole->new_sequence();
+      Step step{.tokens = s.prompt, .spans = {{.n_rows = static_cast<int64_t>(s.prompt.size()), .state = sequence->get()}}, .output_rows = {}};
+      for (int64_t r = 0; r < step.n_rows(); ++r) step.output_rows.push_back(r);
+      const auto logits = whole->step(step);
+      ASSERT_TRUE(logits) << logits.error().message;
+      ASSERT_EQ(logged[i].size() + 1, s.prompt.size());
+      for (size_t p = 0; p < logged[i].size(); ++p) {
+        const float* row = (*logits)->row(static_cast<int64_t>(p));
+        double sum = 0;
+        for (int64_t v = 0; v < (*logits)->cols(); ++v) sum += std::exp(static_cast<double>(row[v]));
+        EXPECT_EQ(logged[i][p].id, s.prompt[p + 1]);
+        EXPECT_NEAR(logged[i][p].logprob, row[s.prompt[p + 1]] - std::log(sum), 1e-9);
+        ASSERT_EQ(logged[i][p].top.size(), 3u);
+        EXPECT_EQ(logged[i][p].top[0].first, std::max_element(row, row + (*logits)->cols()) - row);
+      }
+    }
+  }
 }
 
 TEST(Service, AConstraintHoldsItsOwnRequestOnly) {

@@ -1,5 +1,5 @@
-// Models whose tokens see a window: the state holds the window and a step, with the bits of one that
-// holds everything.
+// Models whose tokens see a window: the state holds the window and a step, with the bits of one
+// that holds everything.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,19 +12,21 @@ namespace {
 
 using Row = std::vector<float>;
 
-
 class Windows : public testing::TestWithParam<const char*> {
  protected:
   std::unique_ptr<Engine> open(int64_t batch, int sequences = 1) const {
-    EngineOptions options{.context = 1152, .batch = batch, .outputs = batch, .sequences = sequences, .threads = 2};
-    auto engine = Engine::open(std::string(VENTURI_SOURCE_DIR) + "/tests/data/models/" + GetParam() + ".gguf", options);
+    EngineOptions options{
+        .context = 1152, .batch = batch, .outputs = batch, .sequences = sequences, .threads = 2};
+    auto engine = Engine::open(
+        std::string(VENTURI_SOURCE_DIR) + "/tests/data/models/" + GetParam() + ".gguf", options);
     EXPECT_TRUE(engine) << (engine ? "" : engine.error().message);
     return engine ? std::move(engine).value() : nullptr;
   }
 };
 
 // Output rows of tokens [sequence.length(), end), `chunk` a step.
-void run(Engine& engine, SequenceState& sequence, int64_t end, int64_t chunk, std::vector<Row>& rows) {
+void run(Engine& engine, SequenceState& sequence, int64_t end, int64_t chunk,
+         std::vector<Row>& rows) {
   while (sequence.length() < end) {
     const int64_t at = sequence.length(), n = std::min(chunk, end - at);
     Step step;
@@ -35,7 +37,8 @@ void run(Engine& engine, SequenceState& sequence, int64_t end, int64_t chunk, st
     step.spans = {{.row_begin = 0, .n_rows = n, .position = at, .state = &sequence}};
     const auto out = engine.step(step);
     ASSERT_TRUE(out) << out.error().message;
-    for (int64_t r = 0; r < n; ++r) rows.emplace_back((*out)->row(r), (*out)->row(r) + (*out)->cols());
+    for (int64_t r = 0; r < n; ++r)
+      rows.emplace_back((*out)->row(r), (*out)->row(r) + (*out)->cols());
   }
 }
 
@@ -97,7 +100,8 @@ TEST_P(Windows, CutAndGoOn) {
   EXPECT_EQ(rows, expected);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Windows, testing::Values("llama-window", "gemma2-plain", "gemma3-plain"),
+INSTANTIATE_TEST_SUITE_P(Models, Windows,
+                         testing::Values("llama-window", "gemma2-plain", "gemma3-plain"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::replace(name.begin(), name.end(), '-', '_');

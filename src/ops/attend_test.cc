@@ -115,8 +115,9 @@ struct Stream {  // one sequence and how far it is
 
 std::shared_ptr<StatePool> pool_for(const Case& c, int64_t tokens, int sequences) {
   auto ledger = Ledger::create();
-  auto pool = StatePool::create(*ledger, {SlotSpec::paged(c.n_kv_heads, c.k_dim, c.v_dim)},
-                                {.tokens = tokens, .sequences = sequences});
+  const std::vector<SlotSpec> slots = {SlotSpec::paged(c.n_kv_heads, c.k_dim, c.v_dim)};
+  auto pool = StatePool::create(*ledger, slots,
+                                plan_state(slots, {.tokens = tokens, .sequences = sequences}));
   EXPECT_TRUE(pool);
   return std::move(pool).value();
 }

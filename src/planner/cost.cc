@@ -71,6 +71,15 @@ class Adding {
   // Experts that a cache holds are not read: without knowing the routing, as many as its share of them.
   void cached(double share) { missed_ = 1 - std::min(1.0, share); }
 
+  // What a step reads back of the sequences' state: all that memory has no place for.
+  void state(const Step& step) {
+    if (!in_.state || !in_.state->spills()) return;
+    int64_t blocks = 0;
+    for (const Span& span : step.spans) blocks += ceil_div(span.position + span.n_rows, kPageTokens);
+    const double beyond = static_cast<double>(std::max<int64_t>(0, blocks - in_.state->resident_blocks));
+    f_.disk_bytes += beyond * static_cast<double>(in_.state->file_bytes) / static_cast<double>(in_.state->blocks);
+  }
+
   StepForecast finish() {
     f_.memory_seconds = f_.memory_bytes / in_.profile.read_bytes_per_second.median;
     const double disk_rate = in_.profile.disk_bytes_per_second(in_.residency.request_bytes, in_.residency.depth);
@@ -161,6 +170,7 @@ StepForecast forecast_step(const CostInputs& in, const Step& step) {
   }
   for (const WeightUse& u : context->uses())
     if (u.use == Use::kRows) sum.table_rows(*u.weight, static_cast<double>(step.n_rows()));
+  sum.state(step);
   return sum.finish();
 }
 

@@ -48,6 +48,7 @@ struct CostInputs {
   const MachineProfile& profile;
   int threads = 1;
   bool repack = true;
+  const StatePlan* state = nullptr;  // null: all of it in memory
 };
 
 // One step in shape mode.

@@ -54,6 +54,7 @@ struct Outcome {
   std::map<std::string_view, OpTotals> ops = {};
   std::optional<ExpertReport> experts = {};  // from the warm-up on
   Machine machine{};
+  StateCounters state = {};  // of the counted repetitions
   NeuronCounters neurons{};  // of the counted repetitions
   std::string neuron_report = {};
   double op_seconds = 0;
@@ -160,6 +161,8 @@ class Bench {
     return costs;
   }
 
+  uint64_t bytes_read() const { return engine_.disk_counters().disk_bytes + engine_.state_counters().read_bytes; }
+
   Machine probe() {
     ThreadPool& pool = engine_.context().pool();
     return {read_bandwidth(pool, memory_), int8_peak(pool), f32_peak(pool)};
@@ -176,13 +179,14 @@ class Bench {
     TRY(work());  // warm-up: pages touched, threads awake
     Machine before = probe();
     const NeuronCounters neurons = engine_.neurons() ? engine_.neurons()->counters() : NeuronCounters();
+    const StateCounters state = engine_.state_counters();
     uint64_t disk_bytes = 0;
     for (int r = 0; r < o_.repetitions; ++r) {
-      const ResidencyCounters counters = engine_.disk_counters();
+      const uint64_t read = bytes_read();
       const double begin = now_seconds();
       TRY(work());
       const double seconds = now_seconds() - begin;
-      disk_bytes += (engine_.disk_counters() - counters).disk_bytes;
+      disk_bytes += bytes_read() - read;
       const Machine after = probe();
       const Machine mean{(before.bytes + after.bytes) / 2, (before.int8 + after.int8) / 2, (before.f32 + after.f32) / 2};
       out.rates.push_back(tokens / seconds);
@@ -191,6 +195,7 @@ class Bench {
       out.machine = mean;
       before = after;
     }
+    out.state = engine_.state_counters() - state;
     if (engine_.neurons()) {
       out.neurons = engine_.neurons()->counters() - neurons;
       out.neuron_report = neuron_report(engine_, neurons);
@@ -214,7 +219,8 @@ class Bench {
 
   Figures predict(const std::function<StepForecast(const CostInputs&)>& forecast, double tokens) const {
     const EngineOptions& o = engine_.options();
-    const StepForecast f = forecast({engine_.model(), engine_.catalog(), engine_.residency(), *profile_, o.threads, o.repack});
+    const StepForecast f = forecast({engine_.model(), engine_.catalog(), engine_.residency(), *profile_, o.threads, o.repack,
+                                     &engine_.state_pool().plan()});
     return {.tokens_per_second = tokens / f.seconds,
             .peak_memory_bytes = engine_.footprint().peak() + process_,
             .disk_bytes_per_token = f.disk_bytes / tokens};
@@ -261,6 +267,9 @@ nlohmann::ordered_json outcome_json(const Outcome& out) {
                     {"in_memory", share(c.used - c.newcomers, c.used)}, {"newcomer_bytes", c.newcomer_bytes},
                     {"disk_bytes", c.disk_bytes}, {"requests", c.requests}, {"rows", c.rows}, {"stall_seconds", c.stall_seconds}};
   }
+  if (out.state.read_bytes + out.state.written_bytes > 0)
+    j["state"] = {{"read_bytes", out.state.read_bytes}, {"written_bytes", out.state.written_bytes},
+                  {"stalls", out.state.stalls}, {"stall_seconds", out.state.stall_seconds}};
   if (out.predicted) {
     j["predicted"] = figures_json(*out.predicted);
     j["measured"] = figures_json(out.measured);
@@ -337,6 +346,10 @@ Status run(const Options& o) {
   std::string text = tests_table(outcomes);
   for (const Outcome& out : outcomes)
     if (!out.neuron_report.empty()) text += "\n" + out.test + " " + out.neuron_report;
+  for (const Outcome& out : outcomes)
+    if (out.state.read_bytes + out.state.written_bytes > 0)
+      text += fmt::format("\n{} state: {} written to disk, {} read back, {:.3f} s waited for\n", out.test,
+                          format_bytes(out.state.written_bytes), format_bytes(out.state.read_bytes), out.state.stall_seconds);
   if (profile && !outcomes.empty()) {
     std::vector<std::vector<std::string>> rows = {{"test", "tok/s", "predicted", "peak memory", "predicted", "disk a token", "predicted"}};
     for (const Outcome& out : outcomes)
@@ -362,6 +375,7 @@ const Command command_bench{"bench", "Measure prefill and decode speed beside th
                             [](CLI::App& app) -> std::function<Status()> {
   auto o = std::make_shared<Options>();
   o->model.add(app);
+  o->model.add_state(app);
   o->model.add_plan(app);
   app.add_option("--profile", o->profile.file,
                  "predict from this profile (default: with --memory the machine is measured first, with --plan the plan's)")

@@ -224,6 +224,7 @@ extern const Command command_chat;
 const Command command_chat{"chat", "Talk with a model", [](CLI::App& app) -> std::function<Status()> {
   auto o = std::make_shared<Options>();
   o->model.add(app);
+  o->model.add_state(app);
   o->model.add_plan(app);
   o->sampling.add(app);
   app.add_option("-n,--predict", o->n, "tokens of an answer at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();

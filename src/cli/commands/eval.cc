@@ -135,6 +135,7 @@ const Command command_eval{"eval", "Perplexity of a text; KL divergence against 
                            [](CLI::App& app) -> std::function<Status()> {
   auto o = std::make_shared<Options>();
   o->model.add(app);
+  o->model.add_state(app);
   app.remove_option(app.get_option("--ctx"));
   app.remove_option(app.get_option("--batch"));
   app.add_option("-c,--ctx", o->window, "tokens of a window; the second half of each is scored")->capture_default_str();

@@ -68,6 +68,7 @@ extern const Command command_run;
 const Command command_run{"run", "Generate text from one prompt", [](CLI::App& app) -> std::function<Status()> {
   auto o = std::make_shared<Options>();
   o->model.add(app);
+  o->model.add_state(app);
   o->model.add_plan(app);
   o->text.add(app, "the prompt");
   app.add_option("-n,--predict", o->n, "tokens to generate at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
