@@ -47,7 +47,7 @@ fuzz:  ## build the fuzzers with clang and run each for FUZZ_SECONDS
 	scripts/install-deps.sh --soak
 	JOBS=$(JOBS) scripts/soak.sh fuzz $(FUZZ_SECONDS)
 
-soak:  ## what is too long for `make test`: fuzzers, sanitizers, NEON under qemu
+soak:  ## what is too long for `make test`: fuzzers, sanitizers, the server for 30 min, NEON under qemu
 	scripts/install-deps.sh --soak
 	JOBS=$(JOBS) scripts/soak.sh all $(FUZZ_SECONDS)
 

@@ -5,7 +5,7 @@
 
 Rows, each a bounded run that starts the servers it needs, ours and the peer's in alternation:
   arrival      8 streams decode and a 1,500-token prompt arrives: longest gap, time to its first token
-  saturation   the peer's rate when all arrives at once, and what it gives unloaded (before `burst`)
+  saturation   the peer's rate when all arrives at once, and what it gives unloaded (`burst` begins with it unless told)
   burst        a bursty trace at 80 % of that rate: goodput under targets of three times unloaded
   flood        one key floods, another sends now and then (ours alone)
   turn         the second turn of a 1,500-token conversation
@@ -128,8 +128,8 @@ class Stream:
         return self.times[0] - self.started
 
 
-async def streams_running(server, n, tokens=900):
-    streams = [Stream(server, text_of(32, i + 1), tokens, seed=i) for i in range(n)]
+async def streams_running(server, n, tokens=900, **more):
+    streams = [Stream(server, text_of(32, i + 1), tokens, seed=i, **more) for i in range(n)]
     tasks = [asyncio.create_task(s.run()) for s in streams]
     await asyncio.wait_for(asyncio.gather(*(s.first.wait() for s in streams)), 120)
     return streams, tasks
@@ -167,7 +167,7 @@ def arrival(o):
             "peer_longest_over_ours": peer["longest_s"] / ours["longest_s"], "ttft_over_peer": ours["ttft_s"] / peer["ttft_s"]}
 
 
-SHAPE = ["--length-scale", 0.5, "--prompt-max", 1024, "--output-max", 256, "--burst-shape", 0.5, "--max-connections", 500]
+SHAPE = ["--length-scale", 0.25, "--prompt-max", 1024, "--output-max", 256, "--burst-shape", 0.5, "--max-connections", 500]
 
 
 def loadtest(o, server, *flags):
@@ -179,16 +179,17 @@ def loadtest(o, server, *flags):
 
 def saturation(o):
     with Server(False, o, streams=8) as s:
-        alone = loadtest(o, s, *SHAPE, "-n", 5, "--rate", 0.2, "--burst-shape", 1000, "--seed", 3)
-        full = loadtest(o, s, *SHAPE, "-n", 40, "--rate", 1000, "--seed", 3)
+        alone = loadtest(o, s, *SHAPE[:-4], *SHAPE[-2:], "-n", 4, "--rate", 0.6, "--burst-shape", 1000, "--seed", 3)
+        full = loadtest(o, s, *SHAPE, "-n", 16, "--rate", 1000, "--seed", 3)
     return {"rate": full["requests_per_second"], "ttft_s": alone["ttft_seconds"]["p50"], "tpot_s": alone["tpot_seconds"]["p50"]}
 
 
 def burst(o):
     if not (o.rate and o.ttft and o.tpot):
-        sys.exit("burst: give --rate, --ttft and --tpot, as the row saturation said them")
+        found = saturation(o)
+        o.rate, o.ttft, o.tpot = found["rate"], found["ttft_s"], found["tpot_s"]
     flags = [*SHAPE, "-n", o.requests, "--rate", 0.8 * o.rate, "--seed", o.seed, "--ttft-target", 3 * o.ttft, "--tpot-target", 3 * o.tpot]
-    result = {}
+    result = {"peer_saturation_per_s": o.rate, "peer_unloaded_ttft_s": o.ttft, "peer_unloaded_tpot_s": o.tpot}
     for name in ("ours", "peer"):
         with Server(name == "ours", o, streams=16 if name == "ours" else 8) as s:
             r = loadtest(o, s, *flags)
@@ -234,8 +235,8 @@ def turn(o):
     return result
 
 
-async def overhead_once(server, seconds=10):
-    streams, tasks = await streams_running(server, 8)
+async def overhead_once(server, temperature, seconds=8):
+    streams, tasks = await streams_running(server, 8, temperature=temperature)
     await asyncio.sleep(1)
     before, begin = server.json("/status"), time.perf_counter()
     await asyncio.sleep(seconds)
@@ -250,7 +251,7 @@ async def overhead_once(server, seconds=10):
 
 def overhead(o):
     with Server(True, o) as s:
-        return asyncio.run(overhead_once(s))
+        return {"sampled": asyncio.run(overhead_once(s, 0.8)), "greedy": asyncio.run(overhead_once(s, 0))}
 
 
 def same(o):

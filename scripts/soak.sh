@@ -2,7 +2,7 @@
 # What is too long for `make test`. Each part is bounded; the first failure of a part does not stop
 # the others, and the exit status says whether any failed.
 #
-#   scripts/soak.sh all|fuzz|asan|tsan|neon [SECONDS_PER_FUZZER]
+#   scripts/soak.sh all|fuzz|asan|tsan|serving|neon [SECONDS_PER_FUZZER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -58,6 +58,16 @@ for sanitizer in asan tsan; do
     failed+=("$sanitizer: build")
   fi
 done
+
+# Thirty minutes of a thousand streams, ten thousand malformed requests.
+if wanted serving; then
+  if build release venturi; then
+    run "the server, ${SERVING_MINUTES:-30} min" env SERVING_MINUTES="${SERVING_MINUTES:-30}" SERVING_REQUESTS="${SERVING_REQUESTS:-10000}" \
+      python3 -B tests/serving_test.py --build build/release
+  else
+    failed+=("serving: build")
+  fi
+fi
 
 if wanted neon; then
   if [[ -x scripts/test-neon.sh ]]; then
