@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/random.h"
+#include "kernels/rows/rows.h"
 #include "models/candidate_order.h"
 
 namespace venturi {
@@ -171,7 +172,12 @@ Status Sampler::make_candidates(std::span<const float> logits, uint64_t position
   if (p.typical_p < 1) keep_typical();
   if (p.top_p < 1) keep_top_p();
   if (p.min_p > 0) keep_min_p();
-  weigh(p.temperature);
+  // Uncut, they are in the order of their ids.
+  if (candidates_.size() == logits_.size() && p.top_p >= 1 && p.typical_p >= 1) {
+    weigh_all(p.temperature);
+  } else {
+    weigh(p.temperature);
+  }
   return {};
 }
 
@@ -217,6 +223,17 @@ void Sampler::weigh(float temperature) {
     sum += c.probability;
   }
   for (Candidate& c : candidates_) c.probability /= sum;
+}
+
+// The same in f32, by the kernel, where nothing was cut: of a whole vocabulary, exponentials in f64 are what
+// a draw's time goes to. What filters compare stays in f64.
+void Sampler::weigh_all(float temperature) {
+  const double scale = 1.0 / static_cast<double>(temperature);
+  for (float& x : logits_)
+    x = static_cast<float>((static_cast<double>(x) - static_cast<double>(max_logit_)) * scale);
+  row_kernels().softmax_three_pass(logits_.data(), static_cast<int64_t>(logits_.size()));
+  for (size_t i = 0; i < logits_.size(); ++i)
+    candidates_[i].probability = static_cast<double>(logits_[i]);
 }
 
 // The tokens whose surprise is nearest to the entropy, until they hold typical_p of the mass.

@@ -88,7 +88,8 @@ class Sampler {
   bool penalises() const;
   void take_all();
   void take_top(size_t k);
-  void weigh(float temperature);  // probabilities of candidates_
+  void weigh(float temperature);      // probabilities of candidates_
+  void weigh_all(float temperature);  // the same where they are the whole vocabulary; logits_ are spent
   void keep_typical();
   void keep_top_p();
   void keep_min_p();
