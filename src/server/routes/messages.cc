@@ -36,7 +36,8 @@ class MessageFormat : public AnswerFormat {
   }
   std::string last(int, const Answer& answer, const Usage&) override {
     return event({{"type", "content_block_stop"}, {"index", 0}}) +
-           event({{"type", "message_delta"}, {"delta", ending(answer)}, {"usage", {{"output_tokens", answer.n_tokens}}}});
+           event({{"type", "message_delta"}, {"delta", ending(answer)}, {"usage", {{"input_tokens", usage.prompt - usage.cached}, {"cache_read_input_tokens", usage.cached},
+                                                {"output_tokens", answer.n_tokens}}}});
   }
   std::string end(const Usage&) override { return event({{"type", "message_stop"}}); }
   std::string stream_error(const ApiError& error) override { return "event: error\ndata: " + error_body(error) + "\n\n"; }
@@ -45,7 +46,8 @@ class MessageFormat : public AnswerFormat {
     Json message = head();
     message["content"] = Json::array({{{"type", "text"}, {"text", answers[0].text}}});
     message.update(ending(answers[0]));
-    message["usage"] = {{"input_tokens", usage.prompt}, {"output_tokens", usage.completion}};
+    message["usage"] = {{"input_tokens", usage.prompt - usage.cached}, {"cache_read_input_tokens", usage.cached},
+                        {"output_tokens", usage.completion}};
     return message;
   }
 
