@@ -82,7 +82,10 @@ class Paths(unittest.TestCase):
 
     def test_decisions_say_what_why_what_else_and_when_to_revisit(self):
         pages = sorted((SOURCE / "docs/decisions").glob("*.md"))
-        self.assertEqual([p.name[:3] for p in pages], [f"{i + 1:03}" for i in range(len(pages))])
+        # A number is taken when a page is begun, so one may be missing for a while; none is taken twice.
+        numbers = [p.name[:3] for p in pages]
+        self.assertEqual(sorted(set(numbers)), numbers)
+        self.assertTrue(all(n.isdigit() for n in numbers))
         for page in pages:
             text = page.read_text()
             for part in ("**What.**", "**Why.**", "**What else.**", "**When to revisit.**"):

@@ -36,7 +36,7 @@ class Clients(unittest.TestCase):
         cls.keys.flush()
 
     def drive(self, script, environment, cancelled):
-        server = Server("--streams", 4, "--alias", "tiny", "--api-key-file", self.keys.name)
+        server = Server("--streams", 4, "--alias", "tiny", "--api-key-file", self.keys.name, context=768)
         try:
             shutil.copy(CLIENTS / script, self.folder.name)
             done = subprocess.run(["node", Path(self.folder.name) / script], capture_output=True, text=True, timeout=120,

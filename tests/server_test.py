@@ -19,9 +19,9 @@ PROMPT = "It was the best of times, and the old gentleman"
 
 
 class Server:
-    def __init__(self, *flags):
+    def __init__(self, *flags, model=MODEL, context=256):
         self.errors = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([str(VENTURI), "serve", "-m", str(MODEL), "--port", "0", "-c", "256", "-t", "2", *map(str, flags)],
+        self.process = subprocess.Popen([str(VENTURI), "serve", "-m", str(model), "--port", "0", "-c", str(context), "-t", "2", *map(str, flags)],
                                         stdout=subprocess.PIPE, stderr=self.errors, text=True, env=support.clean_environment())
         line = self.process.stdout.readline()
         found = re.fullmatch(r"listening on http://127\.0\.0\.1:(\d+)\n", line)
@@ -174,6 +174,40 @@ class Answers(Serving):
         old = self.completion(logprobs=2)["choices"][0]["logprobs"]
         self.assertEqual(len(old["tokens"]), 12)
         self.assertEqual(len(old["text_offset"]), 12)
+
+    def test_logprobs_of_the_prompt(self):
+        text = (PROMPT + " said. ") * 12
+        ids = self.post("/tokenize", {"content": text})["tokens"][:96]
+        # As `venturi eval` has it, whose score is of a window's second half.
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write(text)
+            file.flush()
+            scored = json.loads(venturi("eval", "-m", MODEL, "-f", file.name, "-c", 96, "--windows", 1, "--json").out)
+        answer = self.completion(prompt=ids, echo=True, logprobs=3, max_tokens=1)["choices"][0]
+        logprobs = answer["logprobs"]
+        self.assertEqual({name: len(of) for name, of in logprobs.items()}, dict.fromkeys(logprobs, 97))
+        self.assertIsNone(logprobs["token_logprobs"][0])
+        self.assertIsNone(logprobs["top_logprobs"][0])
+        nll = -sum(logprobs["token_logprobs"][49:96]) / 47
+        self.assertAlmostEqual(nll, scored["nll"], places=9)
+        for token, logprob, top in list(zip(logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"]))[1:]:
+            self.assertEqual(top[token], logprob)
+            self.assertIn(len(top), (3, 4))
+        for i, offset in enumerate(logprobs["text_offset"][:-1]):
+            if i > 1:
+                self.assertEqual(answer["text"][offset:logprobs["text_offset"][i + 1]], logprobs["tokens"][i])
+        # Nothing of an answer with max_tokens 0; a stream says the same; batches are as each alone.
+        none = self.post("/v1/completions", {"prompt": [ids, ids[:9]], "echo": True, "logprobs": 3, "max_tokens": 0})
+        self.assertEqual(none["usage"]["completion_tokens"], 0)
+        self.assertEqual(none["choices"][0]["logprobs"], {name: of[:96] for name, of in logprobs.items()})
+        self.assertEqual(none["choices"][1]["logprobs"], {name: of[:9] for name, of in logprobs.items()})
+        self.assertEqual(none["choices"][0]["finish_reason"], "length")
+        events = [json.loads(e)["choices"][0] for e in self.server.events("/v1/completions", {
+            "prompt": ids, "echo": True, "logprobs": 3, "max_tokens": 1, "temperature": 0, "ignore_eos": True, "stream": True})[:-1]]
+        for name, of in logprobs.items():
+            self.assertEqual([x for e in events for x in e["logprobs"][name]], of)
+        self.assertEqual("".join(e["text"] for e in events), answer["text"])
+        self.post("/v1/completions", {"prompt": "a", "max_tokens": 0}, 400)
 
     def test_bias_bans_and_forces(self):
         first = self.completion(max_tokens=1)["choices"][0]["text"]

@@ -17,6 +17,10 @@ struct Service::Request {
   int64_t prompt_tokens = 0;
   int64_t cached_tokens = 0;  // to be told with the next token
   RequestTimes times;
+  std::vector<DrawnToken> logged = {};  // of the prompt, from its second token on, as asked for
+
+  // Nothing of it is drawn yet.
+  bool logs_prompt() const { return asked.prompt_logprobs >= 0 && static_cast<int64_t>(tokens.size()) == prompt_tokens; }
 };
 
 // Requests' sequences: pages that they share, and the prefix cache behind them, if there is one.
@@ -28,8 +32,10 @@ class Service::Store : public StateStore {
   bool can_ever_hold(int64_t tokens) const override { return tokens <= engine_.options().context; }
   int64_t attach(RequestId id) override {
     Held& held = held_[id];
-    if (!cache_ || !start(held)) return 0;
-    const auto& tokens = requests_.at(id)->tokens;
+    const Request& request = *requests_.at(id);
+    // Whose prompt's logprobs are wanted computes all of it.
+    if (!cache_ || request.logs_prompt() || !start(held)) return 0;
+    const auto& tokens = request.tokens;
     // One is left to compute: its logits are what is wanted.
     return cache_->attach(*held.state, tokens, static_cast<int64_t>(tokens.size()) - 1,
                           held.cursor);
@@ -110,6 +116,7 @@ Service::Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOption
       std::min<int64_t>({o.max_running, engine.options().sequences, engine.options().outputs});
   o.max_step_rows =
       std::max<int64_t>(o.max_running, std::min(o.max_step_rows, engine.options().batch));
+  o.max_step_outputs = engine.options().outputs;
   scheduler_ = std::make_unique<Scheduler>(o, options.cost.value_or(StepCost{}), *store_);
   const int64_t shared = engine.state_pool().shared_pages();
   at_work_.state_capacity =
@@ -255,6 +262,7 @@ void Service::take_in(Arrival& arrival) {
                           .priority = asked.priority,
                           .prompt_tokens = static_cast<int64_t>(asked.prompt.size()),
                           .max_new_tokens = asked.max_new_tokens,
+                          .prompt_outputs = asked.prompt_logprobs >= 0,
                           .after = after == ids_.end() ? 0 : after->second},
                          now_seconds());
   if (refusal) return refuse(*refusal);
@@ -293,7 +301,8 @@ double Service::run(std::span<const StepWork::Rows> work, std::vector<StepOutcom
                           .state = store_->state(rows.id)});
     step.tokens.insert(step.tokens.end(), r.tokens.begin() + rows.first,
                        r.tokens.begin() + rows.first + rows.count);
-    if (rows.outputs) step.output_rows.push_back(step.n_rows() - 1);
+    for (const int64_t position : output_rows(rows))
+      step.output_rows.push_back(step.spans.back().row_begin + position - rows.first);
   }
   const double begin = now_seconds();
   const auto logits = engine_.step(step);
@@ -309,9 +318,16 @@ double Service::run(std::span<const StepWork::Rows> work, std::vector<StepOutcom
     if (!logits) {
       outcomes.push_back({.id = rows.id, .failed = true});
       finish(rows.id, Finish::kFailed, {}, logits.error());
-    } else if (store_->publish(rows.id, false); rows.outputs) {
+      continue;
+    }
+    store_->publish(rows.id, false);
+    Request& r = *requests_.at(rows.id);
+    const auto n_outputs = static_cast<int64_t>(output_rows(rows).size());
+    log_prompt(r, rows, **logits, row);
+    row += n_outputs;
+    if (rows.outputs) {
       outcomes.push_back(
-          draw(rows, {(*logits)->row(row++), static_cast<size_t>((*logits)->cols())}));
+          draw(rows, {(*logits)->row(row - 1), static_cast<size_t>((*logits)->cols())}));
     } else {
       outcomes.push_back({.id = rows.id});
     }
@@ -338,6 +354,29 @@ void add_logprobs(DrawnToken& token, std::span<const float> logits, int n) {
 }
 
 }  // namespace
+
+// Positions among the rows whose logits are wanted: of the prompt, where they are logged and were not
+// before its state was taken away, and the last, where a token is drawn.
+std::vector<int64_t> Service::output_rows(const StepWork::Rows& rows) const {
+  std::vector<int64_t> positions;
+  const Request& r = *requests_.at(rows.id);
+  const int64_t end = rows.first + rows.count;
+  if (r.logs_prompt())
+    for (int64_t p = std::max(rows.first, static_cast<int64_t>(r.logged.size())); p < std::min(end, r.prompt_tokens - 1); ++p)
+      positions.push_back(p);
+  if (rows.outputs) positions.push_back(end - 1);
+  return positions;
+}
+
+void Service::log_prompt(Request& r, const StepWork::Rows& rows, const Act& logits, int64_t row) {
+  if (!r.logs_prompt()) return;
+  for (const int64_t position : output_rows(rows)) {
+    if (position >= r.prompt_tokens - 1) return;
+    DrawnToken token{.id = r.tokens[position + 1]};
+    add_logprobs(token, {logits.row(row++), static_cast<size_t>(logits.cols())}, r.asked.prompt_logprobs);
+    r.logged.push_back(std::move(token));
+  }
+}
 
 StepOutcome Service::draw(const StepWork::Rows& rows, std::span<const float> logits) {
   Request& r = *requests_.at(rows.id);
@@ -383,6 +422,7 @@ StepOutcome Service::draw(const StepWork::Rows& rows, std::span<const float> log
     r.listener({.ticket = r.ticket,
                 .token = std::move(token),
                 .cached_tokens = std::exchange(r.cached_tokens, 0),
+                .prompt = drawn == 1 ? std::exchange(r.logged, {}) : std::vector<DrawnToken>{},
                 .times = r.times});
   }
   return outcome;
@@ -401,6 +441,7 @@ void Service::finish(RequestId id, Finish why, std::optional<DrawnToken> token,
                .finish = why,
                .error = std::move(error),
                .cached_tokens = r->cached_tokens,
+               .prompt = std::move(r->logged),
                .times = r->times});
 }
 

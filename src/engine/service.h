@@ -38,6 +38,7 @@ struct Submission {
   bool ignore_end = false;  // go on after a token that ends generation
   int top_logprobs =
       -1;                // -1: no logprobs; else of the token drawn and of so many of the likeliest
+  int prompt_logprobs = -1;  // likewise, of the prompt's tokens
   std::string key = {};  // whose account it is on
   double weight = 1;     // of the key
   int priority = 0;
@@ -75,12 +76,14 @@ struct Update {
   std::optional<Refusal> refusal = {};
   std::optional<Error> error = {};
   int64_t cached_tokens = 0;
+  // With the first token, where they were asked for: of the prompt's tokens from the second on.
+  std::vector<DrawnToken> prompt = {};
   RequestTimes times = {};
 };
 using Listener = std::function<void(const Update&)>;
 
 struct ServiceOptions {
-  SchedulerOptions scheduler = {};  // max_running and max_step_rows are the engine's
+  SchedulerOptions scheduler = {};  // max_running, max_step_rows and max_step_outputs are the engine's
   std::optional<StepCost> cost = {};
 };
 
@@ -132,6 +135,8 @@ class Service {
   void take_in(Arrival& arrival);
   void run(const StepWork& work);
   double run(std::span<const StepWork::Rows> work, std::vector<StepOutcome>& outcomes);
+  std::vector<int64_t> output_rows(const StepWork::Rows& rows) const;
+  void log_prompt(Request& r, const StepWork::Rows& rows, const Act& logits, int64_t row);
   StepOutcome draw(const StepWork::Rows& rows, std::span<const float> logits);
   void finish(RequestId id, Finish why, std::optional<DrawnToken> token,
               std::optional<Error> error);

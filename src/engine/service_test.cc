@@ -324,6 +324,57 @@ TEST(Service, GivesLogprobsOfTheModelsOwnDistribution) {
   EXPECT_EQ(drawn, best);
 }
 
+// As the engine says of every row, whatever the chunks, the neighbours and the places there are.
+TEST(Service, GivesLogprobsOfThePromptInAnyChunks) {
+  for (const int sequences : {1, 3, 40}) {
+    const auto engine = open(sequences);
+    ServiceOptions options;
+    options.scheduler.promote_after_seconds = 0.02;
+    auto service = Service::start(*engine, options);
+    ASSERT_TRUE(service);
+    constexpr int kRequests = 6;
+    std::vector<std::vector<DrawnToken>> logged(kRequests);
+    std::vector<Answer> answers(kRequests);
+    for (int i = 0; i < kRequests; ++i) {
+      Submission s = request(*engine, i, 4 + i);
+      s.key = std::string(1, static_cast<char>('a' + i));
+      s.prompt_logprobs = i % 2 ? 3 : -1;
+      ASSERT_TRUE((*service)->submit(std::move(s), [&, i, listener = answers[i].listener()](const Update& u) {
+        if (!u.prompt.empty()) {
+          EXPECT_TRUE(logged[i].empty());
+          logged[i] = u.prompt;
+        }
+        listener(u);
+      }));
+    }
+    for (Answer& a : answers) ASSERT_TRUE(a.wait());
+    const auto whole = open(64);  // as many outputs as rows
+    for (int i = 0; i < kRequests; ++i) {
+      EXPECT_EQ(answers[i].tokens, alone(i, 4 + i));
+      if (i % 2 == 0) {
+        EXPECT_TRUE(logged[i].empty());
+        continue;
+      }
+      const Submission s = request(*whole, i, 1);
+      auto sequence = whole->new_sequence();
+      Step step{.tokens = s.prompt, .spans = {{.n_rows = static_cast<int64_t>(s.prompt.size()), .state = sequence->get()}}, .output_rows = {}};
+      for (int64_t r = 0; r < step.n_rows(); ++r) step.output_rows.push_back(r);
+      const auto logits = whole->step(step);
+      ASSERT_TRUE(logits) << logits.error().message;
+      ASSERT_EQ(logged[i].size() + 1, s.prompt.size());
+      for (size_t p = 0; p < logged[i].size(); ++p) {
+        const float* row = (*logits)->row(static_cast<int64_t>(p));
+        double sum = 0;
+        for (int64_t v = 0; v < (*logits)->cols(); ++v) sum += std::exp(static_cast<double>(row[v]));
+        EXPECT_EQ(logged[i][p].id, s.prompt[p + 1]);
+        EXPECT_NEAR(logged[i][p].logprob, row[s.prompt[p + 1]] - std::log(sum), 1e-9);
+        ASSERT_EQ(logged[i][p].top.size(), 3u);
+        EXPECT_EQ(logged[i][p].top[0].first, std::max_element(row, row + (*logits)->cols()) - row);
+      }
+    }
+  }
+}
+
 TEST(Service, AConstraintHoldsItsOwnRequestOnly) {
   const auto engine = open(2);
   auto service = Service::start(*engine);

@@ -69,6 +69,18 @@ int Grammar::rule(const std::string& name) {
 
 int Grammar::reference(const std::string& name) { return add({.kind = Node::Kind::kRule, .rule = rule(name)}); }
 
+int Grammar::embed(const Grammar& other, const std::string& prefix) {
+  const int first = static_cast<int>(nodes_.size());
+  for (Node node : other.nodes_) {
+    for (int& child : node.children) child += first;
+    if (node.kind == Node::Kind::kRule) node.rule = rule(prefix + other.rules_[node.rule].name);
+    add(std::move(node));
+  }
+  for (const Rule& r : other.rules_)
+    if (r.node >= 0) define(prefix + r.name, first + r.node);
+  return reference(prefix + "root");
+}
+
 void Grammar::define(const std::string& name, int node) { rules_[rule(name)].node = node; }
 
 bool Grammar::defined(const std::string& name) const {

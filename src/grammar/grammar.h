@@ -51,6 +51,8 @@ class Grammar {
   int repeat(int child, int min, int max);
   int optional(int child) { return repeat(child, 0, 1); }
   int empty() { return sequence({}); }
+  // What `root` of another grammar produces; its rules come under names that begin with `prefix`.
+  int embed(const Grammar& other, const std::string& prefix);
 
   int rule(const std::string& name);  // its number; made where it is new
   int reference(const std::string& name);

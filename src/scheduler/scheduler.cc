@@ -35,6 +35,7 @@ struct Scheduler::Request {
   bool step_outputs = false;
 
   int64_t missing() const { return known - computed; }
+  bool logs_prompt() const { return spec.prompt_outputs && !started; }
   bool streams() const { return place == Place::kMemory && started && missing() == 1; }
 };
 
@@ -207,6 +208,7 @@ void Scheduler::add_rows(Request& r, int64_t count, int64_t drafts, StepWork& wo
   r.step_outputs = r.computed + count == r.known;
   work.rows.push_back({.id = r.id, .first = r.computed, .count = count + drafts, .outputs = r.step_outputs, .drafts = drafts});
   work.n_rows += count + drafts;
+  work.n_outputs += r.logs_prompt() ? count + drafts : r.step_outputs ? 1 + drafts : 0;
   for (int64_t i = 0; i < count + drafts; ++i) work.context += r.computed + i + 1;
 }
 
@@ -214,8 +216,8 @@ void Scheduler::plan_streams(const Order& order, StepWork& work) {
   for (Request* r : order) {
     if (!r->streams()) continue;  // may have been preempted for one before it
     if (work.n_rows >= options_.max_step_rows) return;
-    const int64_t room = std::min(options_.max_step_rows - work.n_rows - 1,
-                                  r->spec.prompt_tokens + r->spec.max_new_tokens - 1 - r->known);
+    const int64_t room = std::min({options_.max_step_rows - work.n_rows - 1, options_.max_step_outputs - work.n_outputs - counts_.running,
+                                  r->spec.prompt_tokens + r->spec.max_new_tokens - 1 - r->known});
     // Guesses are not worth anybody's place.
     int64_t drafts = std::clamp<int64_t>(r->drafts, 0, std::max<int64_t>(room, 0));
     if (drafts > 0 && !store_.reserve(r->id, r->known + drafts)) drafts = 0;
@@ -277,7 +279,7 @@ bool Scheduler::bring_in(const Order& order, Request& r) {
     r.computed = 0;
   }
   const int64_t found = store_.attach(r.id);
-  assert(found >= 0 && found < r.known);
+  assert(found >= 0 && found < r.known && (found == 0 || !r.logs_prompt()));
   while (!store_.reserve(r.id, r.known))
     if (!take_from_others(order, r)) {
       store_.release(r.id);
@@ -332,7 +334,9 @@ void Scheduler::plan_prompts(const Order& order, StepWork& work) {
   std::set<const Key*> streaming;
   for (const StepWork::Rows& rows : work.rows) streaming.insert(find(rows.id)->key);
   int64_t prompt_rows = 0;
+  auto others = static_cast<int64_t>(prompts.size());
   for (Request* r : prompts) {
+    --others;  // after it: each may reach its end, and draw
     if (r->place != Request::Place::kMemory) continue;  // preempted for one before it
     int64_t left = options_.max_step_rows - work.n_rows;
     if (beside_streams) {
@@ -341,6 +345,8 @@ void Scheduler::plan_prompts(const Order& order, StepWork& work) {
       // Prompts get on even where the model sees no time for them.
       left = std::min(left, std::max(fits, options_.min_prompt_rows - prompt_rows));
     }
+    if (r->logs_prompt())
+      left = std::min(left, std::max<int64_t>(1, options_.max_step_outputs - work.n_outputs - others));
     if (left <= 0) continue;
     if (!reserve(order, *r, r->known)) continue;
     const int64_t count = std::min(left, r->missing());

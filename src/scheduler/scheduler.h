@@ -44,6 +44,7 @@ struct RequestSpec {
   int priority = 0;            // higher goes first
   int64_t prompt_tokens = 0;
   int64_t max_new_tokens = 0;
+  bool prompt_outputs = false;  // the logits of all rows of its prompt are wanted: attach() finds nothing
   // Not before that request has its prompt computed, or has ended (n answers to one prompt: the others
   // find it in the prefix cache). 0: none.
   RequestId after = 0;
@@ -57,6 +58,7 @@ class StateStore {
   // Whether a request may ever have so many tokens, with nothing else in memory.
   virtual bool can_ever_hold(int64_t tokens) const = 0;
   // Takes what the prefix cache has of a request that has no state; the tokens, less than its prompt.
+  // Nothing where the logits of its prompt are wanted and it has drawn no token.
   virtual int64_t attach(RequestId id) = 0;
   // Makes room for `tokens` tokens in all; false, and nothing changed, when there are no pages.
   virtual bool reserve(RequestId id, int64_t tokens) = 0;
@@ -72,6 +74,7 @@ class StateStore {
 struct SchedulerOptions {
   int64_t max_running = 32;         // requests with state in memory
   int64_t max_step_rows = 512;
+  int64_t max_step_outputs = INT64_MAX;  // rows of a step whose logits are wanted; max_running at least
   int64_t min_prompt_rows = 8;      // a step beside running streams gives prompts at least these
   double stretch = 2.0;             // of a step by prompts, over the step without
   double other_key_stretch = 3.0;   // by the prompts of keys that have no stream in it
@@ -91,6 +94,7 @@ struct StepWork {
   };
   std::vector<Rows> rows;
   int64_t n_rows = 0, context = 0;  // context: tokens attended, over all rows
+  int64_t n_outputs = 0;            // rows whose logits are wanted
   double predicted_seconds = 0;
 };
 

@@ -271,6 +271,7 @@ TEST(Simulation, EveryRequestEndsOnceAndEveryPageComesBack) {
     w.truth.move_seconds_per_token = seed % 2 ? 1e-5 : 5e-3;
     w.options.max_running = pick(1, 24);
     w.options.max_step_rows = pick(w.options.max_running, 256);
+    w.options.max_step_outputs = pick(w.options.max_running, 2 * w.options.max_running + 8);
     w.options.max_queued = pick(4, 200);
     w.options.max_queued_per_key = pick(2, 100);
     w.options.promote_after_seconds = static_cast<double>(pick(1, 20));
@@ -287,9 +288,10 @@ TEST(Simulation, EveryRequestEndsOnceAndEveryPageComesBack) {
             RequestSpec spec{.key = std::string(1, static_cast<char>('a' + pick(0, 4))), .weight = static_cast<double>(pick(1, 3)),
                              .priority = static_cast<int>(pick(0, 9) == 0) - static_cast<int>(pick(0, 9) == 0), .prompt_tokens = pick(1, 500)};
             spec.max_new_tokens = pick(1, 200);
+            spec.prompt_outputs = random() % 6 == 0;
             if (!alive.empty() && random() % 8 == 0) spec.after = alive[random() % alive.size()];
             const RequestId next = w.scheduler->counts().submitted + 1;
-            if (random() % 3 == 0) w.store.cached[next] = pick(0, spec.prompt_tokens - 1) / FakeStore::kPage * FakeStore::kPage;
+            if (random() % 3 == 0 && !spec.prompt_outputs) w.store.cached[next] = pick(0, spec.prompt_tokens - 1) / FakeStore::kPage * FakeStore::kPage;
             if (const RequestId id = w.submit(spec, pick(1, spec.max_new_tokens))) alive.push_back(id);
             else w.store.cached.erase(next);
           }

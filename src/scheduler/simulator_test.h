@@ -121,7 +121,7 @@ struct World {
       meanwhile();
       return;
     }
-    int64_t n = 0, context = 0;
+    int64_t n = 0, context = 0, outputs = 0;
     std::set<RequestId> seen;
     for (const StepWork::Rows& r : work.rows) {
       EXPECT_TRUE(seen.insert(r.id).second);
@@ -134,9 +134,19 @@ struct World {
       EXPECT_EQ(r.outputs, r.first + r.count - r.drafts == known);
       EXPECT_LE(r.first + r.count, u.spec.prompt_tokens + u.spec.max_new_tokens - 1);
       n += r.count;
+      // The prompt's rows, all of them, where they are asked for; else the last and its guesses.
+      if (u.spec.prompt_outputs && u.drawn == 0) {
+        EXPECT_LE(r.first, u.computed);  // nothing of it came from the cache
+        u.computed = std::max(u.computed, r.first + r.count);
+        outputs += r.count;
+      } else if (r.outputs) {
+        outputs += 1 + r.drafts;
+      }
       for (int64_t i = 0; i < r.count; ++i) context += r.first + i + 1;
     }
     EXPECT_EQ(n, work.n_rows);
+    EXPECT_EQ(outputs, work.n_outputs);
+    EXPECT_LE(outputs, options.max_step_outputs);
     EXPECT_EQ(context, work.context);
     double seconds = truth.seconds(n, context);
     if (noise > 0) seconds *= std::exp(std::normal_distribution<>(0, noise)(random));

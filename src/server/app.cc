@@ -38,6 +38,11 @@ Result<std::unique_ptr<App>> App::create(Engine& engine, Service& service, std::
   auto parsed = chat::Template::parse(source);
   if (!parsed) return std::move(parsed).error().within("the chat template");
   app->chat_template = std::make_unique<chat::Template>(std::move(parsed).value());
+  app->tool_format = &chat::tool_format_for(source);
+  app->template_takes_tools = chat::takes_tools(source);
+  for (const std::string& mark : {app->tool_format->begin, app->tool_format->end})
+    if (const auto id = app->tokenizer->find(mark); id && !mark.empty() && app->tokenizer->kind(*id) == TokenKind::kControl)
+      app->tool_marks.push_back(*id);
   app->segments = std::make_unique<chat::SegmentEncoder>(*app->tokenizer);
   app->trie = std::make_shared<grammar::TokenTrie>(*app->tokenizer);
   app->model_name = std::move(model_name);

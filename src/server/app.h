@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "chat/encode.h"
+#include "chat/tools/tool_format.h"
 #include "engine/service.h"
 #include "grammar/constraint.h"
 #include "server/fields.h"
@@ -25,6 +26,9 @@ struct App {
   const Tokenizer* tokenizer = nullptr;
   std::unique_ptr<chat::Template> chat_template;
   std::unique_ptr<chat::SegmentEncoder> segments;
+  const chat::ToolFormat* tool_format = nullptr;  // that the template speaks
+  bool template_takes_tools = false;
+  std::vector<TokenId> tool_marks;  // control tokens that the format's marks are
   std::shared_ptr<const grammar::TokenTrie> trie;
   HttpServer* http = nullptr;
   std::string model_name;

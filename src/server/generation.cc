@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "chat/tools/tool_parser.h"
 
 namespace venturi::server {
 
@@ -36,7 +37,12 @@ class Generation : public std::enable_shared_from_this<Generation> {
     answers_.resize(total);
     tickets_.resize(total);
     waiting_ = open_ = total;
-    for (int i = 0; i < total; ++i) streams_.emplace_back(*app_.tokenizer, r_.stops);
+    const bool tools = r_.tools.offered();
+    const bool opened = r_.tools.must && !chat::tool_opening(*app_.tool_format).empty();
+    for (int i = 0; i < total; ++i) {
+      streams_.emplace_back(*app_.tokenizer, r_.stops, tools ? app_.tool_marks : std::vector<TokenId>{});
+      if (tools) parsers_.push_back(std::make_unique<chat::ToolParser>(*app_.tool_format, r_.tools.names, opened));
+    }
     exchange_->on_close([self = shared_from_this()] {
       if (!self->done_) self->cancel();
     });
@@ -62,6 +68,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     s.sampling.seed += static_cast<uint64_t>(i % r_.n);
     s.ignore_end = r_.ignore_end;
     s.top_logprobs = r_.top_logprobs;
+    if (r_.prompt_logprobs) s.prompt_logprobs = r_.top_logprobs;
     s.key = account;
     s.priority = r_.priority;
     if (r_.grammar) s.constraint = std::make_unique<grammar::Constraint>(r_.grammar, app_.trie);
@@ -115,9 +122,11 @@ class Generation : public std::enable_shared_from_this<Generation> {
     if (update.finish == Finish::kCancelled)
       return fail(
           {.status = 503, .type = "server_error", .message = "the server is shutting down"});
+    for (const DrawnToken& t : update.prompt) answer.prompt.push_back({t.id, t.logprob, t.top});
+    if (update.token && r_.stream) send(format_->prompt(i, answer));
     std::string text;
     std::vector<LoggedToken> tokens;
-    if (update.token) {
+    if (update.token && !r_.no_answer) {
       ++answer.n_tokens;
       if (!update.token->ends) {
         text = streams_[i].push(update.token->id);
@@ -128,16 +137,59 @@ class Generation : public std::enable_shared_from_this<Generation> {
     const bool ended = update.finish != Finish::kNone;
     if (ended) text += streams_[i].finish();
     const bool stopped = streams_[i].stopped();
-    answer.text += text;
     answer.tokens.insert(answer.tokens.end(), tokens.begin(), tokens.end());
-    if (r_.stream && (!text.empty() || !tokens.empty())) send(format_->delta(i, text, tokens));
+    if (parsers_.empty()) {
+      say(i, text, tokens);
+    } else {
+      say_parsed(i, text, ended || stopped, tokens);
+    }
     if (!ended && !stopped) return;
     answer.stop = streams_[i].stop();
-    answer.finish = update.finish == Finish::kLength && !stopped ? "length" : "stop";
+    const bool length = r_.no_answer || (update.finish == Finish::kLength && !stopped);
+    answer.finish = length ? "length" : "stop";
+    if (answer.finish == "stop" && !answer.calls.empty()) answer.finish = "tool_calls";
     if (!ended) app_.service->cancel(tickets_[i]);
     usage_.completion += answer.n_tokens;
     if (r_.stream) send(format_->last(i, answer, usage_));
     if (--open_ == 0) end();
+  }
+
+  void say(int i, const std::string& text, const std::vector<LoggedToken>& tokens) {
+    answers_[i].text += text;
+    if (r_.stream && (!text.empty() || !tokens.empty())) send(format_->delta(i, text, tokens));
+  }
+
+  // Calls among the text go out as calls.
+  void say_parsed(int i, const std::string& text, bool last, std::vector<LoggedToken> tokens) {
+    chat::ToolEvents events;
+    parsers_[i]->push(text, events);
+    if (last) parsers_[i]->finish(events);
+    std::vector<ToolCall>& calls = answers_[i].calls;
+    for (const chat::ToolEvent& event : events) {
+      using Kind = chat::ToolEvent::Kind;
+      const int n = static_cast<int>(calls.size()) - (event.kind != Kind::kCall);
+      switch (event.kind) {
+        case Kind::kText:
+          say(i, event.text, std::exchange(tokens, {}));
+          break;
+        case Kind::kCall:
+          calls.push_back({call_id(), event.text, ""});
+          if (r_.stream) send(format_->call_begins(i, n, calls.back()));
+          break;
+        case Kind::kArguments:
+          calls[n].arguments += event.text;
+          if (r_.stream) send(format_->call_arguments(i, n, event.text));
+          break;
+        case Kind::kCallEnd:
+          if (r_.stream) send(format_->call_ends(i, n, calls[n]));
+      }
+    }
+    if (!tokens.empty()) say(i, "", tokens);
+  }
+
+  std::string call_id() const {
+    const int length = app_.tool_format->id_length;
+    return length > 0 ? random_id("").substr(0, length) : random_id(format_->call_prefix());
   }
 
   void end() {
@@ -171,6 +223,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const std::unique_ptr<AnswerFormat> format_;
   std::vector<Answer> answers_;
   std::vector<TextStream> streams_;
+  std::vector<std::unique_ptr<chat::ToolParser>> parsers_;  // none where no tools are offered
   std::vector<Ticket> tickets_;
   std::vector<std::pair<int, Update>> early_;
   Usage usage_;

@@ -9,6 +9,7 @@
 
 #include "server/app.h"
 #include "server/text_stream.h"
+#include "server/tool_use.h"
 
 namespace venturi::server {
 
@@ -18,11 +19,17 @@ struct LoggedToken {
   std::vector<std::pair<TokenId, double>> top;
 };
 
+struct ToolCall {
+  std::string id, name, arguments;  // arguments: JSON as the model wrote it
+};
+
 struct Answer {
   std::string text;
+  std::vector<ToolCall> calls;
   std::vector<LoggedToken> tokens;  // where logprobs were asked for
-  std::string finish;               // "stop", "length"
+  std::string finish;               // "stop", "length", "tool_calls"
   std::string stop;                 // the stop text that ended it, if one did
+  std::vector<LoggedToken> prompt;  // where its logprobs were asked for: from its second token on
   int64_t n_tokens = 0;
 };
 
@@ -38,7 +45,14 @@ class AnswerFormat {
   // Of a stream: "" sends nothing. first() comes once for every answer, before anything else.
   virtual std::string stream_type() const { return "text/event-stream; charset=utf-8"; }
   virtual std::string first(int index, const Usage& usage) = 0;
+  // Before the first token: what was asked of the prompt is known.
+  virtual std::string prompt(int index, const Answer& answer) { return ""; }
   virtual std::string delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) = 0;
+  // Of the `n`th call of an answer, as it comes.
+  virtual std::string call_begins(int index, int n, const ToolCall& call) { return ""; }
+  virtual std::string call_arguments(int index, int n, const std::string& more) { return ""; }
+  virtual std::string call_ends(int index, int n, const ToolCall& call) { return ""; }
+  virtual const char* call_prefix() const { return "call_"; }  // of ids
   virtual std::string last(int index, const Answer& answer, const Usage& usage) = 0;
   virtual std::string end(const Usage& usage) = 0;
   virtual std::string stream_error(const ApiError& error) = 0;
@@ -51,24 +65,28 @@ struct GenerationRequest {
   std::vector<std::vector<TokenId>> prompts;
   int n = 1;               // answers to each
   int64_t max_tokens = 0;  // 0: what fits
+  bool no_answer = false;  // only what there is to say of the prompt
   SamplingParams sampling;
   bool ignore_end = false;
   int top_logprobs = -1;
+  bool prompt_logprobs = false;  // likewise, of the prompt
   std::vector<std::string> stops;
   std::shared_ptr<const grammar::Automaton> grammar;
+  ToolUse tools;
   bool stream = false;
   int priority = 0;
 };
 
 // The fields that the APIs of OpenAI's kind share: sampling, stop, stream, response_format, n.
 // include_usage is stream_options' own.
-GenerationRequest read_generation(Fields& fields, const App& app, bool* include_usage = nullptr);
+GenerationRequest read_generation(Fields& fields, const App& app, bool* include_usage = nullptr, ToolUse tools = {});
 // Null, and an error of `name`, where the grammar cannot be compiled.
 std::shared_ptr<const grammar::Automaton> compile_grammar(Fields& fields, const std::string& name,
                                                           const Result<grammar::Grammar>& parsed);
 uint64_t random_seed();
 // A conversation's tokens, through the model's template; `fields` takes what is wrong with it.
-std::vector<TokenId> chat_prompt(Fields& fields, const App& app, const Json* messages, const Json* template_arguments);
+std::vector<TokenId> chat_prompt(Fields& fields, const App& app, const Json* messages, const Json* template_arguments,
+                                 const ToolUse& tools = {});
 // The model asked for must be the one that is served, if one is named.
 void check_model(Fields& fields, const App& app);
 void log_unknown(const Fields& fields);

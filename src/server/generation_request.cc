@@ -29,29 +29,29 @@ std::shared_ptr<const grammar::Automaton> compile_grammar(Fields& fields, const 
 
 namespace {
 
-std::shared_ptr<const grammar::Automaton> read_grammar(Fields& fields) {
+struct OwnGrammar {
+  std::string field;
+  Result<grammar::Grammar> grammar;
+};
+
+std::optional<OwnGrammar> read_grammar(Fields& fields) {
   const std::string gbnf = fields.text("grammar", "");
-  if (!gbnf.empty()) return compile_grammar(fields, "grammar", grammar::parse_gbnf(gbnf));
   const Json* format = fields.find("response_format");
-  if (!format) return nullptr;
-  const std::string type =
-      format->is_object()
-          ? format->value("type", Json()).is_string() ? format->at("type").get<std::string>() : ""
-          : "";
-  if (type == "text") return nullptr;
-  if (type == "json_object") return compile_grammar(fields, "response_format", grammar::json_object_grammar());
+  if (!gbnf.empty()) return OwnGrammar{"grammar", grammar::parse_gbnf(gbnf)};
+  if (!format) return std::nullopt;
+  const Json type = format->is_object() ? format->value("type", Json()) : Json();
+  if (type == "text") return std::nullopt;
+  if (type == "json_object") return OwnGrammar{"response_format", grammar::json_object_grammar()};
   if (type == "json_schema") {
     const auto held = format->find("json_schema");
-    if (held == format->end() || !held->is_object() || !held->contains("schema")) {
-      fields.fail("response_format.json_schema", "must be an object with a schema");
-      return nullptr;
-    }
-    return compile_grammar(fields, "response_format.json_schema.schema",
-                    grammar::json_schema_grammar(held->at("schema")));
+    if (held != format->end() && held->is_object() && held->contains("schema"))
+      return OwnGrammar{"response_format.json_schema.schema", grammar::json_schema_grammar(held->at("schema"))};
+    fields.fail("response_format.json_schema", "must be an object with a schema");
+    return std::nullopt;
   }
   fields.fail("response_format",
               "must be an object with a type of text, json_object or json_schema");
-  return nullptr;
+  return std::nullopt;
 }
 
 void read_bias(Fields& fields, const App& app, SamplingParams& sampling) {
@@ -74,7 +74,7 @@ void read_bias(Fields& fields, const App& app, SamplingParams& sampling) {
 
 }  // namespace
 
-GenerationRequest read_generation(Fields& fields, const App& app, bool* include_usage) {
+GenerationRequest read_generation(Fields& fields, const App& app, bool* include_usage, ToolUse tools) {
   GenerationRequest r;
   SamplingParams& s = r.sampling;
   s.temperature = static_cast<float>(fields.number("temperature", 1, 0, 1000));
@@ -109,7 +109,9 @@ GenerationRequest read_generation(Fields& fields, const App& app, bool* include_
         fields.fail("stream_options", "must be an object whose include_usage is true or false");
     }
   }
-  if (!fields.error()) r.grammar = read_grammar(fields);
+  const auto own = read_grammar(fields);
+  r.grammar = hold(fields, app, tools, own ? own->field : "", own ? &own->grammar : nullptr);
+  r.tools = std::move(tools);
   if (!fields.error())
     if (const Status status = validate(s); !status) fields.fail("sampling", status.error().message);
   return r;
@@ -127,50 +129,19 @@ void log_unknown(const Fields& fields) {
     spdlog::info("a request has a field {} that means nothing here", name);
 }
 
-namespace {
-
-// What a message says: a text, or parts of type text.
-Json read_message(Fields& fields, const Json& message, size_t i) {
-  const std::string where = fmt::format("messages[{}]", i);
-  Json read = message;
-  if (!message.is_object() || !message.contains("role") || !message["role"].is_string()) {
-    fields.fail(where, "must be an object with a role");
-    return read;
-  }
-  if (message["role"] == "developer") read["role"] = "system";
-  const auto content = message.find("content");
-  if (content == message.end() || content->is_null()) {
-    if (!message.contains("tool_calls"))
-      fields.fail(where + ".content", "must be a string or a list of parts");
-    read["content"] = "";
-  } else if (content->is_array()) {
-    std::string text;
-    for (const Json& part : *content) {
-      if (!part.is_object() || part.value("type", "") != "text" || !part.contains("text") ||
-          !part["text"].is_string()) {
-        fields.fail(where + ".content", "may hold parts of type text only");
-        return read;
-      }
-      text += part["text"].get<std::string>();
-    }
-    read["content"] = text;
-  } else if (!content->is_string()) {
-    fields.fail(where + ".content", "must be a string or a list of parts");
-  }
-  return read;
-}
-
-}  // namespace
-
-std::vector<TokenId> chat_prompt(Fields& fields, const App& app, const Json* messages, const Json* template_arguments) {
+std::vector<TokenId> chat_prompt(Fields& fields, const App& app, const Json* messages, const Json* template_arguments,
+                                 const ToolUse& tools) {
   chat::Conversation conversation;
-  conversation.messages = Json::array();
   if (!messages || !messages->is_array() || messages->empty()) {
     fields.fail("messages", "must be a list of at least one message");
     return {};
   }
-  for (size_t i = 0; i < messages->size(); ++i)
-    conversation.messages.push_back(read_message(fields, (*messages)[i], i));
+  conversation.messages = template_messages(fields, *app.tool_format, *messages);
+  if (app.template_takes_tools) {
+    conversation.tools = tools.tools;
+  } else {
+    conversation.messages = chat::spell_out_tools(conversation.messages, tools.tools);
+  }
   if (template_arguments) {
     if (!template_arguments->is_object()) fields.fail("chat_template_kwargs", "must be an object");
     conversation.extra = *template_arguments;
@@ -181,12 +152,13 @@ std::vector<TokenId> chat_prompt(Fields& fields, const App& app, const Json* mes
     conversation.bos_token = std::string(tokenizer.token_text(*id));
   if (const auto id = tokenizer.eos())
     conversation.eos_token = std::string(tokenizer.token_text(*id));
-  const auto rendered = chat::render_chat(*app.chat_template, conversation);
+  auto rendered = chat::render_chat(*app.chat_template, conversation);
   if (!rendered) {
     fields.fail("messages",
                 "do not go through the model's chat template: " + rendered.error().message);
     return {};
   }
+  if (tools.must) rendered->push_back({chat::tool_opening(*app.tool_format), true});
   std::vector<TokenId> tokens = app.segments->encode(*rendered);
   if (const auto bos = tokenizer.bos();
       tokenizer.adds_bos() && bos && (tokens.empty() || tokens[0] != *bos))

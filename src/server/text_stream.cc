@@ -4,6 +4,11 @@
 
 namespace venturi::server {
 
+std::string TextStream::push(TokenId id) {
+  if (std::find(shown_.begin(), shown_.end(), id) == shown_.end()) return take(detokenizer_.push(id), false);
+  return take(detokenizer_.finish() + std::string(tokenizer_.token_text(id)), false);
+}
+
 std::string TextStream::take(const std::string& more, bool all) {
   if (stopped_) return {};
   waiting_ += more;

@@ -10,11 +10,12 @@ namespace venturi::server {
 
 class TextStream {
  public:
-  TextStream(const Tokenizer& tokenizer, std::vector<std::string> stops)
-      : detokenizer_(tokenizer), stops_(std::move(stops)) {}
+  // `shown`: control tokens that appear by their names.
+  TextStream(const Tokenizer& tokenizer, std::vector<std::string> stops, std::vector<TokenId> shown = {})
+      : tokenizer_(tokenizer), detokenizer_(tokenizer), stops_(std::move(stops)), shown_(std::move(shown)) {}
 
   // The text that may be sent now; what might be the beginning of a stop text waits.
-  std::string push(TokenId id) { return take(detokenizer_.push(id), false); }
+  std::string push(TokenId id);
   std::string finish() { return take(detokenizer_.finish(), true); }
   // A stop text came; it and what is behind it are not sent.
   bool stopped() const { return stopped_; }
@@ -23,8 +24,10 @@ class TextStream {
  private:
   std::string take(const std::string& more, bool all);
 
+  const Tokenizer& tokenizer_;
   Detokenizer detokenizer_;
   const std::vector<std::string> stops_;
+  const std::vector<TokenId> shown_;
   std::string waiting_;
   std::string stop_;
   bool stopped_ = false;

@@ -134,5 +134,6 @@ inline Bytes bytes1(int8_t v) { return _mm512_set1_epi8(v); }
 inline int32_t any_lane(I32 a) { return _mm512_cvtsi512_si32(a); }
 
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+inline void prefetch_far(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T2); }
 
 }  // namespace venturi::avx512

@@ -137,5 +137,6 @@ inline Bytes bytes1(int8_t v) { return vdupq_n_u8(static_cast<uint8_t>(v)); }
 inline int32_t any_lane(I32 a) { return vgetq_lane_s32(a, 0); }
 
 inline void prefetch(const void* p) { __builtin_prefetch(p); }
+inline void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 }  // namespace venturi::neon

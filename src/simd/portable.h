@@ -193,5 +193,6 @@ inline Bytes bytes1(int8_t v) { Bytes r; std::memset(r.v, v, sizeof r.v); return
 inline int32_t any_lane(I32 a) { return a.v[0]; }
 
 inline void prefetch(const void*) {}
+inline void prefetch_far(const void*) {}
 
 }  // namespace venturi::portable

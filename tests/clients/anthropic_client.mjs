@@ -31,6 +31,29 @@ assert.equal(stopped.stop_reason, "stop_sequence");
 assert.equal(stopped.stop_sequence, stop);
 assert.equal(stopped.content[0].text, text.slice(0, text.indexOf(stop)));
 
+// Tools: a block of the answer, streamed as partial JSON; its result goes back in.
+const input_schema = { type: "object", properties: { place: { enum: ["Rome", "Oslo"] } }, required: ["place"], additionalProperties: false };
+const calling = {
+  ...ask, max_tokens: 200, tools: [{ name: "get_weather", description: "The weather.", input_schema }],
+  tool_choice: { type: "tool", name: "get_weather" },
+};
+const called = await client.messages.create(calling);
+assert.equal(called.stop_reason, "tool_use");
+assert.equal(called.content.length, 1);
+assert.ok(["Rome", "Oslo"].includes(called.content[0].input.place));
+const pieces = client.messages.stream(calling);
+let partial = 0;
+pieces.on("inputJson", () => ++partial);
+const put = await pieces.finalMessage();
+assert.ok(partial > 1);
+assert.deepEqual(put.content.map(({ name, input }) => ({ name, input })), called.content.map(({ name, input }) => ({ name, input })));
+const answer = await client.messages.create({
+  ...calling, max_tokens: 4, tool_choice: { type: "auto" },
+  messages: [...messages, { role: "assistant", content: called.content },
+    { role: "user", content: [{ type: "tool_result", tool_use_id: called.content[0].id, content: "Sun." }] }],
+});
+assert.equal(answer.role, "assistant");
+
 await assert.rejects(client.messages.create({ ...ask, max_tokens: 5000 }), (e) =>
   e instanceof Anthropic.BadRequestError && e.error.error.type === "invalid_request_error");
 await assert.rejects(client.messages.create({ ...ask, temperature: 9, stream: true }), (e) => e instanceof Anthropic.BadRequestError);

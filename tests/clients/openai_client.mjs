@@ -49,6 +49,36 @@ const structured = await client.chat.completions.create({
 const visitor = JSON.parse(structured.choices[0].message.content);
 assert.ok(["Ann", "Bob"].includes(visitor.who) && typeof visitor.alone === "boolean");
 
+// Functions: called whole and streamed, with the helper that puts the pieces together; results go back in.
+const parameters = {
+  type: "object",
+  properties: { place: { enum: ["Rome", "Oslo"] }, days: { type: "integer", minimum: 1, maximum: 9 } },
+  required: ["place", "days"],
+  additionalProperties: false,
+};
+const tools = [{ type: "function", function: { name: "get_weather", description: "The weather.", parameters } }];
+const calling = { model, messages: [{ role: "user", content: "Rain?" }], tools, max_tokens: 60, seed: 2, parallel_tool_calls: false };
+for (const tool_choice of ["required", { type: "function", function: { name: "get_weather" } }]) {
+  const called = (await client.chat.completions.create({ ...calling, tool_choice })).choices[0];
+  assert.equal(called.finish_reason, "tool_calls");
+  assert.equal(called.message.content, null);
+  const pieces = client.chat.completions.stream({ ...calling, tool_choice });
+  let deltas = 0;
+  pieces.on("tool_calls.function.arguments.delta", () => ++deltas);
+  const put = (await pieces.finalChatCompletion()).choices[0];
+  assert.equal(put.finish_reason, "tool_calls");
+  assert.ok(deltas > 1);
+  const [whole, streamed] = [called, put].map((c) => c.message.tool_calls[0]);
+  assert.equal(streamed.function.name, "get_weather");
+  assert.equal(streamed.function.arguments, whole.function.arguments);
+  const place = JSON.parse(whole.function.arguments);
+  assert.ok(["Rome", "Oslo"].includes(place.place) && place.days >= 1 && place.days <= 9);
+  const answer = await client.chat.completions.create({
+    ...calling, max_tokens: 4, messages: [...calling.messages, called.message, { role: "tool", tool_call_id: whole.id, content: "Sun." }],
+  });
+  assert.equal(answer.choices[0].message.role, "assistant");
+}
+
 // Logprobs, stop, completions.
 const logged = await client.chat.completions.create({ ...ask, logprobs: true, top_logprobs: 2 });
 assert.ok(logged.choices[0].logprobs.content.every((t) => t.top_logprobs.length === 2 && t.logprob <= 0));

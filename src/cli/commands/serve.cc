@@ -50,9 +50,16 @@ bool is_loopback(const std::string& host) { return host == "::1" || host.starts_
 
 // As many streams as asked for, or, where none is said, as fit the budget, at most 16.
 Result<std::unique_ptr<Engine>> open(const Options& o) {
-  if (o.streams > 0) return o.model.open(o.streams, o.streams);
+  // Prompts whose logprobs are wanted go on by so many tokens a step.
+  constexpr int kOutputs = 32;
+  if (o.streams > 0) {
+    auto engine = o.model.open(std::max(o.streams, kOutputs), o.streams);
+    return engine || o.streams >= kOutputs || engine.error().code != Code::kOutOfBudget
+               ? std::move(engine)
+               : o.model.open(o.streams, o.streams);
+  }
   for (int streams = 16;; streams /= 2) {
-    auto engine = o.model.open(streams, streams);
+    auto engine = o.model.open(streams == 16 ? kOutputs : streams, streams);
     if (engine || streams == 1 || engine.error().code != Code::kOutOfBudget) return engine;
   }
 }

@@ -106,7 +106,7 @@ inline void few_columns(const Format& format, const MatmulArgs& a, int64_t group
     unroll<kParts>([&](auto part) __attribute__((always_inline)) {
       const Blocks<Format> blocks{format, b, part.value};
       unroll<kCount>([&](auto g) __attribute__((always_inline)) {
-        if constexpr (part.value == 0) prefetch_ahead<Format::kBlockBytes>(format, b + g.value);
+        if constexpr (part.value == 0) prefetch_ahead<Format::kBlockBytes, kColumns>(format, b + g.value);
         forget_loads();
         const typename Format::Block block = blocks.template load<g.value>();
         unroll<kColumns>([&](auto c) __attribute__((always_inline)) {

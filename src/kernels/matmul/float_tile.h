@@ -18,8 +18,8 @@ struct FormatBF16 {
   static F32 value(const uint16_t* p) { return load_bf16(p); }
 };
 
-// How far ahead a stream of weights is asked for, in bytes.
-constexpr int kFloatAheadBytes = 8192;
+// How far ahead a stream of weights is asked for, in bytes, and how much further into the second cache.
+constexpr int kFloatAheadBytes = 8192, kFloatFarBytes = 8192;
 
 // Memory to ask for while a tile runs: from `at` on, up to the line at `at + last` (asked for again
 // and again once reached, which costs no traffic).
@@ -38,7 +38,9 @@ inline void float_tile(const typename Format::Value* w, int64_t group_stride, in
   for (int64_t k = 0; k < k_end; ++k) {
     for (int i = 0; i < kPrefetchBytes; i += 64) {
       const int64_t offset = k * kPrefetchBytes + i;
+      const int64_t far = offset + kFloatFarBytes;
       prefetch(ahead.at + (offset < ahead.last ? offset : ahead.last));
+      prefetch_far(ahead.at + (far < ahead.last ? far : ahead.last));
     }
     F32 v[kGroups * kParts];
     for (int g = 0; g < kGroups; ++g)

@@ -230,15 +230,21 @@ struct FormatTile16 {
 // a block: both stay in the L1 cache while the codes of one block are in registers.
 constexpr int kTileColumns = 64;
 
-// Asks for the lines of the block kAheadBytes on. The hardware prefetcher alone leaves a third of
-// the memory bandwidth unused, since a core's window of instructions spans too few blocks. Groups lie
-// one after another, so running past the end of one asks for the next.
-constexpr int kAheadBytes = 8192;
-template <int kBlockBytes, typename Format>
+// Asks for the lines of the block kAheadBytes on, and for those of kFarBytes on into the second cache.
+// The hardware prefetcher alone leaves a third of the memory bandwidth unused, since a core's window of
+// instructions spans too few blocks; lines asked for once only hold up the few buffers between the first
+// cache and the second for the whole latency of memory. Groups lie one after another, so running past the
+// end of one asks for the next.
+constexpr int kAheadBytes = 4096, kFarBytes = 16384;
+// Where arithmetic is what takes the time (minima, more than two columns; tiles of no fixed width), once is cheaper.
+template <int kBlockBytes, int kColumns, typename Format>
 inline void prefetch_ahead(const Format& format, int64_t b) {
   if constexpr (kBlockBytes > 0) {
-    const uint8_t* p = format.words + b * kBlockBytes + kAheadBytes;
-    for (int line = 0; line < kBlockBytes; line += 64) prefetch(p + line);
+    constexpr bool kFar = kColumns > 0 && (kColumns <= 2 || !Format::kMin);
+    const uint8_t* p = format.words + b * kBlockBytes;
+    for (int line = 0; line < kBlockBytes; line += 64) prefetch(p + (kFar ? kAheadBytes : 2 * kAheadBytes) + line);
+    if constexpr (kFar)
+      for (int line = 0; line < kBlockBytes; line += 64) prefetch_far(p + kFarBytes + line);
   }
 }
 
@@ -273,7 +279,7 @@ inline void int_tile(const Format& format, const MatmulArgs& a, int64_t group, i
   for (int i = 0; i < columns * kParts; ++i) acc[i] = zero();
   const int64_t blocks = a.k / 32;
   for (int64_t b = 0; b < blocks; ++b) {
-    prefetch_ahead<Format::kBlockBytes>(format, b);
+    prefetch_ahead<Format::kBlockBytes, kFixed>(format, b);
     for (int part = 0; part < kParts; ++part) {
       const typename Format::Block block = format.load(b, part);
 #pragma GCC unroll 2

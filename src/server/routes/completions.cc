@@ -1,5 +1,8 @@
 // OpenAI: POST /v1/chat/completions and /v1/completions.
+#include <algorithm>
+
 #include "server/generation.h"
+#include "tokenizers/utf8.h"
 
 namespace venturi::server {
 
@@ -46,7 +49,9 @@ class Format : public AnswerFormat {
     }
     return text + "data: [DONE]\n\n";
   }
-  std::string stream_error(const ApiError& error) override { return "data: " + dump(error) + "\n\n"; }
+  std::string stream_error(const ApiError& error) override {
+    return "data: " + dump(error) + "\n\n";
+  }
 
  protected:
   Json head(const char* object) const {
@@ -70,8 +75,18 @@ class ChatFormat : public Format {
   std::string first(int index, const Usage&) override {
     return chunk(index, {{"role", "assistant"}, {"content", ""}}, nullptr, {});
   }
-  std::string delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) override {
+  std::string delta(int index, const std::string& text,
+                    const std::vector<LoggedToken>& tokens) override {
     return chunk(index, {{"content", text}}, nullptr, tokens);
+  }
+  std::string call_begins(int index, int n, const ToolCall& call) override {
+    return call_chunk(index, {{"index", n},
+                              {"id", call.id},
+                              {"type", "function"},
+                              {"function", {{"name", call.name}, {"arguments", ""}}}});
+  }
+  std::string call_arguments(int index, int n, const std::string& more) override {
+    return call_chunk(index, {{"index", n}, {"function", {{"arguments", more}}}});
   }
   std::string last(int index, const Answer& answer, const Usage&) override {
     return chunk(index, Json::object(), answer.finish, {});
@@ -79,18 +94,30 @@ class ChatFormat : public Format {
   Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
     Json json = head("chat.completion");
     json["choices"] = Json::array();
-    for (const Answer& a : answers)
+    for (const Answer& a : answers) {
+      Json message = {{"role", "assistant"}, {"content", a.text}, {"refusal", nullptr}};
+      if (!a.calls.empty() && a.text.empty()) message["content"] = nullptr;
+      for (const ToolCall& call : a.calls)
+        message["tool_calls"].push_back(
+            {{"id", call.id},
+             {"type", "function"},
+             {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
       json["choices"].push_back(
           {{"index", json["choices"].size()},
-           {"message", {{"role", "assistant"}, {"content", a.text}, {"refusal", nullptr}}},
+           {"message", std::move(message)},
            {"logprobs", logprobs_ ? chat_logprobs(app_, a.tokens) : Json(nullptr)},
            {"finish_reason", a.finish}});
+    }
     json["usage"] = usage.json();
     return json;
   }
 
  private:
-  std::string chunk(int index, Json delta, Json finish, const std::vector<LoggedToken>& tokens) const {
+  std::string call_chunk(int index, Json call) const {
+    return chunk(index, {{"tool_calls", Json::array({std::move(call)})}}, nullptr, {});
+  }
+  std::string chunk(int index, Json delta, Json finish,
+                    const std::vector<LoggedToken>& tokens) const {
     Json json = head("chat.completion.chunk");
     json["choices"] = Json::array(
         {{{"index", index},
@@ -103,22 +130,51 @@ class ChatFormat : public Format {
   const bool logprobs_;
 };
 
+// What of a text's bytes begins a character.
+size_t count_characters(std::string_view text) {
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+// As OpenAI's completions name a token: bytes that are no text by their numbers, so that names
+// differ.
+std::string token_name(const App& app, TokenId id) {
+  const std::string text = spelling(app, id);
+  if (utf8_run(text, 0, true) == text.size()) return text;
+  std::string name = "bytes:";
+  for (const char c : text) name += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+  return name;
+}
+
+struct Echo {
+  std::string text;             // of the prompt; "" where it is not repeated
+  std::vector<TokenId> tokens;  // of the prompt, where they are logged
+};
+
 class TextFormat : public Format {
  public:
-  TextFormat(const App& app, bool logprobs, bool include_usage, std::vector<std::string> echoes, int n)
+  TextFormat(const App& app, bool logprobs, bool include_usage, std::vector<Echo> echoes, int n)
       : Format(app, "cmpl-", "text_completion", include_usage),
         logprobs_(logprobs),
         echoes_(std::move(echoes)),
         n_(n),
         offsets_(echoes_.size() * n) {
-    for (size_t i = 0; i < offsets_.size(); ++i) offsets_[i] = echoes_[i / n_].size();
+    for (size_t i = 0; i < offsets_.size(); ++i)
+      if (echo(i).tokens.empty()) offsets_[i] = count_characters(echo(i).text);
   }
 
   std::string first(int index, const Usage&) override {
-    return echoes_[index / n_].empty() ? ""
-                                       : choice(index, echoes_[index / n_], nullptr, {});
+    const Echo& e = echo(index);
+    return e.text.empty() || !e.tokens.empty() ? "" : choice(index, e.text, nullptr, {});
   }
-  std::string delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) override {
+  std::string prompt(int index, const Answer& answer) override {
+    if (echo(index).tokens.empty() || answer.n_tokens > 0) return "";
+    Json logprobs = empty_logprobs();
+    add_prompt(logprobs, index, answer.prompt);
+    return event_of(one(index, echo(index).text, nullptr, std::move(logprobs)));
+  }
+  std::string delta(int index, const std::string& text,
+                    const std::vector<LoggedToken>& tokens) override {
     return choice(index, text, nullptr, tokens);
   }
   std::string last(int index, const Answer& answer, const Usage&) override {
@@ -127,49 +183,78 @@ class TextFormat : public Format {
   Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
     Json json = head("text_completion");
     json["choices"] = Json::array();
-    for (size_t i = 0; i < answers.size(); ++i)
-      json["choices"].push_back(one(static_cast<int>(i), echoes_[i / n_] + answers[i].text,
-                                    answers[i].finish, answers[i].tokens));
+    for (size_t i = 0; i < answers.size(); ++i) {
+      const int index = static_cast<int>(i);
+      Json logprobs = empty_logprobs();
+      add_prompt(logprobs, index, answers[i].prompt);
+      add(logprobs, index, answers[i].tokens);
+      json["choices"].push_back(
+          one(index, echo(i).text + answers[i].text, answers[i].finish, std::move(logprobs)));
+    }
     json["usage"] = usage.json();
     return json;
   }
 
  private:
-  Json one(int index, const std::string& text, Json finish,
-           const std::vector<LoggedToken>& tokens) {
-    Json logprobs = nullptr;
-    if (logprobs_) {
-      logprobs = {{"tokens", Json::array()},
-                  {"token_logprobs", Json::array()},
-                  {"top_logprobs", Json::array()},
-                  {"text_offset", Json::array()}};
-      for (const LoggedToken& t : tokens) {
-        const std::string text = spelling(app_, t.id);
-        Json top = Json::object();
-        for (const auto& [id, logprob] : t.top) top[spelling(app_, id)] = logprob;
-        logprobs["tokens"].push_back(text);
-        logprobs["token_logprobs"].push_back(t.logprob);
-        logprobs["top_logprobs"].push_back(std::move(top));
-        logprobs["text_offset"].push_back(offsets_[index]);
-        offsets_[index] += text.size();
-      }
+  const Echo& echo(size_t index) const { return echoes_[index / n_]; }
+
+  static Json empty_logprobs() {
+    return {{"tokens", Json::array()},
+            {"token_logprobs", Json::array()},
+            {"top_logprobs", Json::array()},
+            {"text_offset", Json::array()}};
+  }
+  // `t` is null for the first token of a prompt, which nothing foretells.
+  void add(Json& logprobs, int index, TokenId id, const LoggedToken* t) {
+    Json top = t ? Json::object() : Json(nullptr);
+    if (t) {
+      for (const auto& [other, logprob] : t->top) top[token_name(app_, other)] = logprob;
+      top[token_name(app_, id)] = t->logprob;
     }
+    logprobs["tokens"].push_back(token_name(app_, id));
+    logprobs["token_logprobs"].push_back(t ? Json(t->logprob) : Json(nullptr));
+    logprobs["top_logprobs"].push_back(std::move(top));
+    logprobs["text_offset"].push_back(offsets_[index]);
+    offsets_[index] += count_characters(app_.tokenizer->piece(id));
+  }
+  void add(Json& logprobs, int index, const std::vector<LoggedToken>& tokens) {
+    for (const LoggedToken& t : tokens) add(logprobs, index, t.id, &t);
+  }
+  void add_prompt(Json& logprobs, int index, const std::vector<LoggedToken>& logged) {
+    const std::vector<TokenId>& tokens = echo(index).tokens;
+    if (tokens.empty() || logged.size() + 1 != tokens.size()) return;
+    size_t total = 0;
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      add(logprobs, index, tokens[i], i ? &logged[i - 1] : nullptr);
+      // A space that the tokenizer put before the text is not of it.
+      const std::string piece = app_.tokenizer->piece(tokens[i]);
+      if (total == 0 && piece.starts_with(' ') && !echo(index).text.starts_with(' '))
+        --offsets_[index];
+      total += piece.size();
+    }
+  }
+  Json one(int index, const std::string& text, Json finish, Json logprobs) {
     return {{"index", index},
             {"text", text},
-            {"logprobs", std::move(logprobs)},
+            {"logprobs", logprobs_ ? std::move(logprobs) : Json(nullptr)},
             {"finish_reason", std::move(finish)}};
   }
   std::string choice(int index, const std::string& text, Json finish,
-              const std::vector<LoggedToken>& tokens) {
+                     const std::vector<LoggedToken>& tokens) {
+    Json logprobs = empty_logprobs();
+    add(logprobs, index, tokens);
+    return event_of(one(index, text, std::move(finish), std::move(logprobs)));
+  }
+  std::string event_of(Json choice) {
     Json json = head("text_completion");
-    json["choices"] = Json::array({one(index, text, std::move(finish), tokens)});
+    json["choices"] = Json::array({std::move(choice)});
     return event(json);
   }
 
   const bool logprobs_;
-  const std::vector<std::string> echoes_;  // [prompts]
+  const std::vector<Echo> echoes_;  // [prompts]
   const int n_;
-  std::vector<size_t> offsets_;  // [prompts * n], in bytes
+  std::vector<size_t> offsets_;  // [prompts * n], in characters
 };
 
 void chat(App& app, std::shared_ptr<Exchange> exchange, const std::string& account) {
@@ -178,24 +263,24 @@ void chat(App& app, std::shared_ptr<Exchange> exchange, const std::string& accou
   Fields fields(*body);
   check_model(fields, app);
   bool include_usage = false;
-  GenerationRequest request = read_generation(fields, app, &include_usage);
+  GenerationRequest request = read_generation(fields, app, &include_usage, read_tools(fields));
   request.max_tokens = fields.integer("max_completion_tokens",
                                       fields.integer("max_tokens", 0, 1, 1 << 30), 1, 1 << 30);
   const bool logprobs = fields.flag("logprobs", false);
   const int64_t top = fields.integer("top_logprobs", 0, 0, 20);
   if (top > 0 && !logprobs) fields.fail("top_logprobs", "needs logprobs to be true");
   if (logprobs) request.top_logprobs = static_cast<int>(top);
-  fields.only("tools");
-  fields.only("tool_choice", "none");
   fields.only("functions");
   fields.only("function_call", "none");
   fields.only("audio");
   fields.only("modalities", Json::array({"text"}));
   fields.only("prediction");
   fields.only("web_search_options");
-  fields.ignore({"user", "store", "metadata", "service_tier", "parallel_tool_calls",
-                 "reasoning_effort", "safety_identifier", "prompt_cache_key", "verbosity"});
-  if (!fields.error()) request.prompts = {chat_prompt(fields, app, fields.find("messages"), fields.find("chat_template_kwargs"))};
+  fields.ignore({"user", "store", "metadata", "service_tier", "reasoning_effort",
+                 "safety_identifier", "prompt_cache_key", "verbosity"});
+  if (!fields.error())
+    request.prompts = {chat_prompt(fields, app, fields.find("messages"),
+                                   fields.find("chat_template_kwargs"), request.tools)};
   if (fields.error()) return reply(*exchange, *fields.error());
   log_unknown(fields);
   generate(app, std::move(exchange), account, std::move(request),
@@ -249,21 +334,25 @@ void completions(App& app, std::shared_ptr<Exchange> exchange, const std::string
   check_model(fields, app);
   bool include_usage = false;
   GenerationRequest request = read_generation(fields, app, &include_usage);
-  request.max_tokens = fields.integer("max_tokens", 16, 1, 1 << 30);
+  request.max_tokens = fields.integer("max_tokens", 16, 0, 1 << 30);
   const int64_t logprobs = fields.integer("logprobs", -1, 0, 20);
   request.top_logprobs = static_cast<int>(logprobs);
   const bool echo = fields.flag("echo", false);
-  if (echo && logprobs >= 0) fields.fail("echo", "with logprobs of the prompt is not supported");
+  request.prompt_logprobs = echo && logprobs >= 0;
+  if (request.max_tokens == 0 && !echo) fields.fail("max_tokens", "must be 1 or more without echo");
+  request.no_answer = request.max_tokens == 0;
+  request.max_tokens = std::max<int64_t>(request.max_tokens, 1);
   fields.only("suffix", "");
   fields.only("best_of", request.n);
   fields.ignore({"user"});
   if (!fields.error()) request.prompts = text_prompts(fields, app);
   if (fields.error()) return reply(*exchange, *fields.error());
   log_unknown(fields);
-  std::vector<std::string> echoes(request.prompts.size());
-  if (echo)
-    for (size_t i = 0; i < echoes.size(); ++i)
-      echoes[i] = app.tokenizer->decode(request.prompts[i]);
+  std::vector<Echo> echoes(request.prompts.size());
+  for (size_t i = 0; echo && i < echoes.size(); ++i) {
+    echoes[i].text = app.tokenizer->decode(request.prompts[i]);
+    if (request.prompt_logprobs) echoes[i].tokens = request.prompts[i];
+  }
   const int n = request.n;
   generate(app, std::move(exchange), account, std::move(request),
            std::make_unique<TextFormat>(app, logprobs >= 0, include_usage, std::move(echoes), n));

@@ -28,44 +28,149 @@ class MessageFormat : public AnswerFormat {
     message["stop_reason"] = message["stop_sequence"] = nullptr;
     message["usage"] = {{"input_tokens", usage.prompt}, {"output_tokens", 0}};
     return event({{"type", "message_start"}, {"message", std::move(message)}}) +
-           event({{"type", "content_block_start"}, {"index", 0}, {"content_block", {{"type", "text"}, {"text", ""}}}}) +
            event({{"type", "ping"}});
   }
   std::string delta(int, const std::string& text, const std::vector<LoggedToken>&) override {
-    return event({{"type", "content_block_delta"}, {"index", 0}, {"delta", {{"type", "text_delta"}, {"text", text}}}});
+    std::string out;
+    if (open_ != Block::kText) out = open(Block::kText, {{"type", "text"}, {"text", ""}});
+    return out + piece({{"type", "text_delta"}, {"text", text}});
   }
-  std::string last(int, const Answer& answer, const Usage&) override {
-    return event({{"type", "content_block_stop"}, {"index", 0}}) +
-           event({{"type", "message_delta"}, {"delta", ending(answer)}, {"usage", {{"input_tokens", usage.prompt - usage.cached}, {"cache_read_input_tokens", usage.cached},
-                                                {"output_tokens", answer.n_tokens}}}});
+  std::string call_begins(int, int, const ToolCall& call) override {
+    return open(Block::kCall, {{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", Json::object()}});
+  }
+  std::string call_arguments(int, int, const std::string& more) override {
+    return piece({{"type", "input_json_delta"}, {"partial_json", more}});
+  }
+  std::string call_ends(int, int, const ToolCall&) override { return close(); }
+  const char* call_prefix() const override { return "toolu_"; }
+  std::string last(int, const Answer& answer, const Usage& usage) override {
+    std::string out = close();
+    if (n_blocks_ == 0) {
+      out = open(Block::kText, {{"type", "text"}, {"text", ""}});
+      out += close();
+    }
+    return out + event({{"type", "message_delta"}, {"delta", ending(answer)}, {"usage", counts(usage, answer.n_tokens)}});
   }
   std::string end(const Usage&) override { return event({{"type", "message_stop"}}); }
   std::string stream_error(const ApiError& error) override { return "event: error\ndata: " + error_body(error) + "\n\n"; }
   std::string error(const ApiError& error) const override { return error_body(error); }
   Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
     Json message = head();
-    message["content"] = Json::array({{{"type", "text"}, {"text", answers[0].text}}});
+    message["content"] = Json::array();
+    if (!answers[0].text.empty() || answers[0].calls.empty())
+      message["content"].push_back({{"type", "text"}, {"text", answers[0].text}});
+    for (const ToolCall& call : answers[0].calls) {
+      // What was cut off is no JSON.
+      Json input = Json::parse(call.arguments, nullptr, false);
+      if (!input.is_object()) input = Json::object();
+      message["content"].push_back({{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", std::move(input)}});
+    }
     message.update(ending(answers[0]));
-    message["usage"] = {{"input_tokens", usage.prompt - usage.cached}, {"cache_read_input_tokens", usage.cached},
-                        {"output_tokens", usage.completion}};
+    message["usage"] = counts(usage, usage.completion);
     return message;
   }
 
  private:
+  static Json counts(const Usage& usage, int64_t drawn) {
+    return {{"input_tokens", usage.prompt - usage.cached}, {"cache_read_input_tokens", usage.cached}, {"output_tokens", drawn}};
+  }
+  enum class Block { kNone, kText, kCall };
+  std::string open(Block kind, Json block) {
+    const std::string before = close();
+    open_ = kind;
+    return before + event({{"type", "content_block_start"}, {"index", n_blocks_++}, {"content_block", std::move(block)}});
+  }
+  std::string piece(Json delta) const {
+    return event({{"type", "content_block_delta"}, {"index", n_blocks_ - 1}, {"delta", std::move(delta)}});
+  }
+  std::string close() {
+    if (std::exchange(open_, Block::kNone) == Block::kNone) return "";
+    return event({{"type", "content_block_stop"}, {"index", n_blocks_ - 1}});
+  }
   Json head() const {
     return {{"id", id_}, {"type", "message"}, {"role", "assistant"}, {"model", app_.model_name}};
   }
   static Json ending(const Answer& answer) {
-    const char* reason = !answer.stop.empty() ? "stop_sequence" : answer.finish == "length" ? "max_tokens" : "end_turn";
+    const char* reason = "end_turn";
+    if (answer.finish == "length") reason = "max_tokens";
+    if (answer.finish == "tool_calls") reason = "tool_use";
+    if (!answer.stop.empty()) reason = "stop_sequence";
     return {{"stop_reason", reason}, {"stop_sequence", answer.stop.empty() ? Json(nullptr) : Json(answer.stop)}};
   }
 
   const App& app_;
   const std::string id_ = random_id("msg_");
+  Block open_ = Block::kNone;
+  int n_blocks_ = 0;
 };
 
+ToolUse tools_of(Fields& fields) {
+  std::vector<Json> functions;
+  const Json* tools = fields.find("tools");
+  if (tools && !tools->is_array()) fields.fail("tools", "must be a list");
+  for (const Json& tool : tools && tools->is_array() ? *tools : Json::array()) {
+    if (!tool.is_object() || tool.value("type", Json("custom")) != "custom") {
+      fields.fail("tools", "may hold tools of the client's own only");
+      return {};
+    }
+    Json function = {{"name", tool.value("name", Json())}};
+    if (tool.contains("description")) function["description"] = tool["description"];
+    if (tool.contains("input_schema")) function["parameters"] = tool["input_schema"];
+    functions.push_back(std::move(function));
+  }
+  ToolChoice choice;
+  if (const Json* given = fields.find("tool_choice")) {
+    Fields inner(*given, "tool_choice.");
+    const std::string type = inner.text("type", "");
+    using Mode = ToolChoice::Mode;
+    choice.several = !inner.flag("disable_parallel_tool_use", false);
+    if (type == "tool") choice = {Mode::kNamed, inner.text("name", ""), false};
+    else if (type == "any") choice.mode = Mode::kRequired;
+    else if (type == "none") choice.mode = Mode::kNone;
+    else if (type != "auto") inner.fail("type", "must be auto, any, tool or none");
+    if (inner.error()) fields.fail("tool_choice", "must be an object with a type of auto, any, none, or tool with a name");
+  }
+  return fields.error() ? ToolUse{} : use_tools(fields, functions, choice);
+}
+
+// The content of a tool_result: a text, or blocks of text.
+std::string result_text(const Json& content) {
+  if (content.is_string()) return content.get<std::string>();
+  std::string text;
+  for (const Json& block : content.is_array() ? content : Json::array())
+    if (block.is_object() && block.value("type", Json()) == "text" && block.value("text", Json()).is_string())
+      text += block["text"].get<std::string>();
+  return text;
+}
+
+// One message of blocks as the messages of OpenAI's form that it stands for.
+void unfold(Fields& fields, const Json& message, Json& into) {
+  if (!message.is_object() || !message.value("content", Json()).is_array()) {
+    into.push_back(message);
+    return;
+  }
+  Json rest = {{"role", message.value("role", Json())}, {"content", Json::array()}};
+  for (const Json& block : message["content"]) {
+    const Json type = block.is_object() ? block.value("type", Json()) : Json();
+    if (type == "tool_result") {
+      into.push_back({{"role", "tool"},
+                      {"tool_call_id", block.value("tool_use_id", Json())},
+                      {"content", result_text(block.value("content", Json()))}});
+    } else if (type == "tool_use") {
+      rest["tool_calls"].push_back({{"id", block.value("id", Json())},
+                                    {"type", "function"},
+                                    {"function", {{"name", block.value("name", Json())}, {"arguments", block.value("input", Json::object())}}}});
+    } else if (type == "text") {
+      rest["content"].push_back({{"type", "text"}, {"text", block.value("text", Json())}});
+    } else {
+      fields.fail("messages", "may hold blocks of the types text, tool_use and tool_result only");
+    }
+  }
+  if (!rest["content"].empty() || rest.contains("tool_calls")) into.push_back(std::move(rest));
+}
+
 // The messages as a template takes them: the system text is the first.
-std::vector<TokenId> prompt_of(Fields& fields, const App& app) {
+std::vector<TokenId> prompt_of(Fields& fields, const App& app, const ToolUse& tools) {
   Json messages = Json::array();
   if (const Json* system = fields.find("system")) messages.push_back({{"role", "system"}, {"content", *system}});
   const Json* given = fields.find("messages");
@@ -76,12 +181,11 @@ std::vector<TokenId> prompt_of(Fields& fields, const App& app) {
   for (const Json& message : *given) {
     if (message.is_object() && message.contains("role") && message["role"] != "user" && message["role"] != "assistant")
       fields.fail("messages", "may have the roles user and assistant only; the system text is a field of its own");
-    messages.push_back(message);
+    unfold(fields, message, messages);
   }
-  fields.only("tools");
   fields.only("thinking", Json{{"type", "disabled"}});
   fields.only("mcp_servers");
-  return chat_prompt(fields, app, &messages, nullptr);
+  return fields.error() ? std::vector<TokenId>{} : chat_prompt(fields, app, &messages, nullptr, tools);
 }
 
 void messages(App& app, std::shared_ptr<Exchange> exchange, const std::string& account) {
@@ -102,8 +206,10 @@ void messages(App& app, std::shared_ptr<Exchange> exchange, const std::string& a
   for (const std::string& stop : request.stops)
     if (stop.empty() || stop.size() > 4096) fields.fail("stop_sequences", "must hold texts of 1 to 4096 bytes");
   request.stream = fields.flag("stream", false);
-  fields.ignore({"metadata", "service_tier", "tool_choice"});
-  if (!fields.error()) request.prompts = {prompt_of(fields, app)};
+  fields.ignore({"metadata", "service_tier"});
+  request.tools = tools_of(fields);
+  request.grammar = hold(fields, app, request.tools, "", nullptr);
+  if (!fields.error()) request.prompts = {prompt_of(fields, app, request.tools)};
   if (fields.error()) return refuse(*exchange, *fields.error());
   log_unknown(fields);
   generate(app, std::move(exchange), account, std::move(request), std::make_unique<MessageFormat>(app));
@@ -114,7 +220,7 @@ void count_tokens(App& app, std::shared_ptr<Exchange> exchange, const std::strin
   if (!body) return refuse(*exchange, api_error(body.error()));
   Fields fields(*body);
   check_model(fields, app);
-  const std::vector<TokenId> tokens = prompt_of(fields, app);
+  const std::vector<TokenId> tokens = prompt_of(fields, app, tools_of(fields));
   if (fields.error()) return refuse(*exchange, *fields.error());
   reply(*exchange, Json{{"input_tokens", tokens.size()}});
 }

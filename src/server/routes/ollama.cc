@@ -36,13 +36,28 @@ class LineFormat : public AnswerFormat {
     json["done"] = false;
     return dump(json) + "\n";
   }
+  std::string call_ends(int, int, const ToolCall& call) override {
+    Json json = piece("");
+    json["message"]["tool_calls"] = Json::array({spelled(call)});
+    json["done"] = false;
+    return dump(json) + "\n";
+  }
   std::string last(int, const Answer& answer, const Usage& usage) override { return dump(done("", answer, usage)) + "\n"; }
   std::string end(const Usage&) override { return ""; }
   std::string stream_error(const ApiError& error) override { return error_body(error) + "\n"; }
   std::string error(const ApiError& error) const override { return error_body(error); }
-  Json whole(const std::vector<Answer>& answers, const Usage& usage) override { return done(answers[0].text, answers[0], usage); }
+  Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
+    Json json = done(answers[0].text, answers[0], usage);
+    for (const ToolCall& call : answers[0].calls) json["message"]["tool_calls"].push_back(spelled(call));
+    return json;
+  }
 
  private:
+  static Json spelled(const ToolCall& call) {
+    Json arguments = Json::parse(call.arguments, nullptr, false);
+    if (!arguments.is_object()) arguments = Json::object();  // cut off
+    return {{"function", {{"name", call.name}, {"arguments", std::move(arguments)}}}};
+  }
   Json piece(const std::string& text) const {
     Json json = {{"model", app_.model_name}, {"created_at", timestamp(static_cast<int64_t>(std::time(nullptr)))}};
     if (chat_) {
@@ -57,7 +72,7 @@ class LineFormat : public AnswerFormat {
     const auto nanoseconds = [](double seconds) { return static_cast<int64_t>(seconds * 1e9); };
     Json json = piece(text);
     json["done"] = true;
-    json["done_reason"] = answer.finish;
+    json["done_reason"] = answer.finish == "length" ? "length" : "stop";
     json["total_duration"] = nanoseconds(now - asked_);
     json["load_duration"] = 0;
     json["prompt_eval_count"] = usage.prompt;
@@ -74,7 +89,7 @@ class LineFormat : public AnswerFormat {
 };
 
 // Fields with Ollama's own names and defaults.
-GenerationRequest read_request(Fields& fields, const App& app) {
+GenerationRequest read_request(Fields& fields, const App& app, bool chat) {
   check_model(fields, app);
   GenerationRequest r;
   static const Json kNone = Json::object();
@@ -101,29 +116,28 @@ GenerationRequest read_request(Fields& fields, const App& app) {
     options.fail("num_ctx", fmt::format("is more than the {} that are served here", context));
   if (options.error()) fields.fail("options", options.error()->message.substr(options.error()->message.find('.') + 1));
   r.stream = fields.flag("stream", true);
-  if (const Json* format = fields.find("format"); format && !fields.error()) {
-    if (*format == "json") {
-      r.grammar = compile_grammar(fields, "format", grammar::json_object_grammar());
-    } else if (format->is_object()) {
-      r.grammar = compile_grammar(fields, "format", grammar::json_schema_grammar(*format));
-    } else if (*format != "") {
-      fields.fail("format", "must be json or a JSON Schema");
-    }
+  std::optional<Result<grammar::Grammar>> own;
+  if (const Json* format = fields.find("format")) {
+    if (*format == "json") own = grammar::json_object_grammar();
+    else if (format->is_object()) own = grammar::json_schema_grammar(*format);
+    else if (*format != "") fields.fail("format", "must be json or a JSON Schema");
   }
-  fields.only("tools");
+  if (chat) r.tools = read_tools(fields);
+  r.grammar = hold(fields, app, r.tools, "format", own ? &*own : nullptr);
   fields.only("images");
   fields.only("think");
+  if (!chat) fields.only("tools");
   fields.ignore({"keep_alive"});
   return r;
 }
 
 void run(App& app, std::shared_ptr<Exchange> exchange, const std::string& account, bool chat,
-         std::vector<TokenId> (*prompt)(Fields& fields, const App& app)) {
+         std::vector<TokenId> (*prompt)(Fields& fields, const App& app, const ToolUse& tools)) {
   const auto body = parse_body(exchange->request().body);
   if (!body) return refuse(*exchange, api_error(body.error()));
   Fields fields(*body);
-  GenerationRequest request = read_request(fields, app);
-  if (!fields.error()) request.prompts = {prompt(fields, app)};
+  GenerationRequest request = read_request(fields, app, chat);
+  if (!fields.error()) request.prompts = {prompt(fields, app, request.tools)};
   if (fields.error()) return refuse(*exchange, *fields.error());
   log_unknown(fields);
   generate(app, std::move(exchange), account, std::move(request), std::make_unique<LineFormat>(app, chat));
@@ -131,11 +145,18 @@ void run(App& app, std::shared_ptr<Exchange> exchange, const std::string& accoun
 
 void chat(App& app, std::shared_ptr<Exchange> exchange, const std::string& account) {
   run(app, std::move(exchange), account, true,
-      [](Fields& fields, const App& app) { return chat_prompt(fields, app, fields.find("messages"), nullptr); });
+      [](Fields& fields, const App& app, const ToolUse& tools) {
+        const Json* given = fields.find("messages");
+        Json messages = given ? *given : Json();
+        // Ollama names the function of a result where others name the call.
+        for (Json& m : messages)
+          if (m.is_object() && m.contains("tool_name") && !m.contains("name")) m["name"] = m["tool_name"];
+        return chat_prompt(fields, app, &messages, nullptr, tools);
+      });
 }
 
 void complete(App& app, std::shared_ptr<Exchange> exchange, const std::string& account) {
-  run(app, std::move(exchange), account, false, [](Fields& fields, const App& app) -> std::vector<TokenId> {
+  run(app, std::move(exchange), account, false, [](Fields& fields, const App& app, const ToolUse&) -> std::vector<TokenId> {
     const std::string prompt = fields.text("prompt", "");
     fields.only("suffix", "");
     fields.only("template", "");
