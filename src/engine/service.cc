@@ -370,6 +370,7 @@ std::vector<int64_t> Service::output_rows(const StepWork::Rows& rows) const {
 
 void Service::log_prompt(Request& r, const StepWork::Rows& rows, const Act& logits, int64_t row) {
   if (!r.logs_prompt()) return;
+  if (rows.first == 0) r.logged.clear();  // it gave way, and begins again
   for (const int64_t position : output_rows(rows)) {
     if (position >= r.prompt_tokens - 1) return;
     DrawnToken token{.id = r.tokens[position + 1]};
