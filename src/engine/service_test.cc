@@ -133,7 +133,7 @@ TEST(Service, PreemptionChangesNothing) {
   EXPECT_GT((*service)->counts().scheduler.preempted_to_recompute, 0u);
 }
 
-// Four conversations of three turns on pages for one and a half: what they compute is kept,
+// Four conversations of two turns on pages for one and a half: what they compute is kept,
 // evicted, found again, in memory and in a file, and draws what it would alone.
 class Turns : public testing::TestWithParam<bool> {};
 
@@ -159,10 +159,10 @@ TEST_P(Turns, APrefixThatIsFoundChangesNothing) {
   ASSERT_TRUE(service);
   std::vector<std::vector<TokenId>> talks(4);
   int64_t cached = 0;
-  for (int turn = 0; turn < 3; ++turn) {
+  for (int turn = 0; turn < 2; ++turn) {
     std::vector<Answer> answers(4);
     for (int i = 0; i < 4; ++i) {
-      Submission s = request(**engine, i, 30);
+      Submission s = request(**engine, i, 120);
       for (int n = 0; n < 70; ++n)
         s.prompt.push_back(s.prompt[static_cast<size_t>(n) % 5] + 100 + turn);
       talks[i].insert(talks[i].end(), s.prompt.begin(), s.prompt.end());
@@ -175,7 +175,7 @@ TEST_P(Turns, APrefixThatIsFoundChangesNothing) {
     }
     for (int i = 0; i < 4; ++i) {
       ASSERT_TRUE(answers[i].wait());
-      Submission s = request(**engine, i, 30);
+      Submission s = request(**engine, i, 120);
       s.prompt = talks[i];
       EXPECT_EQ(answers[i].tokens, alone(std::move(s), 512)) << "turn " << turn << ", " << i;
       talks[i].insert(talks[i].end(), answers[i].tokens.begin(), answers[i].tokens.end());
@@ -339,13 +339,14 @@ TEST(Service, GivesLogprobsOfThePromptInAnyChunks) {
       Submission s = request(*engine, i, 4 + i);
       s.key = std::string(1, static_cast<char>('a' + i));
       s.prompt_logprobs = i % 2 ? 3 : -1;
-      ASSERT_TRUE((*service)->submit(std::move(s), [&, i, listener = answers[i].listener()](const Update& u) {
-        if (!u.prompt.empty()) {
-          EXPECT_TRUE(logged[i].empty());
-          logged[i] = u.prompt;
-        }
-        listener(u);
-      }));
+      ASSERT_TRUE((*service)->submit(std::move(s),
+                                     [&, i, listener = answers[i].listener()](const Update& u) {
+                                       if (!u.prompt.empty()) {
+                                         EXPECT_TRUE(logged[i].empty());
+                                         logged[i] = u.prompt;
+                                       }
+                                       listener(u);
+                                     }));
     }
     for (Answer& a : answers) ASSERT_TRUE(a.wait());
     const auto whole = open(64);  // as many outputs as rows
@@ -357,7 +358,10 @@ TEST(Service, GivesLogprobsOfThePromptInAnyChunks) {
       }
       const Submission s = request(*whole, i, 1);
       auto sequence = whole->new_sequence();
-      Step step{.tokens = s.prompt, .spans = {{.n_rows = static_cast<int64_t>(s.prompt.size()), .state = sequence->get()}}, .output_rows = {}};
+      Step step{
+          .tokens = s.prompt,
+          .spans = {{.n_rows = static_cast<int64_t>(s.prompt.size()), .state = sequence->get()}},
+          .output_rows = {}};
       for (int64_t r = 0; r < step.n_rows(); ++r) step.output_rows.push_back(r);
       const auto logits = whole->step(step);
       ASSERT_TRUE(logits) << logits.error().message;
@@ -365,7 +369,8 @@ TEST(Service, GivesLogprobsOfThePromptInAnyChunks) {
       for (size_t p = 0; p < logged[i].size(); ++p) {
         const float* row = (*logits)->row(static_cast<int64_t>(p));
         double sum = 0;
-        for (int64_t v = 0; v < (*logits)->cols(); ++v) sum += std::exp(static_cast<double>(row[v]));
+        for (int64_t v = 0; v < (*logits)->cols(); ++v)
+          sum += std::exp(static_cast<double>(row[v]));
         EXPECT_EQ(logged[i][p].id, s.prompt[p + 1]);
         EXPECT_NEAR(logged[i][p].logprob, row[s.prompt[p + 1]] - std::log(sum), 1e-9);
         ASSERT_EQ(logged[i][p].top.size(), 3u);
