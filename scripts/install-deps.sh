@@ -35,6 +35,9 @@ libclang-rt-14-dev  libFuzzer and the sanitizers' run time for clang
 clang-format      make format
 g++-aarch64-linux-gnu  compiles the NEON kernels
 qemu-user         runs the NEON kernels on this machine
+chromium          the web page in a browser; without it that test skips
+chromium-driver   drives it
+python3-selenium  speaks to the driver
 "
 
 packages=$build_packages

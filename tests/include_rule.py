@@ -17,7 +17,7 @@ import tempfile
 
 # As in src/CMakeLists.txt and the architecture document, top to bottom.
 ROOMS = """base simd tensor kernels codecs formats tokenizers grammar chat memory cache parallel ops models
-planner scheduler engine server trainer compress analysis api cli""".split()
+planner scheduler engine server trainer compress loadtest analysis api cli""".split()
 # Rooms that may not be included although they stand above.
 FORBIDDEN = {"trainer": {"scheduler", "engine", "server"}}
 

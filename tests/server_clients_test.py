@@ -35,8 +35,8 @@ class Clients(unittest.TestCase):
         cls.keys.write("the-key\n")
         cls.keys.flush()
 
-    def drive(self, script, environment, cancelled):
-        server = Server("--streams", 4, "--alias", "tiny", "--api-key-file", self.keys.name, context=768)
+    def drive(self, script, environment, cancelled, **options):
+        server = Server("--streams", 4, "--alias", "tiny", "--api-key-file", self.keys.name, **{"context": 768, **options})
         try:
             shutil.copy(CLIENTS / script, self.folder.name)
             done = subprocess.run(["node", Path(self.folder.name) / script], capture_output=True, text=True, timeout=120,
@@ -51,6 +51,10 @@ class Clients(unittest.TestCase):
 
     def test_openai(self):
         self.drive("openai_client.mjs", {"OPENAI_BASE_URL": "http://127.0.0.1:{port}/v1", "OPENAI_API_KEY": "the-key"}, "[12]")
+
+    def test_openai_embeddings(self):
+        self.drive("openai_embeddings_client.mjs", {"OPENAI_BASE_URL": "http://127.0.0.1:{port}/v1", "OPENAI_API_KEY": "the-key"}, "0",
+                   model=support.SOURCE / "tests/data/models/bert-mean.gguf", context=64)
 
     def test_anthropic(self):
         self.drive("anthropic_client.mjs",

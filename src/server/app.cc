@@ -27,10 +27,9 @@ bool same(std::string_view secret, std::string_view given) {
 
 }  // namespace
 
-Result<std::unique_ptr<App>> App::create(Engine& engine, Service& service, std::string model_name) {
+Result<std::unique_ptr<App>> App::create(Engine& engine, std::string model_name) {
   auto app = std::make_unique<App>();
   app->engine = &engine;
-  app->service = &service;
   app->tokenizer = TRY(engine.tokenizer());
   std::string source = kPlainTemplate;
   if (engine.file().metadata.contains("tokenizer.chat_template"))

@@ -8,6 +8,7 @@
 
 #include "chat/encode.h"
 #include "chat/tools/tool_format.h"
+#include "engine/embedder.h"
 #include "engine/service.h"
 #include "grammar/constraint.h"
 #include "server/fields.h"
@@ -22,7 +23,8 @@ struct ApiKey {
 
 struct App {
   Engine* engine = nullptr;
-  Service* service = nullptr;
+  Service* service = nullptr;    // null for a model that gives embeddings
+  Embedder* embedder = nullptr;  // null for a model that gives text
   const Tokenizer* tokenizer = nullptr;
   std::unique_ptr<chat::Template> chat_template;
   std::unique_ptr<chat::SegmentEncoder> segments;
@@ -36,8 +38,8 @@ struct App {
   std::vector<ApiKey> keys;
   bool draining = false;
 
-  static Result<std::unique_ptr<App>> create(Engine& engine, Service& service,
-                                             std::string model_name);
+  // service, embedder, http and keys are the caller's to set.
+  static Result<std::unique_ptr<App>> create(Engine& engine, std::string model_name);
 
   // The account of a request, or null where a key is asked for and none that is known came.
   const std::string* account(const HttpRequest& request) const;

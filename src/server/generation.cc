@@ -237,6 +237,7 @@ void generate(App& app, std::shared_ptr<Exchange> exchange, const std::string& a
               GenerationRequest request, std::unique_ptr<AnswerFormat> format) {
   const int64_t context = app.engine->options().context;
   const auto refuse = [&](const ApiError& error) { reply(*exchange, error, format->error(error)); };
+  if (!app.service) return refuse(ApiError{.message = "model gives embeddings, not text", .param = "model"});
   for (const auto& prompt : request.prompts) {
     const int64_t n = static_cast<int64_t>(prompt.size());
     if (n == 0) return refuse(ApiError{.message = "the prompt has no tokens"});

@@ -90,6 +90,8 @@ std::vector<TokenId> chat_prompt(Fields& fields, const App& app, const Json* mes
 // The model asked for must be the one that is served, if one is named.
 void check_model(Fields& fields, const App& app);
 void log_unknown(const Fields& fields);
+// A text, a list of token ids, or a list of at most `most` of either.
+std::vector<std::vector<TokenId>> read_texts(Fields& fields, const App& app, const char* name, size_t most);
 
 // Submits and answers, or refuses.
 void generate(App& app, std::shared_ptr<Exchange> exchange, const std::string& account,

@@ -129,6 +129,35 @@ void log_unknown(const Fields& fields) {
     spdlog::info("a request has a field {} that means nothing here", name);
 }
 
+std::vector<std::vector<TokenId>> read_texts(Fields& fields, const App& app, const char* name, size_t most) {
+  const Json* given = fields.find(name);
+  std::vector<std::vector<TokenId>> texts;
+  const auto ids = [&](const Json& list) {
+    std::vector<TokenId> tokens;
+    for (const Json& id : list) {
+      if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= app.tokenizer->vocab_size()) {
+        fields.fail(name, fmt::format("may hold token ids below {}", app.tokenizer->vocab_size()));
+        break;
+      }
+      tokens.push_back(id.get<TokenId>());
+    }
+    return tokens;
+  };
+  const auto add = [&](const Json& one) {
+    if (one.is_string()) texts.push_back(app.tokenizer->encode(one.get<std::string>()));
+    else if (one.is_array()) texts.push_back(ids(one));
+    else fields.fail(name, "must be a string, a list of token ids, or a list of either");
+  };
+  if (!given || given->is_string() || !given->is_array() || given->empty() || (*given)[0].is_number()) {
+    add(given && !(given->is_array() && given->empty()) ? *given : Json());
+  } else if (given->size() > most) {
+    fields.fail(name, fmt::format("may hold at most {}", most));
+  } else {
+    for (const Json& one : *given) add(one);
+  }
+  return texts;
+}
+
 std::vector<TokenId> chat_prompt(Fields& fields, const App& app, const Json* messages, const Json* template_arguments,
                                  const ToolUse& tools) {
   chat::Conversation conversation;

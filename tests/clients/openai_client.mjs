@@ -79,6 +79,48 @@ for (const tool_choice of ["required", { type: "function", function: { name: "ge
   assert.equal(answer.choices[0].message.role, "assistant");
 }
 
+// Responses: whole and streamed, with the helper that puts the events together; functions; structured output.
+const respond = { model, instructions: "Be short.", input: "Who came in?", max_output_tokens: 24, temperature: 0 };
+const response = await client.responses.create(respond);
+assert.equal(response.object, "response");
+assert.ok(response.output_text.length > 0);
+assert.equal(response.usage.total_tokens, response.usage.input_tokens + response.usage.output_tokens);
+const kinds = [];
+let streamed_text = "";
+for await (const event of await client.responses.create({ ...respond, stream: true })) {
+  assert.equal(event.sequence_number, kinds.length);
+  kinds.push(event.type);
+  if (event.type === "response.output_text.delta") streamed_text += event.delta;
+}
+assert.equal(streamed_text, response.output_text);
+assert.deepEqual(kinds.filter((k) => k !== "response.output_text.delta"), [
+  "response.created", "response.in_progress", "response.output_item.added", "response.content_part.added",
+  "response.output_text.done", "response.content_part.done", "response.output_item.done", `response.${response.status}`,
+]);
+const helped = await client.responses.stream(respond).finalResponse();
+assert.equal(helped.output_text, response.output_text);
+assert.deepEqual(helped.usage, response.usage);
+const functions = [{ type: "function", name: "get_weather", description: "The weather.", parameters, strict: true }];
+const calls = { ...respond, input: [{ role: "user", content: [{ type: "input_text", text: "Rain?" }] }], tools: functions, tool_choice: "required",
+  parallel_tool_calls: false, max_output_tokens: 200 };
+const asked = await client.responses.create(calls);
+assert.equal(asked.status, "completed");
+assert.deepEqual(asked.output.map((o) => [o.type, o.name]), [["function_call", "get_weather"]]);
+const asked_again = await client.responses.stream(calls).finalResponse();
+assert.equal(asked_again.output[0].arguments, asked.output[0].arguments);
+assert.ok(["Rome", "Oslo"].includes(JSON.parse(asked.output[0].arguments).place));
+const told = await client.responses.create({ ...calls, tool_choice: "auto", max_output_tokens: 4,
+  input: [...calls.input, ...asked.output, { type: "function_call_output", call_id: asked.output[0].call_id, output: "Sun." }] });
+assert.equal(told.incomplete_details.reason, "max_output_tokens");
+const formed = await client.responses.create({ ...respond, max_output_tokens: 100,
+  text: { format: { type: "json_schema", name: "visitor", strict: true, schema } } });
+assert.ok(["Ann", "Bob"].includes(JSON.parse(formed.output_text).who));
+for (const [wrong, param] of [[{ previous_response_id: "resp_1" }, "previous_response_id"], [{ store: true }, "store"], [{ input: [] }, "input"],
+  [{ text: { format: { type: "json_schema", schema: { not: {} } } } }, "text.format.schema"], [{ tools: [{ type: "web_search" }] }, "tools"],
+  [{ input: [{ role: "user", content: [{ type: "input_image" }] }] }, "input[0].content"], [{ truncation: "auto" }, "truncation"]]) {
+  await assert.rejects(client.responses.create({ ...respond, instructions: null, ...wrong }), (e) => e instanceof OpenAI.BadRequestError && e.param === param);
+}
+
 // Logprobs, stop, completions.
 const logged = await client.chat.completions.create({ ...ask, logprobs: true, top_logprobs: 2 });
 assert.ok(logged.choices[0].logprobs.content.every((t) => t.top_logprobs.length === 2 && t.logprob <= 0));
@@ -93,7 +135,7 @@ for (const stream of [false, true]) {
     e instanceof OpenAI.BadRequestError && e.code === "context_length_exceeded");
 }
 await assert.rejects(new OpenAI({ apiKey: "wrong", maxRetries: 0 }).models.list(), (e) => e instanceof OpenAI.AuthenticationError);
-await assert.rejects(client.embeddings.create({ model, input: "a" }), (e) => e instanceof OpenAI.NotFoundError);
+await assert.rejects(client.embeddings.create({ model, input: "a" }), (e) => e instanceof OpenAI.BadRequestError && e.param === "model");
 
 // Abort: of a stream after its first chunk, and of a whole answer.
 const aborted = await client.chat.completions.create({ ...ask, max_tokens: 200, stream: true, ignore_eos: true });

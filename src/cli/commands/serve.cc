@@ -74,10 +74,18 @@ Status run(const Options& o) {
   auto engine = TRY(open(o));
   ServiceOptions service_options;
   service_options.scheduler.max_queued = o.max_queued;
-  auto service = TRY(Service::start(*engine, service_options));
+  std::unique_ptr<Service> service;
+  std::unique_ptr<Embedder> embedder;
+  if (engine->info().embeds) {
+    embedder = TRY(Embedder::start(*engine, o.max_queued));
+  } else {
+    service = TRY(Service::start(*engine, service_options));
+  }
   const std::string name =
       !o.alias.empty() ? o.alias : std::filesystem::path(engine->file().path).stem().string();
-  auto app = TRY(server::App::create(*engine, *service, name));
+  auto app = TRY(server::App::create(*engine, name));
+  app->service = service.get();
+  app->embedder = embedder.get();
   app->keys = std::move(keys);
   auto http = TRY(server::HttpServer::listen(
       o.http, [&app](auto exchange) { app->handle(std::move(exchange)); }));
@@ -93,7 +101,7 @@ Status run(const Options& o) {
     spdlog::info("draining");
     http->stop_listening();
     drainer = std::thread([&] {
-      if (!service->drain(o.drain_seconds))
+      if (!(service ? service->drain(o.drain_seconds) : embedder->drain(o.drain_seconds)))
         spdlog::warn("{} s are over; what still runs is cut off", o.drain_seconds);
       // The last answers are on their way to the sockets.
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
@@ -102,6 +110,7 @@ Status run(const Options& o) {
   });
   if (drainer.joinable()) drainer.join();
   service.reset();
+  embedder.reset();
   return {};
 }
 

@@ -287,46 +287,6 @@ void chat(App& app, std::shared_ptr<Exchange> exchange, const std::string& accou
            std::make_unique<ChatFormat>(app, logprobs, include_usage));
 }
 
-// A text, a list of token ids, or a list of either.
-std::vector<std::vector<TokenId>> text_prompts(Fields& fields, const App& app) {
-  const Json* prompt = fields.find("prompt");
-  const auto ids = [&](const Json& list) -> std::vector<TokenId> {
-    std::vector<TokenId> tokens;
-    for (const Json& id : list) {
-      if (!id.is_number_integer() || id.get<int64_t>() < 0 ||
-          id.get<int64_t>() >= app.tokenizer->vocab_size()) {
-        fields.fail("prompt",
-                    fmt::format("may hold token ids below {}", app.tokenizer->vocab_size()));
-        return {};
-      }
-      tokens.push_back(id.get<TokenId>());
-    }
-    return tokens;
-  };
-  if (prompt && prompt->is_string()) return {app.tokenizer->encode(prompt->get<std::string>())};
-  if (prompt && prompt->is_array() && !prompt->empty() && prompt->size() <= 1 << 20) {
-    if ((*prompt)[0].is_number()) return {ids(*prompt)};
-    std::vector<std::vector<TokenId>> prompts;
-    if (prompt->size() > 256) {
-      fields.fail("prompt", "may hold at most 256 prompts");
-      return {};
-    }
-    for (const Json& one : *prompt) {
-      if (one.is_string()) {
-        prompts.push_back(app.tokenizer->encode(one.get<std::string>()));
-      } else if (one.is_array()) {
-        prompts.push_back(ids(one));
-      } else {
-        fields.fail("prompt", "must be a string, a list of token ids, or a list of either");
-        return {};
-      }
-    }
-    return prompts;
-  }
-  fields.fail("prompt", "must be a string, a list of token ids, or a list of either");
-  return {};
-}
-
 void completions(App& app, std::shared_ptr<Exchange> exchange, const std::string& account) {
   const auto body = parse_body(exchange->request().body);
   if (!body) return reply(*exchange, api_error(body.error()));
@@ -345,7 +305,7 @@ void completions(App& app, std::shared_ptr<Exchange> exchange, const std::string
   fields.only("suffix", "");
   fields.only("best_of", request.n);
   fields.ignore({"user"});
-  if (!fields.error()) request.prompts = text_prompts(fields, app);
+  if (!fields.error()) request.prompts = read_texts(fields, app, "prompt", 256);
   if (fields.error()) return reply(*exchange, *fields.error());
   log_unknown(fields);
   std::vector<Echo> echoes(request.prompts.size());

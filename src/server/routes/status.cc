@@ -58,7 +58,7 @@ void detokenize(App& app, std::shared_ptr<Exchange> exchange, const std::string&
 
 // Prometheus' text format; the names that dashboards of vLLM read, and ours.
 void metrics(App& app, std::shared_ptr<Exchange> exchange, const std::string&) {
-  const ServiceCounts c = app.service->counts();
+  const ServiceCounts c = app.service ? app.service->counts() : ServiceCounts{};
   std::string text;
   const auto add = [&](const char* name, const char* type, const char* help, double value) {
     text += fmt::format("# HELP {0} {1}\n# TYPE {0} {2}\n{0}{{model_name=\"{3}\"}} {4}\n", name,
@@ -103,6 +103,13 @@ void metrics(App& app, std::shared_ptr<Exchange> exchange, const std::string&) {
       static_cast<double>(app.http->connections()));
   add("venturi:memory_held_bytes", "gauge", "Held in the ledger.",
       static_cast<double>(app.engine->ledger().held()));
+  if (app.embedder) {
+    const Embedder::Counts e = app.embedder->counts();
+    add("venturi:embedding_requests_total", "counter", "Requests for embeddings.", static_cast<double>(e.requests));
+    add("venturi:embedding_requests_waiting", "gauge", "Those that are not answered yet.", static_cast<double>(e.waiting));
+    add("venturi:embedded_texts_total", "counter", "Texts embedded.", static_cast<double>(e.texts));
+    add("venturi:embedded_tokens_total", "counter", "Their tokens.", static_cast<double>(e.tokens));
+  }
   exchange->reply(200, "text/plain; version=0.0.4; charset=utf-8", std::move(text));
 }
 

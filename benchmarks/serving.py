@@ -1,0 +1,290 @@
+#!/usr/bin/env python3
+"""How the server does under load, beside llama.cpp's server: the rows of docs/performance.md#serving.
+
+    benchmarks/serving.py ROW --model FILE [--peer LLAMA_SERVER] [--threads 2] [--out FILE]
+
+Rows, each a bounded run that starts the servers it needs, ours and the peer's in alternation:
+  arrival      8 streams decode and a 1,500-token prompt arrives: longest gap, time to its first token
+  saturation   the peer's rate when all arrives at once, and what it gives unloaded (before `burst`)
+  burst        a bursty trace at 80 % of that rate: goodput under targets of three times unloaded
+  flood        one key floods, another sends now and then (ours alone)
+  turn         the second turn of a 1,500-token conversation
+  overhead     what is not the model's of a decode step at batch 8 (ours alone)
+  same         one request alone, in a batch of 32, again: the same bytes (ours alone)
+
+Prints JSON, and appends it to --out. Ratios are within a run; times are this machine's, today.
+"""
+import argparse
+import asyncio
+import json
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WORDS = ("the of and to in that was he it his is with as for had you not be her on at by which have or from this him but all she they were my "
+         "are me one their so an said them we who would been will no when there if more out up into any your what has man could other").split()
+
+
+def text_of(n, seed=1):
+    """n words, about a token each for common vocabularies."""
+    out, state = [], seed * 2654435761 % 2**32 or 1
+    for _ in range(n):
+        state = (state * 1664525 + 1013904223) % 2**32
+        out.append(WORDS[(state >> 16) % len(WORDS)])
+    return " ".join(out)
+
+
+class Server:
+    """One of the two, started and stopped."""
+
+    def __init__(self, ours, options, *flags, context=2048, streams=9, key=None):
+        self.ours, self.log = ours, tempfile.TemporaryFile("w+")
+        if ours:
+            command = [options.venturi, "serve", "-m", options.model, "--port", "0", "-t", options.threads, "-c", context, "--streams", streams, *flags]
+            self.process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=self.log, text=True)
+            found = re.search(r":(\d+)$", self.process.stdout.readline().strip())
+            if not found:
+                self.log.seek(0)
+                sys.exit(f"venturi serve did not start: {self.log.read()}")
+            self.port = int(found.group(1))
+        else:
+            self.port = 18080 + int(time.time() * 10) % 900
+            command = [options.peer, "-m", options.model, "--host", "127.0.0.1", "--port", self.port, "-t", options.threads, "-tb", options.threads,
+                       "-c", context * streams, "-np", streams, *flags]
+            self.process = subprocess.Popen([str(c) for c in command], stdout=self.log, stderr=self.log, text=True)
+            for _ in range(600):
+                try:
+                    if urllib.request.urlopen(f"{self.url}/health", timeout=5).status == 200:
+                        break
+                except OSError:
+                    time.sleep(0.1)
+            else:
+                sys.exit("the peer did not start")
+        self.json("/v1/completions", {"prompt": text_of(8), "max_tokens": 4}, key)  # pages touched, caches warm
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def json(self, path, body=None, key=None):
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode() if body else None,
+                                         {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})})
+        with urllib.request.urlopen(request, timeout=300) as response:
+            return json.load(response)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+        self.log.close()
+
+
+class Stream:
+    """A streamed completion: when its text came (seconds on this process's clock), and what."""
+
+    def __init__(self, server, prompt, tokens, **more):
+        self.server, self.times, self.text, self.usage, self.error = server, [], "", {}, None
+        self.body = {"prompt": prompt, "max_tokens": tokens, "ignore_eos": True, "stream": True, "temperature": 0.8,
+                     "stream_options": {"include_usage": True}, **more}
+        self.started = None
+        self.first = asyncio.Event()
+
+    async def run(self):
+        self.started = time.perf_counter()
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
+        data = json.dumps(self.body).encode()
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+        try:
+            while line := await reader.readline():
+                if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
+                    continue
+                event = json.loads(line[6:])
+                self.usage = event.get("usage") or self.usage
+                if event.get("choices") and event["choices"][0].get("text"):
+                    self.times.append(time.perf_counter())
+                    self.text += event["choices"][0]["text"]
+                    self.first.set()
+        finally:
+            self.first.set()
+            writer.close()
+
+    @property
+    def ttft(self):
+        return self.times[0] - self.started
+
+
+async def streams_running(server, n, tokens=900):
+    streams = [Stream(server, text_of(32, i + 1), tokens, seed=i) for i in range(n)]
+    tasks = [asyncio.create_task(s.run()) for s in streams]
+    await asyncio.wait_for(asyncio.gather(*(s.first.wait() for s in streams)), 120)
+    return streams, tasks
+
+
+def gaps_within(streams, begin, end):
+    """Gaps between texts of a stream that reach into [begin, end]."""
+    return [b - a for s in streams for a, b in zip(s.times, s.times[1:]) if b > begin and a < end]
+
+
+async def arrival_once(server, undisturbed_s=5):
+    streams, tasks = await streams_running(server, 8)
+    await asyncio.sleep(1)
+    begin = time.perf_counter()
+    await asyncio.sleep(undisturbed_s)
+    quiet = gaps_within(streams, begin, time.perf_counter())
+    newcomer = Stream(server, text_of(1495, 99), 4)
+    task = asyncio.create_task(newcomer.run())
+    await newcomer.first.wait()
+    await asyncio.sleep(0.6)  # the gap that the first token ends
+    busy = gaps_within(streams, newcomer.started, newcomer.times[0])
+    for t in [*tasks, task]:
+        t.cancel()
+    await asyncio.gather(*tasks, task, return_exceptions=True)
+    return {"median_s": statistics.median(quiet), "longest_s": max(busy), "ttft_s": newcomer.ttft,
+            "busy_median_s": statistics.median(busy), "prompt_tokens": newcomer.usage.get("prompt_tokens")}
+
+
+def arrival(o):
+    with Server(True, o) as s:
+        ours = asyncio.run(arrival_once(s))
+    with Server(False, o) as s:
+        peer = asyncio.run(arrival_once(s))
+    return {"ours": ours, "peer": peer, "longest_over_median": ours["longest_s"] / ours["median_s"],
+            "peer_longest_over_ours": peer["longest_s"] / ours["longest_s"], "ttft_over_peer": ours["ttft_s"] / peer["ttft_s"]}
+
+
+SHAPE = ["--length-scale", 0.5, "--prompt-max", 1024, "--output-max", 256, "--burst-shape", 0.5, "--max-connections", 500]
+
+
+def loadtest(o, server, *flags):
+    out = subprocess.run([str(x) for x in (o.venturi, "loadtest", server.url, "--json", *flags)], capture_output=True, text=True)
+    if not out.stdout:
+        sys.exit(f"loadtest: {out.stderr}")
+    return json.loads(out.stdout)
+
+
+def saturation(o):
+    with Server(False, o, streams=8) as s:
+        alone = loadtest(o, s, *SHAPE, "-n", 5, "--rate", 0.2, "--burst-shape", 1000, "--seed", 3)
+        full = loadtest(o, s, *SHAPE, "-n", 40, "--rate", 1000, "--seed", 3)
+    return {"rate": full["requests_per_second"], "ttft_s": alone["ttft_seconds"]["p50"], "tpot_s": alone["tpot_seconds"]["p50"]}
+
+
+def burst(o):
+    if not (o.rate and o.ttft and o.tpot):
+        sys.exit("burst: give --rate, --ttft and --tpot, as the row saturation said them")
+    flags = [*SHAPE, "-n", o.requests, "--rate", 0.8 * o.rate, "--seed", o.seed, "--ttft-target", 3 * o.ttft, "--tpot-target", 3 * o.tpot]
+    result = {}
+    for name in ("ours", "peer"):
+        with Server(name == "ours", o, streams=16 if name == "ours" else 8) as s:
+            r = loadtest(o, s, *flags)
+        result[name] = {"goodput": r["goodput_per_second"], "within": r["within_targets"], "answered": r["answered"], "of": r["requests"], "seconds": r["seconds"],
+                        "ttft": r["ttft_seconds"], "tpot": r["tpot_seconds"], "gap": r["inter_token_seconds"], "errors": r["errors"]}
+    result["goodput_over_peer"] = result["ours"]["goodput"] / max(result["peer"]["goodput"], 1e-9)
+    result["within_over_peer"] = result["ours"]["within"] / max(result["peer"]["within"], 1)
+    return result
+
+
+def flood(o):
+    with tempfile.TemporaryDirectory() as folder:
+        keys = Path(folder) / "keys"
+        keys.write_text("the-flood\nthe-other\n")
+        with Server(True, o, "--api-key-file", keys, streams=16, key="the-other") as s:
+            other = ["--api-key", "the-other", "--prompt-tokens", 64, "--output-tokens", 16, "-n", 24, "--rate", 0.6, "--burst-shape", 1, "--seed", 5]
+            alone = loadtest(o, s, *other)
+            storm = subprocess.Popen([str(x) for x in (o.venturi, "loadtest", s.url, "--json", "--api-key", "the-flood", "--prompt-tokens", 128, "--output-tokens", 64,
+                                                      "-n", 600, "--rate", 10, "--timeout", 60)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            time.sleep(8)
+            beside = loadtest(o, s, *other)
+            storm.send_signal(signal.SIGINT)
+            stormed = json.loads(storm.communicate()[0])
+    return {"alone_ttft": alone["ttft_seconds"], "beside_ttft": beside["ttft_seconds"], "p95_over_alone": beside["ttft_seconds"]["p95"] / alone["ttft_seconds"]["p95"],
+            "beside_errors": beside["errors"], "flood_answered": stormed["answered"], "flood_errors": stormed["errors"]}
+
+
+async def turn_once(server):
+    prompt = text_of(1495, 5)
+    first = Stream(server, prompt, 24, temperature=0)
+    await first.run()
+    second = Stream(server, prompt + first.text + text_of(20, 6), 4, temperature=0)
+    await second.run()
+    return {"first_s": first.ttft, "second_s": second.ttft, "second_over_first": second.ttft / first.ttft,
+            "cached": second.usage.get("prompt_tokens_details", {}).get("cached_tokens")}
+
+
+def turn(o):
+    result = {}
+    for name in ("ours", "peer"):
+        with Server(name == "ours", o) as s:
+            result[name] = asyncio.run(turn_once(s))
+    return result
+
+
+async def overhead_once(server, seconds=10):
+    streams, tasks = await streams_running(server, 8)
+    await asyncio.sleep(1)
+    before, begin = server.json("/status"), time.perf_counter()
+    await asyncio.sleep(seconds)
+    after, wall = server.json("/status"), time.perf_counter() - begin
+    for t in tasks:
+        t.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    engine, steps = after["engine_seconds"] - before["engine_seconds"], after["steps"] - before["steps"]
+    step = after["step_seconds"] - before["step_seconds"]
+    return {"steps": steps, "step_ms": 1e3 * step / steps, "in_steps": 1 - engine / step, "of_wall": 1 - engine / wall}
+
+
+def overhead(o):
+    with Server(True, o) as s:
+        return asyncio.run(overhead_once(s))
+
+
+def same(o):
+    async def one(server, n):
+        wanted = Stream(server, text_of(40, 77), 32, seed=11)
+        others = [Stream(server, text_of(20 + 9 * i, i + 1), 40, seed=i) for i in range(n)]
+        await asyncio.gather(wanted.run(), *(s.run() for s in others))
+        return wanted.text
+    with Server(True, o, streams=32, context=512) as s:
+        texts = [asyncio.run(one(s, n)) for n in (0, 31, 0)]
+    return {"same": len(set(texts)) == 1, "bytes": len(texts[0].encode())}
+
+
+def main():
+    rows = {f.__name__: f for f in (arrival, saturation, burst, flood, turn, overhead, same)}
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("row", choices=rows)
+    p.add_argument("--model", required=True)
+    p.add_argument("--venturi", default=ROOT / "build/release/venturi")
+    p.add_argument("--peer", default="llama-server")
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--requests", type=int, default=40, help="burst: how many")
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--rate", type=float, help="burst: the peer's saturation rate")
+    p.add_argument("--ttft", type=float, help="burst: the peer's time to first token, unloaded")
+    p.add_argument("--tpot", type=float, help="burst: the peer's time per output token, unloaded")
+    p.add_argument("--out", help="append the JSON to this file")
+    o = p.parse_args()
+    line = json.dumps({"row": o.row, **rows[o.row](o)})
+    print(line)
+    if o.out:
+        with open(o.out, "a") as f:
+            f.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+// Embeddings: those of the reference in numpy, whatever is beside them.
+#include "engine/embedder.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <future>
+#include <nlohmann/json.hpp>
+
+namespace venturi {
+namespace {
+
+const std::string kModels = VENTURI_SOURCE_DIR "/tests/data/models/";
+
+std::unique_ptr<Engine> open(const std::string& name, int sequences) {
+  EngineOptions options;
+  options.context = options.batch = 64;
+  options.sequences = sequences;
+  options.outputs = sequences;
+  options.threads = 2;
+  auto engine = Engine::open(kModels + name, options);
+  EXPECT_TRUE(engine) << (engine ? "" : engine.error().message);
+  return engine ? std::move(engine).value() : nullptr;
+}
+
+Result<Embedder::Embeddings> embed(Embedder& embedder, std::vector<std::vector<TokenId>> texts) {
+  std::promise<Result<Embedder::Embeddings>> promise;
+  auto future = promise.get_future();
+  auto id = embedder.submit(
+      std::move(texts), [&](Result<Embedder::Embeddings> r) { promise.set_value(std::move(r)); });
+  if (!id) return std::move(id).error();
+  return future.get();
+}
+
+TEST(Embedder, IsTheReferencesAndKnowsNoNeighbours) {
+  for (const char* name : {"bert-mean", "bert-cls"}) {
+    std::ifstream file(kModels + name + ".json");
+    const auto golden = nlohmann::json::parse(file);
+    const auto engine = open(std::string(name) + ".gguf", 4);
+    auto embedder = Embedder::start(*engine);
+    ASSERT_TRUE(embedder);
+    std::vector<std::vector<TokenId>> texts;
+    for (const auto& prompt : golden["prompts"]) texts.push_back(prompt["tokens"]);
+    for (int i = 0; i < 20; ++i) texts.push_back({2, 10 + i, 3});
+    const auto together = embed(**embedder, texts);
+    ASSERT_TRUE(together);
+    for (size_t i = 0; i < texts.size(); ++i) {
+      const auto alone = embed(**embedder, {texts[i]});
+      ASSERT_TRUE(alone);
+      EXPECT_EQ((*alone)[0], (*together)[i]) << i;
+      if (i >= golden["prompts"].size()) continue;
+      const std::vector<float> expected = golden["prompts"][i]["pooled"];
+      ASSERT_EQ(expected.size(), (*alone)[0].size());
+      for (size_t d = 0; d < expected.size(); ++d)
+        EXPECT_NEAR((*alone)[0][d], expected[d], 2e-3) << name << i << " " << d;
+    }
+    EXPECT_LT((*embedder)->counts().steps, 2 * texts.size());
+  }
+}
+
+TEST(Embedder, RefusesCancelsAndDrains) {
+  const auto engine = open("bert-mean.gguf", 2);
+  auto embedder = Embedder::start(*engine, 3);
+  ASSERT_TRUE(embedder);
+  for (const std::vector<TokenId>& wrong :
+       {std::vector<TokenId>{}, std::vector<TokenId>(65, 3), std::vector<TokenId>{1 << 20}})
+    EXPECT_EQ(embed(**embedder, {wrong}).error().code, Code::kInvalidArgument);
+  EXPECT_FALSE(embed(**embedder, {}));
+  std::atomic<int> done = 0;
+  int refused = 0;
+  for (int i = 0; i < 40; ++i) {
+    auto id = (*embedder)->submit(std::vector<std::vector<TokenId>>(30, {2, 7, 8, 3}),
+                                  [&](Result<Embedder::Embeddings>) { ++done; });
+    if (!id) {
+      ++refused;
+      EXPECT_EQ(id.error().code, Code::kOutOfBudget);
+    } else if (i % 2) {
+      (*embedder)->cancel(*id);
+    }
+  }
+  EXPECT_TRUE((*embedder)->drain(30));
+  const Embedder::Counts counts = (*embedder)->counts();
+  EXPECT_EQ(counts.waiting, 0);
+  EXPECT_EQ(static_cast<uint64_t>(done) + counts.cancelled, counts.requests);
+  EXPECT_EQ(counts.requests + refused, 40u);
+  EXPECT_FALSE(embed(**embedder, {{2, 3}}));
+  EXPECT_EQ(Embedder::start(*open("llama-plain.gguf", 1)).error().code, Code::kUnsupported);
+}
+
+}  // namespace
+}  // namespace venturi

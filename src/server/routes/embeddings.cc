@@ -1,0 +1,93 @@
+// OpenAI: POST /v1/embeddings, of unit length.
+#include <bit>
+#include <cmath>
+
+#include "server/generation.h"
+
+namespace venturi::server {
+
+namespace {
+
+constexpr size_t kMaxInputs = 2048;
+
+std::string base64(const std::vector<float>& values) {
+  static constexpr char kDigits[] =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  static_assert(std::endian::native == std::endian::little);
+  const auto* bytes = reinterpret_cast<const unsigned char*>(values.data());
+  const size_t n = values.size() * sizeof(float);
+  std::string out;
+  for (size_t i = 0; i < n; i += 3) {
+    const uint32_t three =
+        bytes[i] << 16 | (i + 1 < n ? bytes[i + 1] << 8 : 0) | (i + 2 < n ? bytes[i + 2] : 0);
+    for (int d = 0; d < 4; ++d)
+      out += static_cast<size_t>(d) <= n - i ? kDigits[three >> (18 - 6 * d) & 63] : '=';
+  }
+  return out;
+}
+
+void to_unit_length(std::vector<float>& values) {
+  double squares = 0;
+  for (const float v : values) squares += static_cast<double>(v) * v;
+  if (squares > 0)
+    for (float& v : values) v = static_cast<float>(v / std::sqrt(squares));
+}
+
+void embeddings(App& app, std::shared_ptr<Exchange> exchange, const std::string&) {
+  const auto body = parse_body(exchange->request().body);
+  if (!body) return reply(*exchange, api_error(body.error()));
+  Fields fields(*body);
+  check_model(fields, app);
+  if (!app.embedder) fields.fail("model", "gives text, not embeddings");
+  const std::string format = fields.text("encoding_format", "float");
+  if (format != "float" && format != "base64")
+    fields.fail("encoding_format", "must be float or base64");
+  const int64_t width = app.engine->info().d_model;
+  if (fields.integer("dimensions", width, 1, 1 << 30) != width)
+    fields.fail("dimensions",
+                fmt::format("must be {}: this model cannot shorten its embeddings", width));
+  fields.ignore({"user"});
+  std::vector<std::vector<TokenId>> inputs;
+  if (!fields.error()) inputs = read_texts(fields, app, "input", kMaxInputs);
+  if (fields.error()) return reply(*exchange, *fields.error());
+  log_unknown(fields);
+  int64_t tokens = 0;
+  for (const auto& input : inputs) tokens += static_cast<int64_t>(input.size());
+
+  const bool as_text = format == "base64";
+  auto request = app.embedder->submit(
+      std::move(inputs), [&app, exchange, tokens, as_text](Result<Embedder::Embeddings> result) {
+        if (!result) return reply(*exchange, api_error(result.error()));
+        Json data = Json::array();
+        for (std::vector<float>& one : *result) {
+          to_unit_length(one);
+          data.push_back({{"object", "embedding"},
+                          {"index", data.size()},
+                          {"embedding", as_text ? Json(base64(one)) : Json(one)}});
+        }
+        reply(*exchange, Json{{"object", "list"},
+                              {"data", std::move(data)},
+                              {"model", app.model_name},
+                              {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}});
+      });
+  if (!request) {
+    ApiError error = api_error(request.error());
+    if (request.error().code == Code::kOutOfBudget)
+      error = {.status = app.draining ? 503 : 429,
+               .type = app.draining ? "server_error" : "rate_limit_error",
+               .message = request.error().message,
+               .code = app.draining ? "" : "rate_limit_exceeded",
+               .retry_after_seconds = 1};
+    else if (error.status == 400)
+      error.param = "input";
+    return reply(*exchange, error);
+  }
+  exchange->on_close([&app, id = *request] { app.embedder->cancel(id); });
+}
+
+}  // namespace
+
+extern const Routes routes_embeddings;
+const Routes routes_embeddings{{{"POST", "/v1/embeddings", embeddings}}};
+
+}  // namespace venturi::server
