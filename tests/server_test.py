@@ -139,11 +139,34 @@ class Answers(Serving):
         self.assertTrue(all(c["object"] == "chat.completion.chunk" and c["id"] == chunks[0]["id"] for c in chunks))
         self.assertEqual(chunks[0]["choices"][0]["delta"], {"role": "assistant", "content": ""})
         self.assertEqual(chunks[-1]["choices"], [])
-        self.assertEqual(chunks[-1]["usage"], whole["usage"])
+        # The second time, the prompt but for its last token is known.
+        usage = chunks[-1]["usage"]
+        self.assertEqual(usage.pop("prompt_tokens_details")["cached_tokens"], usage["prompt_tokens"] - 1)
+        whole["usage"].pop("prompt_tokens_details")
+        self.assertEqual(usage, whole["usage"])
         self.assertEqual([c["choices"][0]["finish_reason"] for c in chunks[:-1] if c["choices"][0]["finish_reason"]],
                          [whole["choices"][0]["finish_reason"]])
         self.assertEqual("".join(c["choices"][0]["delta"].get("content", "") for c in chunks[:-1]),
                          whole["choices"][0]["message"]["content"])
+
+    def test_what_a_prompt_begins_with_is_found_again(self):
+        body = {"model": "tiny", "max_tokens": 12, "temperature": 1, "seed": 5,
+                "prompt": "A tale of a house by the river that nobody else tells, " * 6}
+        first = self.post("/v1/completions", body)
+        cached = first["usage"]["prompt_tokens_details"]["cached_tokens"]
+        self.assertLess(cached, 16)
+        again = self.post("/v1/completions", body)
+        self.assertEqual(again["choices"][0]["text"], first["choices"][0]["text"])
+        self.assertEqual(again["usage"]["prompt_tokens_details"]["cached_tokens"], first["usage"]["prompt_tokens"] - 1)
+        message = {"max_tokens": 4, "messages": [{"role": "user", "content": "Of whom does nobody else tell? " * 5}]}
+        self.post("/v1/messages", message)
+        usage = self.post("/v1/messages", message)["usage"]
+        self.assertGreater(usage["cache_read_input_tokens"], 20)
+        self.assertEqual(usage["input_tokens"], 1)
+        metrics = self.server.ask("GET", "/metrics")[1]
+        counted = {name: float(value) for name, value in re.findall(r"^(vllm:prefix_cache_\w+)\{.*\} (\S+)$", metrics, re.M)}
+        self.assertGreater(counted["vllm:prefix_cache_hits"], 0)
+        self.assertGreaterEqual(counted["vllm:prefix_cache_queries"], counted["vllm:prefix_cache_hits"])
 
     def test_stop_texts_across_tokens(self):
         text = self.completion(max_tokens=40)["choices"][0]["text"]

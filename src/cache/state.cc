@@ -28,12 +28,12 @@ bool can_spill(const SlotSpec& slot) {
 }
 
 // Pages in a file lie on its blocks.
-uint64_t page_stride(const SlotSpec& slot, bool spills) {
-  return spills && can_spill(slot) ? round_up(slot.page_bytes(), kDiskAlign) : slot.page_bytes();
+uint64_t page_stride(const SlotSpec& slot, bool in_file) {
+  return in_file && can_spill(slot) ? round_up(slot.page_bytes(), kDiskAlign) : slot.page_bytes();
 }
 
 uint64_t slot_bytes(const SlotSpec& slot, const StatePlan& plan) {
-  const uint64_t stride = page_stride(slot, plan.spills());
+  const uint64_t stride = page_stride(slot, plan.spills() || plan.shared());
   if (can_spill(slot)) return stride * plan.resident_blocks;
   if (slot.kind == SlotSpec::Kind::kPaged)
     return stride * blocks_of(slot.window, plan.shape) * plan.shape.sequences;
@@ -70,7 +70,12 @@ StatePlan plan_state(const std::vector<SlotSpec>& slots, const StateShape& shape
   for (const SlotSpec& slot : slots)
     if (can_spill(slot)) per_block += page_stride(slot, true);
   if (per_block > 0) plan.blocks = plan.resident_blocks = blocks_of(0, shape) * shape.sequences;
+  if (plan.shared()) plan.blocks = plan.resident_blocks = std::min(plan.blocks, shape.blocks);
   plan.bytes = plan_bytes(slots, plan);
+  if (plan.shared()) {
+    plan.bytes = plan_bytes(slots, plan);
+    return plan;
+  }
   // A step writes into blocks that may begin and end anywhere, and every sequence has one not yet
   // full.
   const int64_t least = rows_of(shape) / kPageTokens + 2 * shape.sequences;
@@ -103,7 +108,7 @@ Result<std::shared_ptr<StatePool>> StatePool::create(Ledger& ledger, std::vector
   for (const SlotSpec& slot : pool->slots_) {
     pool->memory_.push_back(
         TRY(Buffer::allocate(ledger, slot_bytes(slot, plan), "sequence state")));
-    pool->strides_.push_back(page_stride(slot, plan.spills()));
+    pool->strides_.push_back(page_stride(slot, plan.spills() || plan.shared()));
     pool->file_begin_.push_back(file_end);
     if (can_spill(slot)) file_end += pool->strides_.back() * plan.blocks;
     if (slot.kind == SlotSpec::Kind::kRecurrent) {
@@ -122,6 +127,12 @@ Result<std::shared_ptr<StatePool>> StatePool::create(Ledger& ledger, std::vector
       pool->groups_.back().free_pages.push_back(static_cast<int32_t>(i));
   }
   pool->sequences_.resize(shape.sequences);
+  for (size_t g = 0; plan.shared() && g < pool->groups_.size(); ++g)
+    if (pool->groups_[g].window == 0) pool->shared_group_ = static_cast<int>(g);
+  if (pool->shared_group_ >= 0) {
+    pool->holders_.resize(plan.resident_blocks);
+    pool->kept_.resize(plan.resident_blocks);
+  }
   if (plan.spills()) {
     pool->file_.emplace(TRY(ScratchFile::create(place)));
     if (pool->file_->room() < plan.file_bytes)
@@ -211,6 +222,56 @@ void StatePool::expect(std::span<SequenceState* const> sequences) {
   ring_->plan(std::move(ranges));
 }
 
+// ---- shared pages -------------------------------------------------------------------------------
+
+bool StatePool::shares_prefixes() const {
+  return shared_group_ >= 0 && std::all_of(slots_.begin(), slots_.end(), can_spill);
+}
+
+int64_t StatePool::pages_to_have() const {
+  return static_cast<int64_t>(groups_[shared_group_].free_pages.size()) + idle_pages_;
+}
+
+std::optional<int32_t> StatePool::take_page() {
+  std::vector<int32_t>& free = groups_[shared_group_].free_pages;
+  while (free.empty())
+    if (!reclaim_ || !reclaim_()) return std::nullopt;
+  const int32_t page = free.back();
+  free.pop_back();
+  holders_[page] = 1;
+  return page;
+}
+
+void StatePool::hold(int32_t page) {
+  if (held_by_cache_alone(page)) --idle_pages_;
+  ++holders_[page];
+}
+
+void StatePool::let_go(int32_t page) {
+  assert(holders_[page] > 0);
+  if (--holders_[page] == 0) groups_[shared_group_].free_pages.push_back(page);
+  if (held_by_cache_alone(page)) ++idle_pages_;
+}
+
+void StatePool::keep(int32_t page) {
+  assert(!kept_[page] && holders_[page] > 0);
+  ++holders_[page];
+  kept_[page] = true;
+}
+
+void StatePool::forget(int32_t page) {
+  assert(kept_[page]);
+  if (held_by_cache_alone(page)) --idle_pages_;
+  kept_[page] = false;
+  let_go(page);
+}
+
+void StatePool::copy_page(int32_t from, int32_t to) {
+  for (size_t slot = 0; slot < slots_.size(); ++slot)
+    if (can_spill(slots_[slot]))
+      std::memcpy(page(slot, to).data(), page(slot, from).data(), strides_[slot]);
+}
+
 StateCounters StatePool::counters() const {
   if (!ring_) return {};
   return {.read_bytes = disk_->counters().bytes,
@@ -230,6 +291,9 @@ Status SequenceState::reserve(int64_t tokens) {
     return error(Code::kOutOfBudget,
                  "{} tokens do not fit the context of {}; open the model with a larger one (-c)",
                  tokens, pool_->plan_.shape.tokens);
+  if (pool_->shared_group_ >= 0 &&
+      ceil_div(tokens, kPageTokens) - tables_[pool_->shared_group_].end() > pool_->pages_to_have())
+    return error(Code::kOutOfBudget, "no free page of sequence state is left");
   // What has memory for a part only is planned for every sequence, and taken step by step.
   for (size_t g = 0; g < tables_.size(); ++g)
     if (pool_->groups_[g].window == 0 && !pool_->plan_.spills())
@@ -251,6 +315,8 @@ Status SequenceState::prepare(int64_t position, int64_t rows) {
       if (position / kPageTokens < tables_[g].first) TRY(bring_back(g, position / kPageTokens));
       TRY(pool_->make_room(group, end - tables_[g].end()));
       TRY(grow(g, end));
+      if (static_cast<int>(g) == pool_->shared_group_ && position % kPageTokens > 0)
+        TRY(own(g, position / kPageTokens));
       continue;
     }
     const int64_t seen = first_seen(group.window, position);
@@ -272,6 +338,11 @@ Status SequenceState::prepare(int64_t position, int64_t rows) {
 Status SequenceState::grow(size_t group, int64_t end_block) {
   std::vector<int32_t>& free = pool_->groups_[group].free_pages;
   Table& table = tables_[group];
+  while (static_cast<int>(group) == pool_->shared_group_ && table.end() < end_block) {
+    const auto page = pool_->take_page();
+    if (!page) return error(Code::kOutOfBudget, "no free page of sequence state is left");
+    table.pages.push_back(*page);
+  }
   while (table.end() < end_block) {
     if (free.empty()) return error(Code::kOutOfBudget, "no free page of sequence state is left");
     table.pages.push_back(free.back());
@@ -282,12 +353,37 @@ Status SequenceState::grow(size_t group, int64_t end_block) {
 
 void SequenceState::cut(size_t group, int64_t end_block) {
   Table& table = tables_[group];
-  for (; table.end() > end_block && !table.pages.empty(); table.pages.pop_back())
-    pool_->groups_[group].free_pages.push_back(table.pages.back());
+  for (; table.end() > end_block && !table.pages.empty(); table.pages.pop_back()) {
+    if (static_cast<int>(group) == pool_->shared_group_) {
+      pool_->let_go(table.pages.back());
+    } else {
+      pool_->groups_[group].free_pages.push_back(table.pages.back());
+    }
+  }
   if (!table.pages.empty() || table.first <= end_block) return;
   // What comes to lie in the file there will be something else.
   if (pool_->ring_) pool_->ring_->forget();
   table.first = end_block;
+}
+
+// A block that is written to is nobody else's.
+Status SequenceState::own(size_t group, int64_t block) {
+  int32_t& page = tables_[group].pages[block];
+  if (pool_->holders_[page] == 1) return {};
+  const auto copy = pool_->take_page();
+  if (!copy) return error(Code::kOutOfBudget, "no free page of sequence state is left");
+  pool_->copy_page(page, *copy);
+  pool_->let_go(page);
+  page = *copy;
+  return {};
+}
+
+void SequenceState::adopt(std::vector<int32_t> pages, int64_t tokens) {
+  Table& table = tables_[pool_->shared_group_];
+  assert(length_ == 0 && table.pages.empty() &&
+         ceil_div(tokens, kPageTokens) == static_cast<int64_t>(pages.size()));
+  table.pages = std::move(pages);
+  length_ = tokens;
 }
 
 // A block that was cut in the middle, and is the last one, from the file.

@@ -6,10 +6,14 @@
 // tokens see a window only, they also give back the pages that no later token sees.
 // Where memory is for a part of the pages, full ones go to a file, each sequence's oldest first,
 // and are read back beside attention, a split of keys at a time (decision 011); what is in windows
-// stays. Threads: one at a time per pool.
+// stays.
+// Or the sequences share fewer pages than all of them could fill: pages count who holds them, and a
+// prefix cache (prefix_cache.h) may keep those of sequences that have ended (decision 012).
+// Threads: one at a time per pool.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -57,6 +61,8 @@ struct StateShape {
   int64_t tokens = 0;
   int sequences = 1;
   int64_t rows = 0;  // 0: tokens
+  // Of the slots without a window, over all sequences, who share them; 0: as many as all may fill.
+  int64_t blocks = 0;
 };
 
 // What of a state is in memory.
@@ -68,7 +74,8 @@ struct StatePlan {
   int ring_cells = 0;       // each holds a slot's part of a split
   uint64_t bytes = 0;       // of memory
   uint64_t file_bytes = 0;  // of the file, at most
-  bool spills() const { return resident_blocks < blocks; }
+  bool spills() const { return ring_cells > 0; }
+  bool shared() const { return shape.blocks > 0 && blocks > 0; }
 };
 
 // All in memory where that takes no more than `limit`; else as much as does. `bytes` is above the
@@ -113,6 +120,26 @@ class StatePool : public std::enable_shared_from_this<StatePool> {
   const ScratchFile* file() const { return file_ ? &*file_ : nullptr; }  // null: nothing spills
   const PageRing* ring() const { return ring_.get(); }
 
+  // ---- shared pages, of the slots without a window ----
+  // Whether a sequence is nothing but shared pages.
+  bool shares_prefixes() const;
+  int64_t shared_pages() const { return static_cast<int64_t>(holders_.size()); }
+  // Free, or held by the cache alone.
+  int64_t pages_to_have() const;
+  std::optional<int32_t> take_page();  // for one holder; none where pages_to_have() is 0
+  void hold(int32_t page);
+  void let_go(int32_t page);
+  // The cache is one more holder.
+  void keep(int32_t page);
+  void forget(int32_t page);
+  bool held_by_cache_alone(int32_t page) const { return kept_[page] && holders_[page] == 1; }
+  void copy_page(int32_t from, int32_t to);
+  std::span<uint8_t> page(size_t slot, int32_t page) {
+    return {memory_[slot].data() + page * strides_[slot], strides_[slot]};
+  }
+  // Makes the cache forget a page that it alone holds; false if it could not.
+  void set_reclaim(std::function<bool()> reclaim) { reclaim_ = std::move(reclaim); }
+
  private:
   friend class SequenceState;
   StatePool() = default;
@@ -146,6 +173,13 @@ class StatePool : public std::enable_shared_from_this<StatePool> {
   std::unique_ptr<PageRing> ring_;
   std::vector<uint64_t> file_begin_;  // [slot]
   uint64_t written_bytes_ = 0;
+
+  // Where pages are shared: by page, who holds it, and whether the cache does.
+  int shared_group_ = -1;
+  std::vector<int32_t> holders_;
+  std::vector<bool> kept_;
+  int64_t idle_pages_ = 0;  // the cache alone holds
+  std::function<bool()> reclaim_;
 };
 
 class SequenceState {
@@ -156,7 +190,8 @@ class SequenceState {
 
   int64_t length() const { return length_; }
   // Takes what room a sequence of `tokens` tokens needs before its steps are prepared.
-  // Code::kOutOfBudget naming the context size when the sequence may not grow so far.
+  // Code::kOutOfBudget naming the context size when the sequence may not grow so far, or when
+  // shared pages are short; then nothing was taken.
   Status reserve(int64_t tokens);
   // Before a step writes positions [position, position + rows): gives back pages that no token from
   // `position` on sees, and takes those that are written to, for which full pages of this sequence
@@ -171,6 +206,11 @@ class SequenceState {
   bool truncate(int64_t tokens);
   // Whether every position is still there, in windowed slots too.
   bool whole() const;
+
+  // Of a pool that shares prefixes: an empty sequence begins with `tokens` tokens in pages that are
+  // held for it. And the page of a block.
+  void adopt(std::vector<int32_t> pages, int64_t tokens);
+  int32_t shared_page(int64_t block) const { return tables_[pool_->shared_group_].pages[block]; }
 
   // Of a block in memory.
   uint16_t* key_page(int slot, int64_t block, int head) const;
@@ -200,6 +240,7 @@ class SequenceState {
   };
   void cut(size_t group, int64_t end_block);
   Status grow(size_t group, int64_t end_block);
+  Status own(size_t group, int64_t block);
   Status bring_back(size_t group, int64_t block);
   PageRange spilled_range(int slot, int64_t split) const;
   bool keeps(int64_t position) const;

@@ -73,6 +73,8 @@ Result<EngineOptions> ModelFlags::engine_options(int64_t outputs, int sequences)
   options.repack = !no_repack;
   options.sparse = !no_sparse;
   options.sidecar = sidecar;
+  options.shared_state = shared_state;
+  options.prefix_cache = !no_prefix_cache;
   return options;
 }
 

@@ -21,6 +21,7 @@ struct ModelFlags {
   int64_t context = 0, batch = 0;
   int threads = 0;
   bool no_repack = false, no_sparse = false;
+  bool shared_state = false, no_prefix_cache = false;  // not flags of every command
   std::string plan;  // of `venturi plan`, instead of all of the above but the model
 
   void add(CLI::App& app);

@@ -42,6 +42,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
   engine->threads_ = std::make_shared<ThreadPool>(o.threads);
   TRY(engine->load());
   engine->pool_ = TRY(StatePool::create(*engine->ledger_, info.slots, setting.state, o.spill.value_or(""), o.disk));
+  if (o.shared_state && o.prefix_cache && engine->pool_->shares_prefixes())
+    engine->prefix_cache_ = TRY(PrefixCache::create(engine->pool_, {.place = o.spill, .disk = o.disk}));
   engine->context_ = TRY(Context::run(engine->ledger_, engine->threads_, engine->footprint_.activations));
   // Tiles would ask for a streamed weight once each.
   if (engine->residency_.streams() || engine->neurons_) engine->context_->set_row_tile(0);

@@ -15,6 +15,7 @@
 
 #include "base/ledger.h"
 #include "base/thread_pool.h"
+#include "cache/prefix_cache.h"
 #include "memory/experts/expert_cache.h"
 #include "memory/neurons/neuron_store.h"
 #include "memory/stream.h"
@@ -36,6 +37,9 @@ struct EngineOptions {
   // Where state goes that has no place in memory (ScratchFile: a folder, a new file, empty: the usual
   // place). Without it, what does not fit is refused.
   std::optional<std::string> spill = {};
+  // Sequences share pages, fewer than all could fill where memory is short, and what they computed is kept
+  // for others that begin alike; `spill` is then where that goes for which there are no pages.
+  bool shared_state = false, prefix_cache = true;
   std::optional<ResidencyPlan> residency = {};  // instead of what the engine would choose
   ResidencyWishes wishes = {};                  // bounds on what it chooses
   bool sparse = true;        // where a sidecar was prepared and the model does not fit, read neurons from it
@@ -82,6 +86,7 @@ class Engine {
   // Of state that went to the disk and came back.
   StateCounters state_counters() const { return pool_->counters(); }
   const StatePool& state_pool() const { return *pool_; }
+  PrefixCache* prefix_cache() { return prefix_cache_.get(); }  // null: no prefix is kept
   double load_seconds() const { return load_seconds_; }
 
   Result<std::unique_ptr<SequenceState>> new_sequence() { return pool_->new_sequence(); }
@@ -122,6 +127,7 @@ class Engine {
   std::unique_ptr<Tokenizer> tokenizer_;
   std::optional<Error> tokenizer_error_;
   std::shared_ptr<StatePool> pool_;
+  std::unique_ptr<PrefixCache> prefix_cache_;
   std::unique_ptr<Context> context_;
   Act output_;
   bool has_recurrent_ = false;

@@ -41,8 +41,11 @@ class Fitting {
   // What a setting takes with the rows pinned that the catalog has at the moment, without windows.
   Footprint measure(const EngineOptions& o) const;
   StatePlan state_plan(const EngineOptions& o) const {
-    return plan_state(model_.info().slots, {.tokens = o.context, .sequences = o.sequences, .rows = o.batch}, state_limit_);
+    return plan_state(model_.info().slots,
+                      {.tokens = o.context, .sequences = o.sequences, .rows = o.batch, .blocks = shared_blocks_}, state_limit_);
   }
+  // As many shared pages as there is room for, at least those of one sequence; none where that has no room.
+  void share_state();
   // Lets state spill that has no place beside all weights, or, if `streamed`, beside the least of them; false
   // if even so it does not fit.
   bool spill_state(bool streamed);
@@ -75,6 +78,7 @@ class Fitting {
   std::vector<WeightUse> uses_;
   uint64_t least_weights_ = 0;
   uint64_t state_limit_ = UINT64_MAX;     // what is above it spills
+  int64_t shared_blocks_ = 0;             // 0: each sequence has its own
   int64_t row_tile_ = Context::kRowTile;  // 0 where weights stream
 };
 
@@ -99,8 +103,33 @@ Footprint Fitting::measure(const EngineOptions& o) const {
   return f;
 }
 
+void Fitting::share_state() {
+  const int64_t one = ceil_div(o_.context, kPageTokens), all = one * o_.sequences;
+  const uint64_t limit = o_.state_memory > 0 ? o_.state_memory : UINT64_MAX;
+  const auto most = [&](auto passes) {
+    int64_t low = one - 1, high = all;
+    while (low < high) {
+      shared_blocks_ = (low + high + 1) / 2;
+      if (measure(o_).state <= limit && passes()) {
+        low = shared_blocks_;
+      } else {
+        high = shared_blocks_ - 1;
+      }
+    }
+    return low;
+  };
+  const int64_t resident = most([&] { return resident_fits(o_); });
+  if (resident >= one) {
+    shared_blocks_ = resident;
+    return;
+  }
+  // Of a budget in which weights stream, a quarter.
+  const int64_t streamed = most([&] { return streamed_fits(o_) && (shared_blocks_ == one || measure(o_).state <= o_.memory / 4); });
+  shared_blocks_ = streamed >= one ? streamed : 0;
+}
+
 bool Fitting::spill_state(bool streamed) {
-  if (!o_.spill) return false;
+  if (!o_.spill || shared_blocks_ > 0) return false;
   const uint64_t before = state_limit_;
   state_limit_ = 0;  // the least
   const Footprint least = measure(o_);
@@ -145,7 +174,8 @@ Result<Setting> Fitting::run() {
   // What cannot be fed in parts must fit one step.
   if (info.whole_spans) o_.batch = std::max(o_.batch, o_.context);
   find_uses();
-  if (o_.state_memory > 0) {
+  if (o_.shared_state) share_state();
+  if (o_.state_memory > 0 && shared_blocks_ == 0) {
     state_limit_ = o_.state_memory;
     if (!o_.spill) o_.spill = "";
     if (const uint64_t need = measure(o_).state; need > state_limit_)
@@ -220,7 +250,7 @@ Result<Setting> Fitting::with_plan(ResidencyPlan plan) {
   Footprint f = measure(o_);
   f.windows = forecast_residency(catalog_, uses_, plan, o_.repack).window_bytes;
   if (neurons_.used()) f.neurons = neuron_memory(*sidecar_, neurons_);
-  if (f.peak() > o_.memory && o_.spill) {
+  if (f.peak() > o_.memory && o_.spill && shared_blocks_ == 0) {
     // A residency that is given leaves what it leaves.
     const uint64_t others = f.peak() - f.state, activations = f.activations;
     state_limit_ = std::min(state_limit_, o_.memory - std::min(o_.memory, others));

@@ -8,41 +8,6 @@
 
 namespace venturi {
 
-// Requests' sequences. Pages are planned for every sequence, so a place is all that can be short.
-class Service::Store : public StateStore {
- public:
-  explicit Store(Engine& engine) : engine_(engine) {}
-
-  bool can_ever_hold(int64_t tokens) const override { return tokens <= engine_.options().context; }
-  int64_t attach(RequestId id) override {
-    states_[id] = nullptr;
-    return 0;
-  }
-  bool reserve(RequestId id, int64_t tokens) override {
-    std::unique_ptr<SequenceState>& state = states_[id];
-    if (!state) {
-      auto made = engine_.new_sequence();
-      if (!made) return false;
-      state = std::move(made).value();
-    }
-    return state->reserve(tokens).ok();
-  }
-  void release(RequestId id) override { states_.erase(id); }
-  bool move_out(RequestId) override { return false; }
-  MoveIn move_in(RequestId) override { return MoveIn::kNoRoom; }
-
-  SequenceState* state(RequestId id) { return states_.at(id).get(); }
-  int64_t tokens() const {
-    int64_t n = 0;
-    for (const auto& [id, state] : states_) n += state ? state->length() : 0;
-    return n;
-  }
-
- private:
-  Engine& engine_;
-  std::map<RequestId, std::unique_ptr<SequenceState>> states_;
-};
-
 struct Service::Request {
   Ticket ticket = 0;
   Submission asked;
@@ -50,6 +15,7 @@ struct Service::Request {
   Listener listener;
   std::vector<TokenId> tokens;  // prompt and drawn
   int64_t prompt_tokens = 0;
+  int64_t cached_tokens = 0;  // to be told with the next token
   RequestTimes times;
   std::vector<DrawnToken> logged = {};  // of the prompt, from its second token on, as asked for
 
@@ -57,8 +23,94 @@ struct Service::Request {
   bool logs_prompt() const { return asked.prompt_logprobs >= 0 && static_cast<int64_t>(tokens.size()) == prompt_tokens; }
 };
 
+// Requests' sequences: pages that they share, and the prefix cache behind them, if there is one.
+class Service::Store : public StateStore {
+ public:
+  Store(Engine& engine, const std::map<RequestId, std::unique_ptr<Request>>& requests)
+      : engine_(engine), cache_(engine.prefix_cache()), requests_(requests) {}
+
+  bool can_ever_hold(int64_t tokens) const override { return tokens <= engine_.options().context; }
+  int64_t attach(RequestId id) override {
+    Held& held = held_[id];
+    const Request& request = *requests_.at(id);
+    // Whose prompt's logprobs are wanted computes all of it.
+    if (!cache_ || request.logs_prompt() || !start(held)) return 0;
+    const auto& tokens = request.tokens;
+    // One is left to compute: its logits are what is wanted.
+    return cache_->attach(*held.state, tokens, static_cast<int64_t>(tokens.size()) - 1,
+                          held.cursor);
+  }
+  bool reserve(RequestId id, int64_t tokens) override {
+    Held& held = held_[id];
+    return start(held) && held.state->reserve(tokens).ok();
+  }
+  void release(RequestId id) override {
+    Held& held = held_[id];
+    publish(id, true);
+    if (held.moved) cache_->let_go(*held.moved);
+    held_.erase(id);
+  }
+  bool move_out(RequestId id) override {
+    Held& held = held_[id];
+    if (!cache_ || !held.state || held.state->length() == 0) return false;
+    held.moved = cache_->move_out(*held.state, requests_.at(id)->tokens, held.cursor);
+    if (held.moved) held.state.reset();
+    return held.moved.has_value();
+  }
+  MoveIn move_in(RequestId id) override {
+    Held& held = held_[id];
+    if (!start(held)) return MoveIn::kNoRoom;
+    auto there = cache_->move_in(*held.state, *held.moved, held.cursor);
+    if (there && !*there) {
+      held.state.reset();
+      return MoveIn::kNoRoom;
+    }
+    cache_->let_go(*held.moved);
+    held.moved.reset();
+    if (there) return MoveIn::kDone;
+    held_.erase(id);
+    return MoveIn::kLost;
+  }
+
+  // What a request has computed is there for others; all of it when it is `ending`.
+  void publish(RequestId id, bool ending) {
+    const auto at = held_.find(id);
+    const auto request = requests_.find(id);
+    if (!cache_ || at == held_.end() || request == requests_.end() || !at->second.state) return;
+    cache_->publish(*at->second.state, request->second->tokens, at->second.cursor, ending);
+  }
+
+  SequenceState* state(RequestId id) { return held_.at(id).state.get(); }
+  int64_t tokens() const {
+    const StatePool& pool = engine_.state_pool();
+    if (pool.shared_pages() > 0) return (pool.shared_pages() - pool.pages_to_have()) * kPageTokens;
+    int64_t n = 0;
+    for (const auto& [id, held] : held_) n += held.state ? held.state->length() : 0;
+    return n;
+  }
+
+ private:
+  struct Held {
+    std::unique_ptr<SequenceState> state;
+    PrefixCache::Cursor cursor;
+    std::optional<PrefixCache::Moved> moved;  // to the file
+  };
+  bool start(Held& held) {
+    if (held.state) return true;
+    auto made = engine_.new_sequence();
+    if (made) held.state = std::move(made).value();
+    held.cursor = {};
+    return held.state != nullptr;
+  }
+
+  Engine& engine_;
+  PrefixCache* const cache_;
+  const std::map<RequestId, std::unique_ptr<Request>>& requests_;
+  std::map<RequestId, Held> held_;
+};
+
 Service::Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOptions& options)
-    : engine_(engine), tokenizer_(tokenizer), store_(std::make_unique<Store>(engine)) {
+    : engine_(engine), tokenizer_(tokenizer), store_(std::make_unique<Store>(engine, requests_)) {
   SchedulerOptions o = options.scheduler;
   o.max_running =
       std::min<int64_t>({o.max_running, engine.options().sequences, engine.options().outputs});
@@ -66,7 +118,9 @@ Service::Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOption
       std::max<int64_t>(o.max_running, std::min(o.max_step_rows, engine.options().batch));
   o.max_step_outputs = engine.options().outputs;
   scheduler_ = std::make_unique<Scheduler>(o, options.cost.value_or(StepCost{}), *store_);
-  at_work_.state_capacity = o.max_running * engine.options().context;
+  const int64_t shared = engine.state_pool().shared_pages();
+  at_work_.state_capacity =
+      shared > 0 ? shared * kPageTokens : o.max_running * engine.options().context;
 }
 
 Result<std::unique_ptr<Service>> Service::start(Engine& engine, const ServiceOptions& options) {
@@ -128,6 +182,17 @@ ServiceCounts Service::counts() const {
 void Service::publish() {
   at_work_.scheduler = scheduler_->counts();
   at_work_.state_tokens = store_->tokens();
+  if (const PrefixCache* cache = engine_.prefix_cache()) {
+    const PrefixCacheCounters c = cache->counters();
+    const uint64_t moved =
+        c.written_bytes + c.read_bytes - at_work_.state_written_bytes - at_work_.state_read_bytes;
+    const double per_token = static_cast<double>(engine_.footprint().state) /
+                             static_cast<double>(at_work_.state_capacity);
+    scheduler_->observe_move(static_cast<int64_t>(static_cast<double>(moved) / per_token),
+                             c.file_seconds - std::exchange(moved_seconds_, c.file_seconds));
+    at_work_.state_written_bytes = c.written_bytes;
+    at_work_.state_read_bytes = c.read_bytes;
+  }
   const std::lock_guard lock(mutex_);
   counts_ = at_work_;
 }
@@ -207,6 +272,7 @@ void Service::take_in(Arrival& arrival) {
                                                    .listener = std::move(arrival.listener),
                                                    .tokens = {},
                                                    .prompt_tokens = 0,
+                                                   .cached_tokens = 0,
                                                    .times = {.submitted = arrival.submitted}});
   request->tokens = std::move(request->asked.prompt);
   request->prompt_tokens = static_cast<int64_t>(request->tokens.size());
@@ -254,6 +320,7 @@ double Service::run(std::span<const StepWork::Rows> work, std::vector<StepOutcom
       finish(rows.id, Finish::kFailed, {}, logits.error());
       continue;
     }
+    store_->publish(rows.id, false);
     Request& r = *requests_.at(rows.id);
     const auto n_outputs = static_cast<int64_t>(output_rows(rows).size());
     log_prompt(r, rows, **logits, row);
@@ -303,6 +370,7 @@ std::vector<int64_t> Service::output_rows(const StepWork::Rows& rows) const {
 
 void Service::log_prompt(Request& r, const StepWork::Rows& rows, const Act& logits, int64_t row) {
   if (!r.logs_prompt()) return;
+  if (rows.first == 0) r.logged.clear();  // it gave way, and begins again
   for (const int64_t position : output_rows(rows)) {
     if (position >= r.prompt_tokens - 1) return;
     DrawnToken token{.id = r.tokens[position + 1]};
@@ -334,7 +402,14 @@ StepOutcome Service::draw(const StepWork::Rows& rows, std::span<const float> log
   const int64_t drawn = static_cast<int64_t>(r.tokens.size()) - r.prompt_tokens;
   DrawnToken token{.id = *id, .ends = !r.asked.ignore_end && tokenizer_.is_end_of_generation(*id)};
   if (r.asked.top_logprobs >= 0) add_logprobs(token, logits, r.asked.top_logprobs);
-  if (r.times.first_token == 0) r.times.first_token = now_seconds();
+  if (r.times.first_token == 0) {
+    r.times.first_token = now_seconds();
+    if (const auto view = scheduler_->view(rows.id)) r.cached_tokens = view->cached;
+    if (engine_.prefix_cache()) {
+      at_work_.prefix_queries += static_cast<uint64_t>(r.prompt_tokens);
+      at_work_.prefix_hits += static_cast<uint64_t>(r.cached_tokens);
+    }
+  }
   Finish why = Finish::kNone;
   if (token.ends || (r.asked.constraint && r.asked.constraint->finished())) {
     why = Finish::kEnd;
@@ -347,6 +422,7 @@ StepOutcome Service::draw(const StepWork::Rows& rows, std::span<const float> log
   } else {
     r.listener({.ticket = r.ticket,
                 .token = std::move(token),
+                .cached_tokens = std::exchange(r.cached_tokens, 0),
                 .prompt = drawn == 1 ? std::exchange(r.logged, {}) : std::vector<DrawnToken>{},
                 .times = r.times});
   }
@@ -356,6 +432,7 @@ StepOutcome Service::draw(const StepWork::Rows& rows, std::span<const float> log
 void Service::finish(RequestId id, Finish why, std::optional<DrawnToken> token,
                      std::optional<Error> error) {
   const auto at = requests_.find(id);
+  store_->publish(id, true);
   const std::unique_ptr<Request> r = std::move(at->second);
   requests_.erase(at);
   ids_.erase(r->ticket);
@@ -364,6 +441,7 @@ void Service::finish(RequestId id, Finish why, std::optional<DrawnToken> token,
                .token = std::move(token),
                .finish = why,
                .error = std::move(error),
+               .cached_tokens = r->cached_tokens,
                .prompt = std::move(r->logged),
                .times = r->times});
 }

@@ -94,6 +94,8 @@ struct ServiceCounts {
   double engine_seconds = 0;   // of those, in the engine
   int64_t state_tokens = 0;    // that running requests have room for
   int64_t state_capacity = 0;  // at most
+  uint64_t prefix_queries = 0, prefix_hits = 0;  // tokens looked up in the prefix cache, and found
+  uint64_t state_written_bytes = 0, state_read_bytes = 0;  // of the file
 };
 
 class Service {
@@ -147,7 +149,8 @@ class Service {
   std::map<RequestId, std::unique_ptr<Request>> requests_;
   std::map<Ticket, RequestId> ids_;
   std::vector<float> masked_;
-  ServiceCounts at_work_;  // the service's own, published after every step
+  double moved_seconds_ = 0;  // of the cache's file, as seen last
+  ServiceCounts at_work_;     // the service's own, published after every step
 
   mutable std::mutex mutex_;  // of what follows
   std::condition_variable wake_, idle_;

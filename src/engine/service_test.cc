@@ -75,9 +75,9 @@ Submission request(const Engine& engine, int i, int64_t tokens) {
 }
 
 // By an engine and a loop of their own.
-std::vector<TokenId> alone(int i, int64_t tokens) {
-  const auto engine = open(1);
-  const Submission s = request(*engine, i, tokens);
+std::vector<TokenId> alone(const Submission& s, int64_t context) {
+  const auto engine = open(1, context);
+  const int64_t tokens = s.max_new_tokens;
   auto sequence = engine->new_sequence();
   Sampler sampler = std::move(Sampler::create(s.sampling)).value();
   std::vector<TokenId> drawn;
@@ -87,6 +87,10 @@ std::vector<TokenId> alone(int i, int64_t tokens) {
                           }};
   EXPECT_TRUE(generate(*engine, **sequence, sampler, s.prompt, options));
   return drawn;
+}
+
+std::vector<TokenId> alone(int i, int64_t tokens) {
+  return alone(request(*open(1), i, tokens), 256);
 }
 
 TEST(Service, NeighboursChangeNothing) {
@@ -128,6 +132,70 @@ TEST(Service, PreemptionChangesNothing) {
   }
   EXPECT_GT((*service)->counts().scheduler.preempted_to_recompute, 0u);
 }
+
+// Four conversations of two turns on pages for one and a half: what they compute is kept,
+// evicted, found again, in memory and in a file, and draws what it would alone.
+class Turns : public testing::TestWithParam<bool> {};
+
+TEST_P(Turns, APrefixThatIsFoundChangesNothing) {
+  EngineOptions options{.context = 512,
+                        .batch = 64,
+                        .outputs = 4,
+                        .sequences = 4,
+                        .threads = 2,
+                        .shared_state = true};
+  const auto shape = Engine::open(kModel, options);
+  ASSERT_TRUE(shape);
+  options.state_memory = (*shape)->footprint().state * 3 / 8;
+  if (GetParam()) options.spill = testing::TempDir();
+  const auto engine = Engine::open(kModel, options);
+  ASSERT_TRUE(engine) << engine.error().message;
+  ASSERT_NE((*engine)->prefix_cache(), nullptr);
+  EXPECT_LT((*engine)->state_pool().shared_pages(), 4 * 8);
+  ServiceOptions service_options;
+  service_options.cost =
+      StepCost{.per_row_seconds = 1, .move_seconds_per_token = 1e-6};  // moves where it can
+  auto service = Service::start(**engine, service_options);
+  ASSERT_TRUE(service);
+  std::vector<std::vector<TokenId>> talks(4);
+  int64_t cached = 0;
+  for (int turn = 0; turn < 2; ++turn) {
+    std::vector<Answer> answers(4);
+    for (int i = 0; i < 4; ++i) {
+      Submission s = request(**engine, i, 120);
+      for (int n = 0; n < 70; ++n)
+        s.prompt.push_back(s.prompt[static_cast<size_t>(n) % 5] + 100 + turn);
+      talks[i].insert(talks[i].end(), s.prompt.begin(), s.prompt.end());
+      s.prompt = talks[i];
+      auto listen = answers[i].listener();
+      ASSERT_TRUE((*service)->submit(std::move(s), [&cached, listen](const Update& u) {
+        cached += u.cached_tokens;
+        listen(u);
+      }));
+    }
+    for (int i = 0; i < 4; ++i) {
+      ASSERT_TRUE(answers[i].wait());
+      Submission s = request(**engine, i, 120);
+      s.prompt = talks[i];
+      EXPECT_EQ(answers[i].tokens, alone(std::move(s), 512)) << "turn " << turn << ", " << i;
+      talks[i].insert(talks[i].end(), answers[i].tokens.begin(), answers[i].tokens.end());
+    }
+  }
+  EXPECT_GT(cached, 0);
+  const ServiceCounts counts = (*service)->counts();
+  EXPECT_EQ(counts.prefix_hits, static_cast<uint64_t>(cached));
+  if (GetParam()) {
+    EXPECT_GT(counts.scheduler.preempted_to_disk, 0u);
+    EXPECT_GT(counts.state_read_bytes, 0u);
+  } else {
+    EXPECT_GT(counts.scheduler.preempted_to_recompute, 0u);
+  }
+  service->reset();
+  // What is kept is to be had, all of it.
+  EXPECT_EQ((*engine)->state_pool().pages_to_have(), (*engine)->state_pool().shared_pages());
+}
+
+INSTANTIATE_TEST_SUITE_P(Service, Turns, testing::Bool());
 
 // The file of spilled state loses what it held: only the request that reads it fails.
 TEST(Service, ALostFileFailsTheRequestThatNeedsItAlone) {
@@ -271,13 +339,14 @@ TEST(Service, GivesLogprobsOfThePromptInAnyChunks) {
       Submission s = request(*engine, i, 4 + i);
       s.key = std::string(1, static_cast<char>('a' + i));
       s.prompt_logprobs = i % 2 ? 3 : -1;
-      ASSERT_TRUE((*service)->submit(std::move(s), [&, i, listener = answers[i].listener()](const Update& u) {
-        if (!u.prompt.empty()) {
-          EXPECT_TRUE(logged[i].empty());
-          logged[i] = u.prompt;
-        }
-        listener(u);
-      }));
+      ASSERT_TRUE((*service)->submit(std::move(s),
+                                     [&, i, listener = answers[i].listener()](const Update& u) {
+                                       if (!u.prompt.empty()) {
+                                         EXPECT_TRUE(logged[i].empty());
+                                         logged[i] = u.prompt;
+                                       }
+                                       listener(u);
+                                     }));
     }
     for (Answer& a : answers) ASSERT_TRUE(a.wait());
     const auto whole = open(64);  // as many outputs as rows
@@ -289,7 +358,10 @@ TEST(Service, GivesLogprobsOfThePromptInAnyChunks) {
       }
       const Submission s = request(*whole, i, 1);
       auto sequence = whole->new_sequence();
-      Step step{.tokens = s.prompt, .spans = {{.n_rows = static_cast<int64_t>(s.prompt.size()), .state = sequence->get()}}, .output_rows = {}};
+      Step step{
+          .tokens = s.prompt,
+          .spans = {{.n_rows = static_cast<int64_t>(s.prompt.size()), .state = sequence->get()}},
+          .output_rows = {}};
       for (int64_t r = 0; r < step.n_rows(); ++r) step.output_rows.push_back(r);
       const auto logits = whole->step(step);
       ASSERT_TRUE(logits) << logits.error().message;
@@ -297,7 +369,8 @@ TEST(Service, GivesLogprobsOfThePromptInAnyChunks) {
       for (size_t p = 0; p < logged[i].size(); ++p) {
         const float* row = (*logits)->row(static_cast<int64_t>(p));
         double sum = 0;
-        for (int64_t v = 0; v < (*logits)->cols(); ++v) sum += std::exp(static_cast<double>(row[v]));
+        for (int64_t v = 0; v < (*logits)->cols(); ++v)
+          sum += std::exp(static_cast<double>(row[v]));
         EXPECT_EQ(logged[i][p].id, s.prompt[p + 1]);
         EXPECT_NEAR(logged[i][p].logprob, row[s.prompt[p + 1]] - std::log(sum), 1e-9);
         ASSERT_EQ(logged[i][p].top.size(), 3u);

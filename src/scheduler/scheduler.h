@@ -148,6 +148,8 @@ class Scheduler {
   // What became of it: an outcome for every request of the step.
   void complete(const std::vector<StepOutcome>& outcomes, double seconds);
 
+  void observe_move(int64_t tokens, double seconds) { cost_.observe_move(tokens, seconds); }
+
   bool idle() const;  // nothing queued, running or moved out
   std::optional<RequestView> view(RequestId id) const;  // none of what has ended
   const SchedulerCounts& counts() const { return counts_; }

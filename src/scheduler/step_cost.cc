@@ -47,4 +47,9 @@ void StepCost::observe(int64_t rows, int64_t context, double measured) {
   per_context_seconds *= std::exp(kGain * error * attention / norm);
 }
 
+void StepCost::observe_move(int64_t tokens, double seconds) {
+  if (tokens <= 0 || !(seconds > 0) || !std::isfinite(seconds)) return;
+  move_seconds_per_token += kGain * (seconds / static_cast<double>(tokens) - move_seconds_per_token);
+}
+
 }  // namespace venturi

@@ -25,6 +25,8 @@ struct StepCost {
   int64_t rows_within(double limit, int64_t rows, int64_t context, int64_t each, int64_t most) const;
   // A step of this size took so long.
   void observe(int64_t rows, int64_t context, double seconds);
+  // Moving the state of so many tokens, either way, took so long.
+  void observe_move(int64_t tokens, double seconds);
 };
 
 }  // namespace venturi

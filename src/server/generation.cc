@@ -78,10 +78,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
   // Nothing is sent before all are taken in: until then the whole request may be refused.
   void take(int i, const Update& update) {
     if (done_) return;
+    if (i % r_.n == 0) usage_.cached += update.cached_tokens;  // a prompt counts once
     if (update.finish == Finish::kRefused) return fail(refusal(*update.refusal));
     if (waiting_ > 0) {
       if (!update.token && update.finish == Finish::kNone) {
-        usage_.cached += update.cached_tokens;
         if (--waiting_ == 0) begin();
       } else {
         early_.emplace_back(i, update);

@@ -122,6 +122,9 @@ const Command command_serve{
       auto o = std::make_shared<Options>();
       o->model.add(app);
       o->model.add_state(app);
+      o->model.shared_state = true;
+      app.add_flag("--no-prefix-cache", o->model.no_prefix_cache,
+                   "compute every prompt from its beginning (slower; the same results)");
       app.add_option("--host", o->http.host, "address to listen on")->capture_default_str();
       app.add_option("--port", o->http.port, "port to listen on; 0 chooses one")
           ->capture_default_str();

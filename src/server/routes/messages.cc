@@ -43,14 +43,13 @@ class MessageFormat : public AnswerFormat {
   }
   std::string call_ends(int, int, const ToolCall&) override { return close(); }
   const char* call_prefix() const override { return "toolu_"; }
-  std::string last(int, const Answer& answer, const Usage&) override {
+  std::string last(int, const Answer& answer, const Usage& usage) override {
     std::string out = close();
     if (n_blocks_ == 0) {
       out = open(Block::kText, {{"type", "text"}, {"text", ""}});
       out += close();
     }
-    return out +
-           event({{"type", "message_delta"}, {"delta", ending(answer)}, {"usage", {{"output_tokens", answer.n_tokens}}}});
+    return out + event({{"type", "message_delta"}, {"delta", ending(answer)}, {"usage", counts(usage, answer.n_tokens)}});
   }
   std::string end(const Usage&) override { return event({{"type", "message_stop"}}); }
   std::string stream_error(const ApiError& error) override { return "event: error\ndata: " + error_body(error) + "\n\n"; }
@@ -67,11 +66,14 @@ class MessageFormat : public AnswerFormat {
       message["content"].push_back({{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", std::move(input)}});
     }
     message.update(ending(answers[0]));
-    message["usage"] = {{"input_tokens", usage.prompt}, {"output_tokens", usage.completion}};
+    message["usage"] = counts(usage, usage.completion);
     return message;
   }
 
  private:
+  static Json counts(const Usage& usage, int64_t drawn) {
+    return {{"input_tokens", usage.prompt - usage.cached}, {"cache_read_input_tokens", usage.cached}, {"output_tokens", drawn}};
+  }
   enum class Block { kNone, kText, kCall };
   std::string open(Block kind, Json block) {
     const std::string before = close();

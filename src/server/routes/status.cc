@@ -71,6 +71,14 @@ void metrics(App& app, std::shared_ptr<Exchange> exchange, const std::string&) {
   add("vllm:kv_cache_usage_perc", "gauge", "Share of the sequence state in use.",
       c.state_capacity ? static_cast<double>(c.state_tokens) / static_cast<double>(c.state_capacity)
                        : 0);
+  add("vllm:prefix_cache_queries", "counter", "Prompt tokens looked up in the prefix cache.",
+      static_cast<double>(c.prefix_queries));
+  add("vllm:prefix_cache_hits", "counter", "Of those, tokens found.",
+      static_cast<double>(c.prefix_hits));
+  add("venturi:state_written_bytes_total", "counter", "State written to the spill file.",
+      static_cast<double>(c.state_written_bytes));
+  add("venturi:state_read_bytes_total", "counter", "State read back from it.",
+      static_cast<double>(c.state_read_bytes));
   add("vllm:prompt_tokens_total", "counter", "Prompt tokens computed.",
       static_cast<double>(c.scheduler.prompt_tokens));
   add("vllm:generation_tokens_total", "counter", "Tokens drawn.",

@@ -1,0 +1,128 @@
+// The prefix cache: pages of sequences that were computed before, for those that begin alike.
+//
+// A tree of blocks. A block is found by the block before it and by its tokens, which are compared,
+// so that two prefixes are never taken for each other. Full blocks are shared where they lie; of a
+// block that is not full, or that a sequence leaves in its middle, a copy is taken. What no
+// sequence holds is given back when the pool is short, the least recently used first, leaves before
+// what they grow from. With a file, such a block is written there first and read back when it is
+// wanted; a request that gives way leaves its state so (move_out), and nothing that it needs is
+// dropped until it is back.
+//
+// For models whose state is shared pages and nothing else (StatePool::shares_prefixes). Threads:
+// one at a time, that of the pool. Failure: a file that cannot be written makes the cache forget;
+// one that cannot be read is Code::kIo.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/disk.h"
+#include "base/scratch_file.h"
+#include "cache/state.h"
+
+namespace venturi {
+
+struct PrefixCacheOptions {
+  std::optional<std::string> place = {};  // of the file (ScratchFile); none: in memory only
+  int64_t file_blocks = 0;  // at most; 0: four times those of memory, if the disk has room
+  DiskOptions disk = {};
+};
+
+struct PrefixCacheCounters {
+  uint64_t read_bytes = 0, written_bytes = 0;
+  double file_seconds = 0;               // of reading and writing
+  uint64_t blocks = 0, file_blocks = 0;  // there at the moment: in memory; in the file
+};
+
+class PrefixCache {
+ public:
+  // The pool must share prefixes and outlive the cache.
+  static Result<std::unique_ptr<PrefixCache>> create(std::shared_ptr<StatePool> pool,
+                                                     const PrefixCacheOptions& options = {});
+  ~PrefixCache();
+
+  // How far the blocks of a sequence are in the tree.
+  struct Cursor {
+    uint64_t entry = 0;
+    int64_t blocks = 0;
+  };
+  // What a sequence has computed of `tokens`: its full blocks, and, if it is `ending`, the last
+  // one.
+  void publish(const SequenceState& sequence, std::span<const int32_t> tokens, Cursor& cursor,
+               bool ending);
+  // An empty sequence takes what is known of the first `most` tokens; how many it has now. Fewer
+  // than are known where there are too few pages or the file cannot be read.
+  int64_t attach(SequenceState& sequence, std::span<const int32_t> tokens, int64_t most,
+                 Cursor& cursor);
+
+  // The blocks of a sequence, all written to the file and kept there; none where that has no room
+  // or fails. The sequence may end then.
+  struct Moved {
+    std::vector<uint64_t> entries;
+    int64_t tokens = 0;
+  };
+  std::optional<Moved> move_out(const SequenceState& sequence, std::span<const int32_t> tokens,
+                                Cursor& cursor);
+  // Into an empty sequence. False: there are too few pages, and nothing changed. Code::kIo: it is
+  // lost.
+  Result<bool> move_in(SequenceState& sequence, const Moved& moved, Cursor& cursor);
+  void let_go(const Moved& moved);  // after move_in(), or instead
+
+  bool has_file() const { return file_.has_value(); }
+  PrefixCacheCounters counters() const;
+
+ private:
+  struct Entry {
+    uint64_t id = 0, parent = 0;
+    std::vector<int32_t> tokens;
+    int32_t page = -1;  // -1: in the file only
+    int64_t file = -1;  // block of the file
+    int pins = 0;       // by those who moved out, or are being attached
+    std::list<uint64_t>::iterator age = {};
+  };
+  // Entries of blocks [0, n), the last in its first `tail` tokens only (0: whole).
+  struct Path {
+    std::vector<uint64_t> entries;
+    int64_t tail = 0;
+    int64_t tokens() const {
+      const auto n = static_cast<int64_t>(entries.size());
+      return tail > 0 ? (n - 1) * kPageTokens + tail : n * kPageTokens;
+    }
+  };
+
+  explicit PrefixCache(std::shared_ptr<StatePool> pool) : pool_(std::move(pool)) {}
+  Entry* find(uint64_t id);
+  Entry* child(uint64_t parent, std::span<const int32_t> tokens);
+  Entry& add(uint64_t parent, std::span<const int32_t> tokens, int32_t page);
+  void drop_beginnings(const Entry& whole);
+  void erase(Entry& entry);
+  void touch(uint64_t leaf);
+  void pin(const std::vector<uint64_t>& entries, int by);
+  Path path(std::span<const int32_t> tokens, int64_t most);
+  Status take(SequenceState& sequence, const Path& path);
+  bool reclaim();
+  Status write(Entry& entry);
+  int64_t file_block();
+  Status read(const std::vector<std::pair<const Entry*, int32_t>>& wanted);
+
+  std::shared_ptr<StatePool> pool_;
+  uint64_t next_id_ = 1;
+  std::unordered_map<uint64_t, Entry> entries_;
+  std::unordered_map<uint64_t, std::vector<uint64_t>> children_;  // [parent]; 0: of the beginning
+  std::list<uint64_t> ages_;                                      // least recently used first
+
+  std::optional<ScratchFile> file_;
+  std::unique_ptr<DiskReader> disk_;
+  int64_t file_limit_ = 0, file_end_ = 0;  // blocks
+  std::vector<int64_t> free_file_;
+  uint64_t block_bytes_ = 0;
+  PrefixCacheCounters counters_;
+};
+
+}  // namespace venturi
