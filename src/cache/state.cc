@@ -72,10 +72,7 @@ StatePlan plan_state(const std::vector<SlotSpec>& slots, const StateShape& shape
   if (per_block > 0) plan.blocks = plan.resident_blocks = blocks_of(0, shape) * shape.sequences;
   if (plan.shared()) plan.blocks = plan.resident_blocks = std::min(plan.blocks, shape.blocks);
   plan.bytes = plan_bytes(slots, plan);
-  if (plan.shared()) {
-    plan.bytes = plan_bytes(slots, plan);
-    return plan;
-  }
+  if (plan.shared()) return plan;
   // A step writes into blocks that may begin and end anywhere, and every sequence has one not yet
   // full.
   const int64_t least = rows_of(shape) / kPageTokens + 2 * shape.sequences;
