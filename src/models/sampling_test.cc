@@ -76,6 +76,19 @@ double chi_square_deviations(Sampler& sampler, const std::vector<float>& logits,
   return (statistic - degrees) / std::sqrt(2 * degrees);
 }
 
+TEST(Sampler, AWholeVocabularyIsWeighedInF32AsInF64) {
+  std::vector<float> logits = random_logits(32000, 9);
+  logits[17] = -std::numeric_limits<float>::infinity();
+  for (const float temperature : {0.3f, 1.0f, 2.0f}) {
+    auto sampler = Sampler::create({.temperature = temperature, .top_k = 0, .top_p = 1, .min_p = 0}).value();
+    const auto got = sampler.distribution(logits, 0).value();
+    const std::vector<double> expected = softmax(logits, temperature);
+    ASSERT_EQ(got.size(), expected.size());
+    for (size_t i = 0; i < got.size(); ++i)
+      ASSERT_NEAR(got[i].probability, expected[i], 1e-5 * expected[i] + 1e-30) << temperature << " token " << i;
+  }
+}
+
 TEST(Sampler, DrawsFollowTheSoftmax) {
   const auto logits = random_logits(40, 1);
   for (const float temperature : {0.5f, 1.0f, 2.0f}) {
