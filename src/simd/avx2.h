@@ -151,6 +151,9 @@ inline I32 dot_signed(const SignedBlock<kWords>& w, const int8_t* x, int32_t) {
   return sum;
 }
 
+inline I32 signed_start(int32_t) { return _mm256_setzero_si256(); }
+constexpr bool kWideDots = false;
+
 // One step of the chain by which the int8 peak is defined (planner/probe.h): 32 products.
 inline I32 int8_step(I32 acc, Bytes w, Bytes x) {
   return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));

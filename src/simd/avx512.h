@@ -110,6 +110,15 @@ inline I32 dot_block(const Bytes* w, const int8_t* x, I32 init) {
   return init;
 }
 
+// One word of a dot product against bytes that stay in their register, where one instruction does it.
+constexpr bool kWideDots = true;
+inline I32 dot_word(I32 acc, Bytes w, Bytes x) { return _mm512_dpbusd_epi32(acc, w, x); }
+inline Bytes held_word(const int8_t* x) {
+  Bytes word = broadcast_word(x);
+  asm("" : "+v"(word));  // or the compiler loads it again for every product
+  return word;
+}
+
 // Signed weights are shifted to unsigned, w + 128, and 128 sum(x) is taken off again.
 template <int kWords>
 struct SignedBlock { __m512i w[kWords]; };
@@ -119,9 +128,10 @@ inline SignedBlock<kWords> load_signed(const uint8_t* p, int stride) {
   for (int j = 0; j < kWords; ++j) r.w[j] = _mm512_xor_si512(load_bytes(p + j * stride), _mm512_set1_epi8(-128));
   return r;
 }
+inline I32 signed_start(int32_t negative_sum) { return _mm512_slli_epi32(_mm512_set1_epi32(negative_sum), 7); }
 template <int kWords>
 inline I32 dot_signed(const SignedBlock<kWords>& w, const int8_t* x, int32_t negative_sum) {
-  I32 sum = _mm512_slli_epi32(_mm512_set1_epi32(negative_sum), 7);
+  I32 sum = signed_start(negative_sum);
   for (int j = 0; j < kWords; ++j) sum = _mm512_dpbusd_epi32(sum, w.w[j], broadcast_word(x + 4 * j));
   return sum;
 }

@@ -127,6 +127,9 @@ inline I32 dot_signed(const SignedBlock<kWords>& w, const int8_t* x, int32_t) {
   return sum;
 }
 
+inline I32 signed_start(int32_t) { return vdupq_n_s32(0); }
+constexpr bool kWideDots = false;
+
 // One step of the chain by which the int8 peak is defined (planner/probe.h): 16 products.
 inline I32 int8_step(I32 acc, Bytes w, Bytes x) {
   const int8x16_t a = vreinterpretq_s8_u8(w), b = vreinterpretq_s8_u8(x);

@@ -184,6 +184,9 @@ inline I32 dot_signed(const SignedBlock<kWords>& w, const int8_t* x, int32_t neg
   return sum;
 }
 
+inline I32 signed_start(int32_t) { return iset1(0); }
+constexpr bool kWideDots = false;
+
 // One step of the chain by which the int8 peak is defined (planner/probe.h): 4 * kLanes products.
 inline I32 int8_step(I32 acc, Bytes w, Bytes x) {
   for (int i = 0; i < 4 * kLanes; ++i) acc.v[i / 4] += w.v[i] * static_cast<int8_t>(x.v[i]);

@@ -87,7 +87,7 @@ struct Blocks<FormatQ6_K> {
   template <int g>
   [[gnu::always_inline]] FormatQ6_K::Block load() const {
     FormatQ6_K::Block block;
-    FormatQ6_K::codes<g & 3>(super + (g >> 2) * 16 * 64, super + (32 + (g >> 2) * 8) * 64, block.w);
+    FormatQ6_K::unpack<g & 3>(super + (g >> 2) * 16 * 64, super + (32 + (g >> 2) * 8) * 64, block.w);
     // Scales 2g and 2g + 1 of the super-block: two bytes of word g / 2, sign-extended.
     const I32 scales = iload(reinterpret_cast<const int32_t*>(super + (48 + g / 2) * 64));
     block.scale[0] = mul(d, to_f32(sar<24>(shl<g & 1 ? 8 : 24>(scales))));
@@ -111,7 +111,7 @@ inline void few_columns(const Format& format, const MatmulArgs& a, int64_t group
         const typename Format::Block block = blocks.template load<g.value>();
         unroll<kColumns>([&](auto c) __attribute__((always_inline)) {
           F32& sum = acc[c.value * kParts + part.value];
-          sum = Format::apply(block, column_at<Format>(x, b + g.value, m0 + c.value), sum);
+          sum = apply<Format>(block, column_at<Format>(x, b + g.value, m0 + c.value), sum);
         });
       });
     });

@@ -5,9 +5,10 @@
 
 // ---- integer formats --------------------------------------------------------------------------
 //
-// A format gives: Group (pointers into one group), Block (the codes and scales of 32 values of
-// kLanes rows), and apply(): acc plus the block's share of one output. The columns of a block are
-// the inner loop, so the codes are unpacked once per block and tile of columns.
+// A format gives: Block (the codes and scales of 32 values of kLanes rows) and load() of one; how many
+// runs of codes have a scale of their own (kRuns); dot(), the integer sum of a run with its offset taken
+// off, and start(), that offset alone; and finish(): acc plus a run's share of one output. The columns of
+// a block are the inner loop, so the codes are unpacked once per block and tile of columns.
 
 struct Column {  // what a block of x offers, at one column
   const int8_t* q;
@@ -31,7 +32,7 @@ struct PairedBlock {
 
 struct FormatQ8_0 {
   static constexpr int kBlockBytes = 512 + 32;
-  static constexpr bool kHalves = false;
+  static constexpr int kRuns = 1;
   static constexpr bool kMin = false;
   const uint8_t* words;
   struct Block { SignedBlock<8> w; F32 scale; };
@@ -42,15 +43,17 @@ struct FormatQ8_0 {
     const PairedBlock<512> at(words, b);
     return {load_signed<8>(at.words + part * kLanes * 4, 64), load_f16(at.scales + part * kLanes)};
   }
-  static F32 apply(const Block& block, const Column& x, F32 acc) {
-    const I32 s = dot_signed<8>(block.w, x.q, x.negative_sum);
+  static I32 start(const Column& x, int) { return signed_start(x.negative_sum); }
+  static const auto* codes(const Block& block, int) { return block.w.w; }
+  static I32 dot(const Block& block, int, const Column& x) { return dot_signed<8>(block.w, x.q, x.negative_sum); }
+  static F32 finish(const Block& block, int, I32 s, const Column& x, F32 acc) {
     return fma(to_f32(s), mul(block.scale, set1(x.d)), acc);
   }
 };
 
 struct FormatQ4_0 {
   static constexpr int kBlockBytes = 256 + 32;
-  static constexpr bool kHalves = false;
+  static constexpr int kRuns = 1;
   static constexpr bool kMin = false;
   const uint8_t* words;
   struct Block { Bytes w[8]; F32 scale; };
@@ -70,8 +73,10 @@ struct FormatQ4_0 {
     return block;
   }
   // Codes stand for code - 8.
-  static F32 apply(const Block& block, const Column& x, F32 acc) {
-    const I32 s = dot_block<15, 8>(block.w, x.q, shl<3>(iset1(x.negative_sum)));
+  static I32 start(const Column& x, int) { return shl<3>(iset1(x.negative_sum)); }
+  static const auto* codes(const Block& block, int) { return block.w; }
+  static I32 dot(const Block& block, int, const Column& x) { return dot_block<15, 8>(block.w, x.q, start(x, 0)); }
+  static F32 finish(const Block& block, int, I32 s, const Column& x, F32 acc) {
     return fma(to_f32(s), mul(block.scale, set1(x.d)), acc);
   }
 };
@@ -82,7 +87,7 @@ struct FormatQ4_0 {
 // minima (high nibble) of groups 4-7, whose top 2 bits are the top 2 bits of words 0 and 1.
 struct FormatQ4_K {
   static constexpr int kBlockBytes = 36 * 64 / 8;
-  static constexpr bool kHalves = false;
+  static constexpr int kRuns = 1;
   static constexpr bool kMin = true;
   const uint8_t* words;
   struct Block { Bytes w[8]; F32 scale, min; };
@@ -117,8 +122,10 @@ struct FormatQ4_K {
     block.min = mul(dmin, to_f32(min));
     return block;
   }
-  static F32 apply(const Block& block, const Column& x, F32 acc) {
-    const I32 s = dot_block<15, 8>(block.w, x.q, iset1(0));
+  static I32 start(const Column&, int) { return iset1(0); }
+  static const auto* codes(const Block& block, int) { return block.w; }
+  static I32 dot(const Block& block, int, const Column& x) { return dot_block<15, 8>(block.w, x.q, iset1(0)); }
+  static F32 finish(const Block& block, int, I32 s, const Column& x, F32 acc) {
     acc = fma(to_f32(s), mul(block.scale, set1(x.d)), acc);
     return fma(block.min, set1(x.negative_dsum), acc);
   }
@@ -130,7 +137,7 @@ struct FormatQ4_K {
 // words 8 h + i / 4. Codes stand for code - 32.
 struct FormatQ6_K {
   static constexpr int kBlockBytes = 52 * 64 / 8;
-  static constexpr bool kHalves = true;
+  static constexpr int kRuns = 2;
   static constexpr bool kMin = false;
   const uint8_t* words;
   struct Block { Bytes w[8]; F32 scale[2]; };
@@ -138,7 +145,7 @@ struct FormatQ6_K {
   FormatQ6_K(const MatmulArgs& a, int64_t group)
       : words(a.weights + group * group_bytes(kLayoutQ6_K, a.k)) {}
   template <int p>
-  static void codes(const uint8_t* low, const uint8_t* high, Bytes* w) {
+  static void unpack(const uint8_t* low, const uint8_t* high, Bytes* w) {
     for (int j = 0; j < 8; ++j) {
       const Bytes nibbles = load_bytes(low + (8 * (p & 1) + j) * 64);
       w[j] = or_bytes(p < 2 ? low_nibbles(nibbles) : high_nibbles(nibbles),
@@ -152,10 +159,10 @@ struct FormatQ6_K {
     const int h = static_cast<int>(b >> 2 & 1), p = static_cast<int>(b & 3);
     const uint8_t* low = super + h * 16 * 64;
     const uint8_t* high = super + (32 + h * 8) * 64;
-    if (p == 0) codes<0>(low, high, block.w);
-    if (p == 1) codes<1>(low, high, block.w);
-    if (p == 2) codes<2>(low, high, block.w);
-    if (p == 3) codes<3>(low, high, block.w);
+    if (p == 0) unpack<0>(low, high, block.w);
+    if (p == 1) unpack<1>(low, high, block.w);
+    if (p == 2) unpack<2>(low, high, block.w);
+    if (p == 3) unpack<3>(low, high, block.w);
     // Scales 2b and 2b + 1 of the super-block: two bytes of word b / 2, sign-extended.
     const int g = static_cast<int>(b & 7);
     const I32 pair = shr(iload(reinterpret_cast<const int32_t*>(super + (48 + g / 2) * 64)), 16 * (g & 1));
@@ -164,12 +171,13 @@ struct FormatQ6_K {
     block.scale[1] = mul(d, to_f32(sar<24>(shl<16>(pair))));
     return block;
   }
-  static F32 apply(const Block& block, const Column& x, F32 acc) {
-    for (int half = 0; half < 2; ++half) {
-      const I32 s = dot_block<63, 4>(block.w + 4 * half, x.q + 16 * half, shl<5>(iset1(x.half_sum[half])));
-      acc = fma(to_f32(s), mul(block.scale[half], set1(x.d)), acc);
-    }
-    return acc;
+  static I32 start(const Column& x, int half) { return shl<5>(iset1(x.half_sum[half])); }
+  static const auto* codes(const Block& block, int half) { return block.w + 4 * half; }
+  static I32 dot(const Block& block, int half, const Column& x) {
+    return dot_block<63, 4>(block.w + 4 * half, x.q + 16 * half, start(x, half));
+  }
+  static F32 finish(const Block& block, int half, I32 s, const Column& x, F32 acc) {
+    return fma(to_f32(s), mul(block.scale[half], set1(x.d)), acc);
   }
 };
 
@@ -178,7 +186,7 @@ struct FormatQ6_K {
 template <bool kWithMin>
 struct FormatTile32 {
   static constexpr int kBlockBytes = 0;  // expanded just now: in the cache
-  static constexpr bool kHalves = false;
+  static constexpr int kRuns = 1;
   static constexpr bool kMin = kWithMin;
   const TileGroup& tile;
   struct Block { SignedBlock<8> w; F32 scale, min; };
@@ -189,8 +197,10 @@ struct FormatTile32 {
     return {load_signed<8>(p, 64), venturi_isa::load(tile.scale + b * 16 + part * kLanes),
             kMin ? venturi_isa::load(tile.min + b * 16 + part * kLanes) : zero()};
   }
-  static F32 apply(const Block& block, const Column& x, F32 acc) {
-    const I32 s = dot_signed<8>(block.w, x.q, x.negative_sum);
+  static I32 start(const Column& x, int) { return signed_start(x.negative_sum); }
+  static const auto* codes(const Block& block, int) { return block.w.w; }
+  static I32 dot(const Block& block, int, const Column& x) { return dot_signed<8>(block.w, x.q, x.negative_sum); }
+  static F32 finish(const Block& block, int, I32 s, const Column& x, F32 acc) {
     acc = fma(to_f32(s), mul(block.scale, set1(x.d)), acc);
     return kMin ? fma(block.min, set1(x.negative_dsum), acc) : acc;
   }
@@ -199,7 +209,7 @@ struct FormatTile32 {
 template <bool kWithMin>
 struct FormatTile16 {
   static constexpr int kBlockBytes = 0;
-  static constexpr bool kHalves = true;
+  static constexpr int kRuns = 2;
   static constexpr bool kMin = kWithMin;
   const TileGroup& tile;
   struct Block { SignedBlock<4> w[2]; F32 scale[2], min[2]; };
@@ -216,13 +226,14 @@ struct FormatTile16 {
     }
     return block;
   }
-  static F32 apply(const Block& block, const Column& x, F32 acc) {
-    for (int half = 0; half < 2; ++half) {
-      const I32 s = dot_signed<4>(block.w[half], x.q + 16 * half, x.half_sum[half]);
-      acc = fma(to_f32(s), mul(block.scale[half], set1(x.d)), acc);
-      if constexpr (kMin) acc = fma(block.min[half], set1(x.half_dsum[half]), acc);
-    }
-    return acc;
+  static I32 start(const Column& x, int half) { return signed_start(x.half_sum[half]); }
+  static const auto* codes(const Block& block, int half) { return block.w[half].w; }
+  static I32 dot(const Block& block, int half, const Column& x) {
+    return dot_signed<4>(block.w[half], x.q + 16 * half, x.half_sum[half]);
+  }
+  static F32 finish(const Block& block, int half, I32 s, const Column& x, F32 acc) {
+    acc = fma(to_f32(s), mul(block.scale[half], set1(x.d)), acc);
+    return kMin ? fma(block.min[half], set1(x.half_dsum[half]), acc) : acc;
   }
 };
 
@@ -255,7 +266,7 @@ template <typename Format>
   Column column{};
   column.q = x.q + at * 32;
   column.d = x.d[at];
-  if constexpr (Format::kHalves) {
+  if constexpr (Format::kRuns == 2) {
     const int64_t half = 2 * b * x.rows + m;
     column.half_sum[0] = x.half_sum[half];
     column.half_sum[1] = x.half_sum[half + x.rows];
@@ -268,6 +279,13 @@ template <typename Format>
     if constexpr (Format::kMin) column.negative_dsum = x.negative_dsum[at];
   }
   return column;
+}
+
+// acc and what block b adds to it.
+template <typename Format>
+[[gnu::always_inline]] inline F32 apply(const typename Format::Block& block, const Column& x, F32 acc) {
+  for (int run = 0; run < Format::kRuns; ++run) acc = Format::finish(block, run, Format::dot(block, run, x), x, acc);
+  return acc;
 }
 
 // kFixed columns with their sums in registers, or (0) up to kTileColumns with them in L1.
@@ -286,7 +304,7 @@ inline void int_tile(const Format& format, const MatmulArgs& a, int64_t group, i
       for (int c = 0; c < columns; ++c) {
         const Column column = column_at<Format>(x, b, m0 + c);
         F32& sum = acc[c * kParts + part];
-        sum = Format::apply(block, column, sum);
+        sum = apply<Format>(block, column, sum);
       }
     }
   }
@@ -295,6 +313,7 @@ inline void int_tile(const Format& format, const MatmulArgs& a, int64_t group, i
 }
 
 #include "kernels/matmul/few_columns.h"
+#include "kernels/matmul/wide_tile.h"
 
 template <typename Format, int kColumns>
 inline void int_columns(const Format& format, const MatmulArgs& a, int64_t group, int64_t m0) {
@@ -310,6 +329,11 @@ void run_int(const MatmulArgs& a) {
   for (int64_t m = a.m_begin; m < a.m_end; m += kTileColumns) {
     const int64_t left = a.m_end - m;
     const int columns = static_cast<int>(left < kTileColumns ? left : kTileColumns);
+    if constexpr (kWideDots)
+      if (columns > 4) {
+        wide_groups<Format>(a, m, columns);
+        continue;
+      }
     for (int64_t group = a.group_begin; group < a.group_end; ++group) {
       const Format format(a, group);
       switch (columns) {
