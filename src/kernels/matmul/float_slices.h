@@ -10,7 +10,7 @@ constexpr int kSliceColumns = 96;  // their sums take 24 kB
 constexpr int kRunRows = kRunGroups * kGroupRows;
 
 // Columns from which this is faster than a tile that expands as it goes.
-constexpr int kSliceFrom = 5;
+constexpr int kSliceFrom = kLanes == 16 ? 9 : 5;
 
 // What the memory is asked for meanwhile: the values of the next slice. Each tile takes a part.
 struct NextSlice {

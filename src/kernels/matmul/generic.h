@@ -398,6 +398,7 @@ inline void float_columns(const MatmulArgs& a, const float* x, int64_t x_step, i
 }
 
 #include "kernels/matmul/float_slices.h"
+#include "kernels/matmul/float_several.h"
 
 template <typename Format>
 void run_float(const MatmulArgs& a) {
@@ -407,6 +408,12 @@ void run_float(const MatmulArgs& a) {
   for (int64_t m = a.m_begin; m < a.m_end; m += kPanel) {
     const float* x = panels.x + (m / panels.panel) * panels.panel * a.k;
     int64_t left = a.m_end - m, done = 0;
+    if constexpr (kLanes == 16 && sizeof(typename Format::Value) == 2) {
+      if (left == 5) return several_columns<Format, 5>(a, m);
+      if (left == 6) return several_columns<Format, 6>(a, m);
+      if (left == 7) return several_columns<Format, 7>(a, m);
+      if (left == 8) return several_columns<Format, 8>(a, m);
+    }
     if (left >= kPanel) {
       float_columns<Format, kPanel>(a, x, panels.panel, m);
       continue;
