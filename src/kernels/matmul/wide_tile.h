@@ -46,7 +46,7 @@ inline void wide_tile(const MatmulArgs& a, int64_t group, int64_t m0, int column
     typename Format::Block block[kGroups];
     unroll<kGroups>([&](auto g) __attribute__((always_inline)) {
       const Format format(a, group + g.value);
-      prefetch_ahead<Format::kBlockBytes, 0>(format, b);
+      prefetch_ahead<Format::kBlockBytes, Format::kMin ? 0 : 1>(format, b);
       block[g.value] = format.load(b, 0);
     });
     int c = 0;
