@@ -148,7 +148,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     const bool length = r_.no_answer || (update.finish == Finish::kLength && !stopped);
     answer.finish = length ? "length" : "stop";
     if (answer.finish == "stop" && !answer.calls.empty()) answer.finish = "tool_calls";
-    if (!ended) app_.service->cancel(tickets_[i]);
+    if (!ended) app_.service->cancel(tickets_[i], Finish::kEnd);
     usage_.completion += answer.n_tokens;
     if (r_.stream) send(format_->last(i, answer, usage_));
     if (--open_ == 0) end();
