@@ -189,9 +189,9 @@ void Metrics::step(const StepReport& s) {
 
 std::string Metrics::text(const App& app) const {
   Families f(app.model_name);
+  const ServiceCounts counts = app.service ? app.service->counts() : ServiceCounts{};
+  add_load(f, counts);
   if (app.service) {
-    const ServiceCounts counts = app.service->counts();
-    add_load(f, counts);
     f.counter("vllm:prompt_tokens_total", "Tokens of prompts, those found in the prefix cache too.", static_cast<double>(prompt_tokens_.load()));
     constexpr std::pair<Finish, const char*> kReasons[] = {
         {Finish::kEnd, "stop"}, {Finish::kLength, "length"}, {Finish::kCancelled, "abort"}, {Finish::kFailed, "error"}};
