@@ -47,6 +47,16 @@ class Metrics(Serving):
             found[family.name] = family.type, samples
         return found
 
+    def settled(self):
+        """Families when nothing goes on: twice the same count of steps."""
+        steps = None
+        while True:
+            self.assertTrue(self.server.settles())
+            families = self.families()
+            if steps == (steps := self.value(families, "venturi_steps_total")):
+                return families
+            time.sleep(0.02)
+
     def value(self, families, name, **labels):
         return families[name.removesuffix("_total")][1][name, tuple(sorted(labels.items()))]
 
@@ -74,8 +84,7 @@ class Metrics(Serving):
             self.assertGreaterEqual(self.value(families, "vllm:request_success_total", finished_reason=reason), 0)
 
     def test_they_agree_with_what_was_sent(self):
-        self.assertTrue(self.server.settles())
-        before = self.families()
+        before = self.settled()
         sent = [self.completion(prompt=f"{i}, {PROMPT}" * (1 + i % 3), max_tokens=3 + i, seed=i) for i in range(4)]
         with concurrent.futures.ThreadPoolExecutor(6) as pool:
             sent += pool.map(lambda i: self.completion(prompt=f"{i} by {i}: {PROMPT}", max_tokens=1 + i), range(9))
@@ -83,8 +92,7 @@ class Metrics(Serving):
         text = self.completion(max_tokens=40)["choices"][0]["text"]
         stopped = self.completion(max_tokens=40, stop=text[5:9])
         self.assertEqual(stopped["choices"][0]["finish_reason"], "stop")
-        self.assertTrue(self.server.settles())
-        after = self.families()
+        after = self.settled()
 
         def grew(name, **labels):
             return self.value(after, name, **labels) - self.value(before, name, **labels)
@@ -116,10 +124,9 @@ class Metrics(Serving):
         self.assertGreater(sum(total for _, total in parts), latency[1] * 0.5)
 
     def test_steps_and_memory(self):
-        before = self.families()
+        before = self.settled()
         self.completion(max_tokens=30)
-        self.assertTrue(self.server.settles())
-        after = self.families()
+        after = self.settled()
         steps = self.value(after, "venturi_steps_total") - self.value(before, "venturi_steps_total")
         self.assertGreaterEqual(steps, 30)
         for name in ("venturi_step_seconds", "venturi_step_rows", "vllm:iteration_tokens_total",
@@ -136,7 +143,7 @@ class Metrics(Serving):
         self.assertGreaterEqual(self.value(after, "venturi_memory_peak_bytes"), sum(held.values()))
 
     def test_a_client_that_goes(self):
-        before = self.families()
+        before = self.settled()
         body = json.dumps({"prompt": PROMPT, "n": 32, "max_tokens": 200, "ignore_eos": True, "stream": True}).encode()
         with socket.create_connection(("127.0.0.1", self.server.port), 20) as s:
             s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
@@ -149,8 +156,7 @@ class Metrics(Serving):
                     self.value(before, "vllm:request_success_total", finished_reason=reason) for reason in ("abort", "length")}
         self.assertEqual(sum(ends.values()), 32)
         self.assertGreater(ends["abort"], 0)
-        self.assertTrue(self.server.settles())
-        after = self.families()
+        after = self.settled()
         self.assertEqual(self.value(after, "vllm:kv_cache_usage_perc"), 0)
 
 
