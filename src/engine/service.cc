@@ -215,7 +215,7 @@ void Service::loop() {
       arrivals.swap(arrivals_);
       cancels.swap(cancels_);
     }
-    const double begin = now_seconds();
+    const double begin = now_seconds(), told_before = at_work_.tell_seconds;
     take_in(arrivals, cancels);
     const StepWork work = scheduler_->plan(now_seconds());
     if (!work.rows.empty()) {
@@ -229,6 +229,8 @@ void Service::loop() {
                          .predicted_seconds = work.predicted_seconds,
                          .engine_seconds = at_work_.engine_seconds - engine_before,
                          .seconds = seconds});
+    } else {
+      at_work_.tell_seconds = told_before;  // no part of a step
     }
     publish();
   }
