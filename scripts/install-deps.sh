@@ -12,7 +12,7 @@ build_packages="
 g++               the compiler: GCC 12, C++20
 cmake             configures the build (3.25 or later)
 ninja-build       runs the build
-pkg-config        finds PCRE2, utf8proc, libedit and liburing
+pkg-config        finds PCRE2, utf8proc, libedit, liburing and prometheus-cpp
 ccache            makes rebuilding quick; the build works without it
 libfmt-dev        formatting of text and errors
 libspdlog-dev     warnings and log lines on standard error
@@ -24,11 +24,13 @@ libedit-dev       line editing in venturi chat
 liburing-dev      deep direct reads of what does not fit memory
 libboost1.81-dev  HTTP: Asio and Beast
 libssl-dev        TLS of venturi serve (OpenSSL)
+prometheus-cpp-dev  /metrics of venturi serve: histograms and their text form
 libgtest-dev      unit tests (GoogleTest)
 libgmock-dev      unit tests (matchers)
 libbenchmark-dev  kernel benchmarks
 python3           end-to-end tests, standard library only
 python3-jsonschema  checks output that was held to a JSON Schema
+python3-prometheus-client  reads /metrics as Prometheus does
 "
 soak_packages="
 clang             compiles the fuzzers

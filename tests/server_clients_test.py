@@ -45,7 +45,7 @@ class Clients(unittest.TestCase):
             self.assertTrue(json.loads(done.stdout)["text"])
             # What was aborted or stopped gives its place back.
             text = server.ask("GET", "/metrics", headers={"Authorization": "Bearer the-key"})[1]
-            self.assertRegex(text, rf'venturi:requests_cancelled_total\{{.*\}} {cancelled}\n')
+            self.assertRegex(text, rf'venturi_requests_cancelled_total\{{.*\}} {cancelled}\n')
         finally:
             self.assertEqual(server.stop(), 0)
 

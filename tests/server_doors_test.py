@@ -94,7 +94,7 @@ class Tls(unittest.TestCase):
 
     def cancelled(self):
         text = self.ask("GET", "/metrics")[1]
-        return int(next(l for l in text.splitlines() if l.startswith("venturi:requests_cancelled_total")).split()[-1])
+        return int(next(l for l in text.splitlines() if l.startswith("venturi_requests_cancelled_total")).split()[-1])
 
     def test_requests_and_streams(self):
         connection = self.connect()

@@ -36,8 +36,8 @@ class Embeddings(unittest.TestCase):
                     self.assertEqual((status, answer["error"]["param"]), (400, param), answer)
                 status, answer, _ = server.ask("POST", "/v1/completions", {"prompt": "a"})
                 self.assertEqual((status, answer["error"]["param"]), (400, "model"), answer)
-                self.assertEqual(server.metric("venturi:embedding_requests_waiting"), 0)
-                self.assertGreater(server.metric("venturi:embedded_texts_total"), 3)
+                self.assertEqual(server.metric("venturi_embedding_requests_waiting"), 0)
+                self.assertGreater(server.metric("venturi_embedded_texts_total"), 3)
             finally:
                 self.assertEqual(server.stop(), 0)
 

@@ -165,8 +165,8 @@ class Answers(Serving):
         self.assertEqual(usage["input_tokens"], 1)
         metrics = self.server.ask("GET", "/metrics")[1]
         counted = {name: float(value) for name, value in re.findall(r"^(vllm:prefix_cache_\w+)\{.*\} (\S+)$", metrics, re.M)}
-        self.assertGreater(counted["vllm:prefix_cache_hits"], 0)
-        self.assertGreaterEqual(counted["vllm:prefix_cache_queries"], counted["vllm:prefix_cache_hits"])
+        self.assertGreater(counted["vllm:prefix_cache_hits_total"], 0)
+        self.assertGreaterEqual(counted["vllm:prefix_cache_queries_total"], counted["vllm:prefix_cache_hits_total"])
 
     def test_stop_texts_across_tokens(self):
         text = self.completion(max_tokens=40)["choices"][0]["text"]
@@ -368,7 +368,7 @@ class Disconnects(Serving):
     def test_whoever_goes_is_cancelled_and_the_rest_go_on(self):
         beside = concurrent.futures.ThreadPoolExecutor(1)
         running = beside.submit(self.completion, max_tokens=120)
-        before = self.server.metric("venturi:requests_cancelled_total")
+        before = self.server.metric("venturi_requests_cancelled_total")
         sent = self.request_bytes(True)
         gone = 0
         for cut in [*range(0, len(sent), 37), *[len(sent)] * 12]:  # within the request, and after it
@@ -384,7 +384,7 @@ class Disconnects(Serving):
                 time.sleep(0.02)
         self.assertEqual(running.result()["usage"]["completion_tokens"], 120)
         self.assertTrue(self.server.settles())
-        self.assertGreater(self.server.metric("venturi:requests_cancelled_total"), before)
+        self.assertGreater(self.server.metric("venturi_requests_cancelled_total"), before)
         self.assertEqual(self.server.metric("vllm:kv_cache_usage_perc"), 0)
         beside.shutdown()
 

@@ -19,6 +19,9 @@ struct Service::Request {
   RequestTimes times;
   std::vector<DrawnToken> logged = {};  // of the prompt, from its second token on, as asked for
 
+  RequestReport report(Finish why) const {
+    return {why, prompt_tokens, static_cast<int64_t>(tokens.size()) - prompt_tokens, times};
+  }
   // Nothing of it is drawn yet.
   bool logs_prompt() const { return asked.prompt_logprobs >= 0 && static_cast<int64_t>(tokens.size()) == prompt_tokens; }
 };
@@ -110,7 +113,7 @@ class Service::Store : public StateStore {
 };
 
 Service::Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOptions& options)
-    : engine_(engine), tokenizer_(tokenizer), store_(std::make_unique<Store>(engine, requests_)) {
+    : engine_(engine), tokenizer_(tokenizer), observer_(options.observer), store_(std::make_unique<Store>(engine, requests_)) {
   SchedulerOptions o = options.scheduler;
   o.max_running =
       std::min<int64_t>({o.max_running, engine.options().sequences, engine.options().outputs});
@@ -161,9 +164,9 @@ Result<Ticket> Service::submit(Submission submission, Listener listener) {
   return ticket;
 }
 
-void Service::cancel(Ticket ticket) {
+void Service::cancel(Ticket ticket, Finish why) {
   const std::lock_guard lock(mutex_);
-  cancels_.push_back(ticket);
+  cancels_.push_back({ticket, why});
   wake_.notify_one();
 }
 
@@ -200,7 +203,7 @@ void Service::publish() {
 void Service::loop() {
   for (;;) {
     std::deque<Arrival> arrivals;
-    std::deque<Ticket> cancels;
+    std::deque<Cancel> cancels;
     {
       std::unique_lock lock(mutex_);
       if (scheduler_->idle() && arrivals_.empty()) {
@@ -212,13 +215,22 @@ void Service::loop() {
       arrivals.swap(arrivals_);
       cancels.swap(cancels_);
     }
-    const double begin = now_seconds();
+    const double begin = now_seconds(), told_before = at_work_.tell_seconds;
     take_in(arrivals, cancels);
     const StepWork work = scheduler_->plan(now_seconds());
     if (!work.rows.empty()) {
+      const double engine_before = at_work_.engine_seconds;
       run(work);
+      const double seconds = now_seconds() - begin;
       ++at_work_.steps;
-      at_work_.step_seconds += now_seconds() - begin;
+      at_work_.step_seconds += seconds;
+      if (observer_)
+        observer_->step({.rows = work.n_rows,
+                         .predicted_seconds = work.predicted_seconds,
+                         .engine_seconds = at_work_.engine_seconds - engine_before,
+                         .seconds = seconds});
+    } else {
+      at_work_.tell_seconds = told_before;  // no part of a step
     }
     publish();
   }
@@ -237,14 +249,14 @@ void Service::loop() {
   for (Arrival& a : left) a.listener({.ticket = a.ticket, .finish = Finish::kCancelled});
 }
 
-void Service::take_in(std::deque<Arrival>& arrivals, const std::deque<Ticket>& cancels) {
+void Service::take_in(std::deque<Arrival>& arrivals, const std::deque<Cancel>& cancels) {
   for (Arrival& arrival : arrivals) take_in(arrival);
-  for (const Ticket ticket : cancels) {
-    const auto at = ids_.find(ticket);
+  for (const Cancel& cancel : cancels) {
+    const auto at = ids_.find(cancel.ticket);
     if (at == ids_.end()) continue;
     const RequestId id = at->second;
     scheduler_->cancel(id);
-    finish(id, Finish::kCancelled, {}, {});
+    finish(id, cancel.why, {}, {});
   }
 }
 
@@ -279,7 +291,7 @@ void Service::take_in(Arrival& arrival) {
   for (const TokenId token : request->tokens) request->sampler.accept(token);
   ids_[arrival.ticket] = id;
   const Request& there = *(requests_[id] = std::move(request));
-  there.listener({.ticket = there.ticket, .times = there.times});
+  tell(there, {.ticket = there.ticket, .times = there.times});
 }
 
 void Service::run(const StepWork& work) {
@@ -380,6 +392,7 @@ void Service::log_prompt(Request& r, const StepWork::Rows& rows, const Act& logi
 }
 
 StepOutcome Service::draw(const StepWork::Rows& rows, std::span<const float> logits) {
+  const double begin = now_seconds();
   Request& r = *requests_.at(rows.id);
   const auto fail = [&](Error error) {
     finish(rows.id, Finish::kFailed, {}, std::move(error));
@@ -402,13 +415,19 @@ StepOutcome Service::draw(const StepWork::Rows& rows, std::span<const float> log
   const int64_t drawn = static_cast<int64_t>(r.tokens.size()) - r.prompt_tokens;
   DrawnToken token{.id = *id, .ends = !r.asked.ignore_end && tokenizer_.is_end_of_generation(*id)};
   if (r.asked.top_logprobs >= 0) add_logprobs(token, logits, r.asked.top_logprobs);
+  const double now = now_seconds();
+  at_work_.draw_seconds += now - begin;
+  const double last = std::exchange(r.times.last_token, now);
   if (r.times.first_token == 0) {
-    r.times.first_token = now_seconds();
+    r.times.first_token = now;
+    if (observer_) observer_->first_token(r.report(Finish::kNone));
     if (const auto view = scheduler_->view(rows.id)) r.cached_tokens = view->cached;
     if (engine_.prefix_cache()) {
       at_work_.prefix_queries += static_cast<uint64_t>(r.prompt_tokens);
       at_work_.prefix_hits += static_cast<uint64_t>(r.cached_tokens);
     }
+  } else if (observer_) {
+    observer_->next_token(now - last);
   }
   Finish why = Finish::kNone;
   if (token.ends || (r.asked.constraint && r.asked.constraint->finished())) {
@@ -420,11 +439,11 @@ StepOutcome Service::draw(const StepWork::Rows& rows, std::span<const float> log
   if (outcome.ended) {
     finish(rows.id, why, std::move(token), {});
   } else {
-    r.listener({.ticket = r.ticket,
-                .token = std::move(token),
-                .cached_tokens = std::exchange(r.cached_tokens, 0),
-                .prompt = drawn == 1 ? std::exchange(r.logged, {}) : std::vector<DrawnToken>{},
-                .times = r.times});
+    tell(r, {.ticket = r.ticket,
+             .token = std::move(token),
+             .cached_tokens = std::exchange(r.cached_tokens, 0),
+             .prompt = drawn == 1 ? std::exchange(r.logged, {}) : std::vector<DrawnToken>{},
+             .times = r.times});
   }
   return outcome;
 }
@@ -437,13 +456,20 @@ void Service::finish(RequestId id, Finish why, std::optional<DrawnToken> token,
   requests_.erase(at);
   ids_.erase(r->ticket);
   r->times.ended = now_seconds();
-  r->listener({.ticket = r->ticket,
-               .token = std::move(token),
-               .finish = why,
-               .error = std::move(error),
-               .cached_tokens = r->cached_tokens,
-               .prompt = std::move(r->logged),
-               .times = r->times});
+  if (observer_) observer_->ended(r->report(why));
+  tell(*r, {.ticket = r->ticket,
+            .token = std::move(token),
+            .finish = why,
+            .error = std::move(error),
+            .cached_tokens = r->cached_tokens,
+            .prompt = std::move(r->logged),
+            .times = r->times});
+}
+
+void Service::tell(const Request& r, const Update& update) {
+  const double begin = now_seconds();
+  r.listener(update);
+  at_work_.tell_seconds += now_seconds() - begin;
 }
 
 }  // namespace venturi

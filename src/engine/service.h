@@ -64,7 +64,7 @@ enum class Finish {
 
 // Seconds on the monotonic clock; 0: not yet.
 struct RequestTimes {
-  double submitted = 0, started = 0, first_token = 0, ended = 0;
+  double submitted = 0, started = 0, first_token = 0, last_token = 0, ended = 0;
 };
 
 // Something became of a request. A listener gets kRefused alone, or one update without a token when
@@ -82,9 +82,32 @@ struct Update {
 };
 using Listener = std::function<void(const Update&)>;
 
+struct StepReport {
+  int64_t rows = 0;
+  double predicted_seconds = 0, engine_seconds = 0;  // of the engine's part
+  double seconds = 0;                                // with planning, drawing and listeners
+};
+
+struct RequestReport {
+  Finish finish = Finish::kNone;  // not kRefused
+  int64_t prompt_tokens = 0, drawn_tokens = 0;
+  RequestTimes times = {};
+};
+
+// Who counts what the service does. Called from the service's thread; must not block.
+class ServiceObserver {
+ public:
+  virtual ~ServiceObserver() = default;
+  virtual void first_token(const RequestReport& request) = 0;
+  virtual void next_token(double seconds_since_the_last) = 0;
+  virtual void ended(const RequestReport& request) = 0;
+  virtual void step(const StepReport& step) = 0;
+};
+
 struct ServiceOptions {
   SchedulerOptions scheduler = {};  // max_running, max_step_rows and max_step_outputs are the engine's
   std::optional<StepCost> cost = {};
+  ServiceObserver* observer = nullptr;  // outlives the service
 };
 
 struct ServiceCounts {
@@ -92,6 +115,8 @@ struct ServiceCounts {
   uint64_t steps = 0;
   double step_seconds = 0;     // of whole steps, with planning, drawing and listeners
   double engine_seconds = 0;   // of those, in the engine
+  double draw_seconds = 0;     // sampling, with grammars and logprobs
+  double tell_seconds = 0;     // listeners
   int64_t state_tokens = 0;    // that running requests have room for
   int64_t state_capacity = 0;  // at most
   uint64_t prefix_queries = 0, prefix_hits = 0;  // tokens looked up in the prefix cache, and found
@@ -110,8 +135,9 @@ class Service {
 
   // Checked before it is queued: an empty prompt, sampling out of range.
   Result<Ticket> submit(Submission submission, Listener listener);
-  // Ends a request wherever it is, after the step that runs; nothing if it has ended.
-  void cancel(Ticket ticket);
+  // Ends a request wherever it is, after the step that runs; nothing if it has ended. `why` is what its
+  // listener is told: kEnd where it has what it wanted (a stop text).
+  void cancel(Ticket ticket, Finish why = Finish::kCancelled);
   // Takes no more requests (kRefused) and returns when those there have ended, or false after
   // `seconds`.
   bool drain(double seconds);
@@ -129,9 +155,14 @@ class Service {
     bool late;  // it came while draining
   };
 
+  struct Cancel {
+    Ticket ticket;
+    Finish why;
+  };
+
   Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOptions& options);
   void loop();
-  void take_in(std::deque<Arrival>& arrivals, const std::deque<Ticket>& cancels);
+  void take_in(std::deque<Arrival>& arrivals, const std::deque<Cancel>& cancels);
   void take_in(Arrival& arrival);
   void run(const StepWork& work);
   double run(std::span<const StepWork::Rows> work, std::vector<StepOutcome>& outcomes);
@@ -140,10 +171,12 @@ class Service {
   StepOutcome draw(const StepWork::Rows& rows, std::span<const float> logits);
   void finish(RequestId id, Finish why, std::optional<DrawnToken> token,
               std::optional<Error> error);
+  void tell(const Request& r, const Update& update);
   void publish();
 
   Engine& engine_;
   const Tokenizer& tokenizer_;
+  ServiceObserver* const observer_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<Scheduler> scheduler_;
   std::map<RequestId, std::unique_ptr<Request>> requests_;
@@ -155,7 +188,7 @@ class Service {
   mutable std::mutex mutex_;  // of what follows
   std::condition_variable wake_, idle_;
   std::deque<Arrival> arrivals_;
-  std::deque<Ticket> cancels_;
+  std::deque<Cancel> cancels_;
   Ticket next_ticket_ = 1;
   bool stopping_ = false, draining_ = false, is_idle_ = true;
   ServiceCounts counts_;

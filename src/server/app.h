@@ -16,6 +16,8 @@
 
 namespace venturi::server {
 
+class Metrics;
+
 struct ApiKey {
   std::string secret;
   std::string name;  // in the accounts of fairness: "key 1", "key 2", …
@@ -33,12 +35,13 @@ struct App {
   std::vector<TokenId> tool_marks;  // control tokens that the format's marks are
   std::shared_ptr<const grammar::TokenTrie> trie;
   HttpServer* http = nullptr;
+  const Metrics* metrics = nullptr;  // the service's observer
   std::string model_name;
   int64_t created = 0;  // seconds since 1970
   std::vector<ApiKey> keys;
   bool draining = false;
 
-  // service, embedder, http and keys are the caller's to set.
+  // service, embedder, metrics, http and keys are the caller's to set.
   static Result<std::unique_ptr<App>> create(Engine& engine, std::string model_name);
 
   // The account of a request, or null where a key is asked for and none that is known came.

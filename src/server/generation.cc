@@ -30,7 +30,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
       : app_(app),
         exchange_(std::move(exchange)),
         r_(std::move(request)),
-        format_(std::move(format)) {}
+        format_(std::move(format)),
+        time_(exchange_->request().arrived) {}
 
   void start(const std::string& account) {
     const int total = static_cast<int>(r_.prompts.size()) * r_.n;
@@ -54,6 +55,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
       if (!ticket) return fail(api_error(ticket.error()));
       tickets_[i] = *ticket;
     }
+    usage_.tells_timings = r_.timings;
     for (const auto& prompt : r_.prompts) usage_.prompt += static_cast<int64_t>(prompt.size());
   }
 
@@ -110,7 +112,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
     if (r_.stream) {
       begun_ = true;
       exchange_->begin(format_->stream_type());
-      for (size_t i = 0; i < answers_.size(); ++i) send(format_->first(static_cast<int>(i), usage_));
+      for (size_t i = 0; i < answers_.size(); ++i)
+        send([&] { return format_->first(static_cast<int>(i), usage_); });
     }
     for (const auto& [i, update] : std::exchange(early_, {})) go_on(i, update);
   }
@@ -123,13 +126,14 @@ class Generation : public std::enable_shared_from_this<Generation> {
       return fail(
           {.status = 503, .type = "server_error", .message = "the server is shutting down"});
     for (const DrawnToken& t : update.prompt) answer.prompt.push_back({t.id, t.logprob, t.top});
-    if (update.token && r_.stream) send(format_->prompt(i, answer));
+    time_.add(update.times);
+    if (update.token && r_.stream) send([&] { return format_->prompt(i, answer); });
     std::string text;
     std::vector<LoggedToken> tokens;
     if (update.token && !r_.no_answer) {
       ++answer.n_tokens;
       if (!update.token->ends) {
-        text = streams_[i].push(update.token->id);
+        text = to_text(i, update.token->id);
         if (r_.top_logprobs >= 0)
           tokens.push_back({update.token->id, update.token->logprob, update.token->top});
       }
@@ -148,22 +152,31 @@ class Generation : public std::enable_shared_from_this<Generation> {
     const bool length = r_.no_answer || (update.finish == Finish::kLength && !stopped);
     answer.finish = length ? "length" : "stop";
     if (answer.finish == "stop" && !answer.calls.empty()) answer.finish = "tool_calls";
-    if (!ended) app_.service->cancel(tickets_[i]);
+    if (!ended) app_.service->cancel(tickets_[i], Finish::kEnd);
     usage_.completion += answer.n_tokens;
-    if (r_.stream) send(format_->last(i, answer, usage_));
-    if (--open_ == 0) end();
+    if (--open_ == 0) usage_.timings = time_.timings(exchange_->sending_seconds());
+    if (r_.stream) send([&] { return format_->last(i, answer, usage_); });
+    if (open_ == 0) end();
+  }
+
+  std::string to_text(int i, TokenId id) {
+    const Stopwatch watch(time_.detokenize());
+    return streams_[i].push(id);
   }
 
   void say(int i, const std::string& text, const std::vector<LoggedToken>& tokens) {
     answers_[i].text += text;
-    if (r_.stream && (!text.empty() || !tokens.empty())) send(format_->delta(i, text, tokens));
+    if (r_.stream && (!text.empty() || !tokens.empty())) send([&] { return format_->delta(i, text, tokens); });
   }
 
   // Calls among the text go out as calls.
   void say_parsed(int i, const std::string& text, bool last, std::vector<LoggedToken> tokens) {
     chat::ToolEvents events;
-    parsers_[i]->push(text, events);
-    if (last) parsers_[i]->finish(events);
+    {
+      const Stopwatch watch(time_.detokenize());
+      parsers_[i]->push(text, events);
+      if (last) parsers_[i]->finish(events);
+    }
     std::vector<ToolCall>& calls = answers_[i].calls;
     for (const chat::ToolEvent& event : events) {
       using Kind = chat::ToolEvent::Kind;
@@ -174,14 +187,14 @@ class Generation : public std::enable_shared_from_this<Generation> {
           break;
         case Kind::kCall:
           calls.push_back({call_id(), event.text, ""});
-          if (r_.stream) send(format_->call_begins(i, n, calls.back()));
+          if (r_.stream) send([&] { return format_->call_begins(i, n, calls.back()); });
           break;
         case Kind::kArguments:
           calls[n].arguments += event.text;
-          if (r_.stream) send(format_->call_arguments(i, n, event.text));
+          if (r_.stream) send([&] { return format_->call_arguments(i, n, event.text); });
           break;
         case Kind::kCallEnd:
-          if (r_.stream) send(format_->call_ends(i, n, calls[n]));
+          if (r_.stream) send([&] { return format_->call_ends(i, n, calls[n]); });
       }
     }
     if (!tokens.empty()) say(i, "", tokens);
@@ -194,16 +207,27 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   void end() {
     done_ = true;
-    if (!r_.stream) return reply(*exchange_, format_->whole(answers_, usage_));
-    send(format_->end(usage_));
+    if (!r_.stream) return send_whole();
+    send([&] { return format_->end(usage_); });
     exchange_->end();
+  }
+
+  void send_whole() {
+    Json body;
+    {
+      const Stopwatch watch(time_.write());
+      body = format_->whole(answers_, usage_);
+    }
+    usage_.timings = time_.timings(exchange_->sending_seconds());
+    usage_.add_timings(body);
+    reply(*exchange_, body);
   }
 
   void fail(ApiError error) {
     if (done_) return;
     cancel();
     if (!begun_) return reply(*exchange_, error, format_->error(error));
-    send(format_->stream_error(error));
+    send([&] { return format_->stream_error(error); });
     exchange_->end();
   }
 
@@ -213,7 +237,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
       if (ticket) app_.service->cancel(ticket);
   }
 
-  void send(std::string text) {
+  template <typename Text>
+  void send(const Text& make) {
+    const Stopwatch watch(time_.write());
+    std::string text = make();
     if (!text.empty()) exchange_->write(std::move(text));
   }
 
@@ -227,6 +254,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::vector<Ticket> tickets_;
   std::vector<std::pair<int, Update>> early_;
   Usage usage_;
+  TimeLine time_;
   int waiting_ = 0, open_ = 0;  // not yet taken in; not yet ended
   bool begun_ = false, done_ = false;
 };

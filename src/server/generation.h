@@ -9,6 +9,7 @@
 
 #include "server/app.h"
 #include "server/text_stream.h"
+#include "server/timings.h"
 #include "server/tool_use.h"
 
 namespace venturi::server {
@@ -35,7 +36,13 @@ struct Answer {
 
 struct Usage {
   int64_t prompt = 0, completion = 0, cached = 0;
+  Timings timings = {};       // when the last answer is whole
+  bool tells_timings = false;
   Json json() const;
+  // To what ends a stream, if it was asked for.
+  void add_timings(Json& to) const {
+    if (tells_timings && timings.total > 0) to["venturi"]["timings"] = timings.json();
+  }
 };
 
 // How answers and errors look in one API; texts go over the wire as they are.
@@ -53,6 +60,7 @@ class AnswerFormat {
   virtual std::string call_arguments(int index, int n, const std::string& more) { return ""; }
   virtual std::string call_ends(int index, int n, const ToolCall& call) { return ""; }
   virtual const char* call_prefix() const { return "call_"; }  // of ids
+  // Adds the timings, which are there with the answer that ends last.
   virtual std::string last(int index, const Answer& answer, const Usage& usage) = 0;
   virtual std::string end(const Usage& usage) = 0;
   virtual std::string stream_error(const ApiError& error) = 0;
@@ -74,6 +82,7 @@ struct GenerationRequest {
   std::shared_ptr<const grammar::Automaton> grammar;
   ToolUse tools;
   bool stream = false;
+  bool timings = false;  // to be told
   int priority = 0;
 };
 
@@ -84,6 +93,8 @@ GenerationRequest read_generation(Fields& fields, const App& app, bool* include_
 std::shared_ptr<const grammar::Automaton> compile_grammar(Fields& fields, const std::string& name,
                                                           const Result<grammar::Grammar>& parsed);
 uint64_t random_seed();
+// Whether the response shall say where its time went: "venturi": {"timings": true}.
+bool wants_timings(Fields& fields);
 // A conversation's tokens, through the model's template; `fields` takes what is wrong with it.
 std::vector<TokenId> chat_prompt(Fields& fields, const App& app, const Json* messages, const Json* template_arguments,
                                  const ToolUse& tools = {});

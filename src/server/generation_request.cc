@@ -13,6 +13,15 @@ uint64_t random_seed() {
   return device();
 }
 
+bool wants_timings(Fields& fields) {
+  const Json* given = fields.find("venturi");
+  if (!given) return false;
+  Fields inner(*given, "venturi.");
+  const bool wanted = inner.flag("timings", false);
+  if (inner.error()) fields.fail("venturi", "must be an object whose timings is true or false");
+  return wanted;
+}
+
 std::shared_ptr<const grammar::Automaton> compile_grammar(Fields& fields, const std::string& name,
                                                           const Result<grammar::Grammar>& parsed) {
   if (!parsed) {
@@ -98,6 +107,7 @@ GenerationRequest read_generation(Fields& fields, const App& app, bool* include_
     if (stop.empty() || stop.size() > 4096)
       fields.fail("stop", "must hold texts of 1 to 4096 bytes");
   r.stream = fields.flag("stream", false);
+  r.timings = wants_timings(fields);
   if (const Json* options = fields.find("stream_options")) {
     if (!r.stream) {
       fields.fail("stream_options", "is for streams only");

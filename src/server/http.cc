@@ -15,6 +15,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 namespace venturi::server {
@@ -60,6 +61,7 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   void write(std::string text) override { add({Piece::Kind::kText, 200, {}, std::move(text), {}}); }
   void end() override { add({Piece::Kind::kEnd, 200, {}, {}, {}}); }
   void post(std::function<void()> work) override { asio::post(executor_, std::move(work)); }
+  double sending_seconds() const override { return sending_seconds_; }
   void on_close(std::function<void()> gone) override {
     asio::dispatch(executor_, [self = shared_from_this(), gone = std::move(gone)]() mutable {
       if (self->closed_) {
@@ -78,6 +80,7 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
     if (auto gone = std::exchange(gone_, nullptr); gone && !ended_) gone();
   }
   bool closed() const { return closed_; }
+  void add_sending(double seconds) { sending_seconds_ += seconds; }
   void finished() {
     closed_ = true;
     gone_ = nullptr;
@@ -125,6 +128,7 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   const HttpRequest request_;
   const uint64_t max_unsent_;
   uint64_t unsent_ = 0;
+  double sending_seconds_ = 0;
   std::deque<Piece> pieces_;
   bool ended_ = false, closed_ = false;
   std::function<void()> gone_;
@@ -170,6 +174,7 @@ HttpRequest taken(http::request<http::string_body>&& from) {
   to.cors_method = std::string(from[http::field::access_control_request_method]);
   to.cors_headers = std::string(from[http::field::access_control_request_headers]);
   to.body = std::move(from.body());
+  to.arrived = now_seconds();
   return to;
 }
 
@@ -369,6 +374,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
         piece = HttpExchange::Piece{Kind::kText, 200, {}, ": keep-alive\n\n", {}};
       }
       lowest().expires_after(seconds(o_.write_seconds));
+      const double begin = now_seconds();
       switch (piece->kind) {
         case Kind::kWhole: {
           http::response<http::string_body> response(static_cast<http::status>(piece->status),
@@ -405,6 +411,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
           if (chunked) co_await asio::async_write(stream_, http::make_chunk_last(), token(failed));
           co_return !failed && chunked;
       }
+      exchange_->add_sending(now_seconds() - begin);
     }
     co_return false;
   }

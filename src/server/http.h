@@ -22,6 +22,7 @@ struct HttpRequest {
   std::string authorization, api_key, content_type, origin;  // headers; "" where absent
   std::string cors_method, cors_headers;                     // of a preflight
   std::string body;
+  double arrived = 0;  // whole, on the monotonic clock
 };
 
 using Headers = std::vector<std::pair<std::string, std::string>>;
@@ -41,6 +42,8 @@ class Exchange {
   virtual void post(std::function<void()> work) = 0;
   // Called once, on the server's thread, if the client goes or stalls before the end.
   virtual void on_close(std::function<void()> gone) = 0;
+  // That writing to the connection has taken so far. On the server's thread.
+  virtual double sending_seconds() const { return 0; }
 };
 using Handler = std::function<void(std::shared_ptr<Exchange>)>;
 

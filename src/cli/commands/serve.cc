@@ -5,6 +5,7 @@
 #include "cli/flags.h"
 #include "cli/text.h"
 #include "server/app.h"
+#include "server/metrics.h"
 
 #include <csignal>
 #include <filesystem>
@@ -74,6 +75,8 @@ Status run(const Options& o) {
   auto engine = TRY(open(o));
   ServiceOptions service_options;
   service_options.scheduler.max_queued = o.max_queued;
+  server::Metrics metrics;
+  service_options.observer = &metrics;
   std::unique_ptr<Service> service;
   std::unique_ptr<Embedder> embedder;
   if (engine->info().embeds) {
@@ -86,6 +89,7 @@ Status run(const Options& o) {
   auto app = TRY(server::App::create(*engine, name));
   app->service = service.get();
   app->embedder = embedder.get();
+  app->metrics = &metrics;
   app->keys = std::move(keys);
   auto http = TRY(server::HttpServer::listen(
       o.http, [&app](auto exchange) { app->handle(std::move(exchange)); }));

@@ -88,8 +88,10 @@ class ChatFormat : public Format {
   std::string call_arguments(int index, int n, const std::string& more) override {
     return call_chunk(index, {{"index", n}, {"function", {{"arguments", more}}}});
   }
-  std::string last(int index, const Answer& answer, const Usage&) override {
-    return chunk(index, Json::object(), answer.finish, {});
+  std::string last(int index, const Answer& answer, const Usage& usage) override {
+    Json json = choice(index, Json::object(), answer.finish, {});
+    usage.add_timings(json);
+    return event(json);
   }
   Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
     Json json = head("chat.completion");
@@ -118,13 +120,16 @@ class ChatFormat : public Format {
   }
   std::string chunk(int index, Json delta, Json finish,
                     const std::vector<LoggedToken>& tokens) const {
+    return event(choice(index, std::move(delta), std::move(finish), tokens));
+  }
+  Json choice(int index, Json delta, Json finish, const std::vector<LoggedToken>& tokens) const {
     Json json = head("chat.completion.chunk");
     json["choices"] = Json::array(
         {{{"index", index},
           {"delta", std::move(delta)},
           {"logprobs", logprobs_ && !tokens.empty() ? chat_logprobs(app_, tokens) : Json(nullptr)},
           {"finish_reason", std::move(finish)}}});
-    return event(json);
+    return json;
   }
 
   const bool logprobs_;
@@ -177,8 +182,11 @@ class TextFormat : public Format {
                     const std::vector<LoggedToken>& tokens) override {
     return choice(index, text, nullptr, tokens);
   }
-  std::string last(int index, const Answer& answer, const Usage&) override {
-    return choice(index, "", answer.finish, {});
+  std::string last(int index, const Answer& answer, const Usage& usage) override {
+    Json json = head("text_completion");
+    json["choices"] = Json::array({one(index, "", answer.finish, empty_logprobs())});
+    usage.add_timings(json);
+    return event(json);
   }
   Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
     Json json = head("text_completion");

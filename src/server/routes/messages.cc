@@ -49,7 +49,9 @@ class MessageFormat : public AnswerFormat {
       out = open(Block::kText, {{"type", "text"}, {"text", ""}});
       out += close();
     }
-    return out + event({{"type", "message_delta"}, {"delta", ending(answer)}, {"usage", counts(usage, answer.n_tokens)}});
+    Json json = {{"type", "message_delta"}, {"delta", ending(answer)}, {"usage", counts(usage, answer.n_tokens)}};
+    usage.add_timings(json);
+    return out + event(json);
   }
   std::string end(const Usage&) override { return event({{"type", "message_stop"}}); }
   std::string stream_error(const ApiError& error) override { return "event: error\ndata: " + error_body(error) + "\n\n"; }
@@ -206,6 +208,7 @@ void messages(App& app, std::shared_ptr<Exchange> exchange, const std::string& a
   for (const std::string& stop : request.stops)
     if (stop.empty() || stop.size() > 4096) fields.fail("stop_sequences", "must hold texts of 1 to 4096 bytes");
   request.stream = fields.flag("stream", false);
+  request.timings = wants_timings(fields);
   fields.ignore({"metadata", "service_tier"});
   request.tools = tools_of(fields);
   request.grammar = hold(fields, app, request.tools, "", nullptr);

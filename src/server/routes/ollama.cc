@@ -1,7 +1,6 @@
 // Ollama: POST /api/chat and /api/generate, GET /api/tags and /api/version.
 #include <ctime>
 
-#include "base/clock.h"
 #include "grammar/json_schema.h"
 #include "server/generation.h"
 
@@ -27,10 +26,7 @@ class LineFormat : public AnswerFormat {
   LineFormat(const App& app, bool chat) : app_(app), chat_(chat) {}
 
   std::string stream_type() const override { return "application/x-ndjson"; }
-  std::string first(int, const Usage&) override {
-    begun_ = now_seconds();
-    return "";
-  }
+  std::string first(int, const Usage&) override { return ""; }
   std::string delta(int, const std::string& text, const std::vector<LoggedToken>&) override {
     Json json = piece(text);
     json["done"] = false;
@@ -42,7 +38,11 @@ class LineFormat : public AnswerFormat {
     json["done"] = false;
     return dump(json) + "\n";
   }
-  std::string last(int, const Answer& answer, const Usage& usage) override { return dump(done("", answer, usage)) + "\n"; }
+  std::string last(int, const Answer& answer, const Usage& usage) override {
+    Json json = done("", answer, usage);
+    usage.add_timings(json);
+    return dump(json) + "\n";
+  }
   std::string end(const Usage&) override { return ""; }
   std::string stream_error(const ApiError& error) override { return error_body(error) + "\n"; }
   std::string error(const ApiError& error) const override { return error_body(error); }
@@ -68,24 +68,21 @@ class LineFormat : public AnswerFormat {
     return json;
   }
   Json done(const std::string& text, const Answer& answer, const Usage& usage) const {
-    const double now = now_seconds();
     const auto nanoseconds = [](double seconds) { return static_cast<int64_t>(seconds * 1e9); };
     Json json = piece(text);
     json["done"] = true;
     json["done_reason"] = answer.finish == "length" ? "length" : "stop";
-    json["total_duration"] = nanoseconds(now - asked_);
+    json["total_duration"] = nanoseconds(usage.timings.total);
     json["load_duration"] = 0;
     json["prompt_eval_count"] = usage.prompt;
-    json["prompt_eval_duration"] = nanoseconds((begun_ > 0 ? begun_ : asked_) - asked_);
+    json["prompt_eval_duration"] = nanoseconds(usage.timings.prefill);
     json["eval_count"] = answer.n_tokens;
-    json["eval_duration"] = nanoseconds(now - (begun_ > 0 ? begun_ : asked_));
+    json["eval_duration"] = nanoseconds(usage.timings.decode);
     return json;
   }
 
   const App& app_;
   const bool chat_;
-  const double asked_ = now_seconds();
-  double begun_ = 0;
 };
 
 // Fields with Ollama's own names and defaults.
@@ -116,6 +113,7 @@ GenerationRequest read_request(Fields& fields, const App& app, bool chat) {
     options.fail("num_ctx", fmt::format("is more than the {} that are served here", context));
   if (options.error()) fields.fail("options", options.error()->message.substr(options.error()->message.find('.') + 1));
   r.stream = fields.flag("stream", true);
+  r.timings = wants_timings(fields);
   std::optional<Result<grammar::Grammar>> own;
   if (const Json* format = fields.find("format")) {
     if (*format == "json") own = grammar::json_object_grammar();

@@ -39,9 +39,10 @@ class ResponseFormat : public AnswerFormat {
   }
   std::string end(const Usage& usage) override {
     const bool cut = finish_ == "length";
-    return event(
-        {{"type", cut ? "response.incomplete" : "response.completed"},
-         {"response", object(cut ? "incomplete" : "completed", usage_json(usage), items_)}});
+    Json response = object(cut ? "incomplete" : "completed", usage_json(usage), items_);
+    usage.add_timings(response);
+    return event({{"type", cut ? "response.incomplete" : "response.completed"},
+                  {"response", std::move(response)}});
   }
   std::string stream_error(const ApiError& error) override {
     return event({{"type", "error"},
