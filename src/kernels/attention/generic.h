@@ -22,15 +22,26 @@ constexpr int next_columns(int left) {
   return kLanes < 16 || left >= 2 * kMaxColumns ? kMaxColumns : (left + 1) / 2;
 }
 
-// What a thread reads next; asked for while it computes, so that the memory never waits.
+// What a thread reads next, and what after that; asked for while it computes, into the first cache and the
+// second, so that the memory never waits. Where there is nothing (0 bytes), a line that is mapped.
 struct Fetch {
-  const uint16_t* next = nullptr;
+  const uint16_t* next;
   int64_t bytes = 0;
+  const uint16_t* later = next;
+  int64_t later_bytes = 0;
 
   // The part that begins at `offset`.
   Ahead from(int64_t offset) const {
-    const char* at = reinterpret_cast<const char*>(next);
-    return offset < bytes ? Ahead{at + offset, bytes - offset - 64} : Ahead{at, 0};
+    Ahead ahead{reinterpret_cast<const char*>(next), 0, reinterpret_cast<const char*>(later), 0};
+    if (offset < bytes) {
+      ahead.at += offset;
+      ahead.last = bytes - offset - 64;
+    }
+    if (offset < later_bytes) {
+      ahead.far += offset;
+      ahead.far_last = later_bytes - offset - 64;
+    }
+    return ahead;
   }
 };
 
@@ -257,15 +268,19 @@ void split(const AttendSplit& a) {
     if (!a.values) values_of_keys(a.keys[block], a.k_dim, a.v_dim, a.value_scratch);
     // The first tile of queries brings the pages; the others find them in the cache.
     const uint16_t* next_keys = block + 1 < a.n_blocks ? a.keys[block + 1] : a.next_keys;
-    Fetch after_keys{next_keys, next_keys ? 2 * key_page_elems(a.k_dim) : 0}, after_values;
+    const int64_t key_bytes = 2 * key_page_elems(a.k_dim), value_bytes = 2 * value_page_elems(a.v_dim);
+    const Fetch nothing{a.keys[block]};
+    Fetch after_keys = nothing, after_values = nothing;
+    if (next_keys) after_keys = {next_keys, key_bytes};
     if (a.values) {
-      after_values = after_keys;
-      after_keys = {values, 2 * value_page_elems(a.v_dim)};
+      after_keys = next_keys ? Fetch{values, value_bytes, next_keys, key_bytes} : Fetch{values, value_bytes};
+      // Values lie behind their keys.
+      if (next_keys) after_values = {next_keys, key_bytes, next_keys + key_page_elems(a.k_dim), value_bytes};
     }
     for (int q = 0; q < a.n_queries;) {
       const int columns = next_columns(a.n_queries - q);
       attend_tile(columns, a, block, values, q, after_keys, after_values);
-      after_keys.bytes = after_values.bytes = 0;
+      after_keys = after_values = nothing;
       q += columns;
     }
   }

@@ -21,11 +21,14 @@ struct FormatBF16 {
 // How far ahead a stream of weights is asked for, in bytes, and how much further into the second cache.
 constexpr int kFloatAheadBytes = 8192, kFloatFarBytes = 8192;
 
-// Memory to ask for while a tile runs: from `at` on, up to the line at `at + last` (asked for again
-// and again once reached, which costs no traffic).
+// Memory to ask for while a tile runs: from `at` on into the first cache, from `far` on into the second,
+// up to the lines at `last` and `far_last` further on (asked for again and again once reached, which costs
+// no traffic).
 struct Ahead {
   const char* at;
   int64_t last = INT64_MAX;
+  const char* far = at + kFloatFarBytes;
+  int64_t far_last = last - kFloatFarBytes;
 };
 
 // acc[c][g, part] = fma(W[group g, k], x[k * x_step + c * x_column], acc), k = 0 … k_end - 1.
@@ -38,9 +41,8 @@ inline void float_tile(const typename Format::Value* w, int64_t group_stride, in
   for (int64_t k = 0; k < k_end; ++k) {
     for (int i = 0; i < kPrefetchBytes; i += 64) {
       const int64_t offset = k * kPrefetchBytes + i;
-      const int64_t far = offset + kFloatFarBytes;
       prefetch(ahead.at + (offset < ahead.last ? offset : ahead.last));
-      prefetch_far(ahead.at + (far < ahead.last ? far : ahead.last));
+      prefetch_far(ahead.far + (offset < ahead.far_last ? offset : ahead.far_last));
     }
     F32 v[kGroups * kParts];
     for (int g = 0; g < kGroups; ++g)
