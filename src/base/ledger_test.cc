@@ -83,11 +83,15 @@ TEST(Ledger, MovedLeaseIsHeldOnce) {
 
 TEST(Ledger, LeaseKeepsItsLedgerAlive) {
   Lease lease;
+  std::weak_ptr<Ledger> alive;
   {
     auto ledger = Ledger::create(10);
+    alive = ledger;
     lease = ledger->acquire(10, "x").value();
   }
+  EXPECT_FALSE(alive.expired());
   lease.release();
+  EXPECT_TRUE(alive.expired());
 }
 
 TEST(Ledger, ConcurrentLeasesNeverPassTheLimit) {
