@@ -138,6 +138,16 @@ void add_steps(Families& f, const ServiceCounts& c) {
           c.step_seconds > 0 ? 1 - c.engine_seconds / c.step_seconds : 0);
 }
 
+void add_speculation(Families& f, const SpeculationCounts& c) {
+  f.counter("vllm:spec_decode_num_drafts_total", "Streams' guesses that were checked, in a step each.", static_cast<double>(c.checks));
+  f.counter("vllm:spec_decode_num_draft_tokens_total", "Guessed tokens that were checked.", static_cast<double>(c.guessed));
+  f.counter("vllm:spec_decode_num_accepted_tokens_total", "Of those, tokens that were drawn.", static_cast<double>(c.held));
+  for (size_t i = 0; i < c.held_at.size(); ++i)
+    f.counter("vllm:spec_decode_num_accepted_tokens_per_pos_total", "The same, by place among the guesses of a step.",
+              {"position", std::to_string(i)}, static_cast<double>(c.held_at[i]));
+  f.counter("venturi_guess_seconds_total", "Time in making guesses.", c.guess_seconds);
+}
+
 void add_memory(Families& f, const Ledger& ledger) {
   for (const Holding& holding : ledger.holdings())
     f.gauge("venturi_memory_held_bytes", "Held in the ledger, by holder.", {"holder", holding.holder}, static_cast<double>(holding.bytes));
@@ -201,6 +211,7 @@ std::string Metrics::text(const App& app) const {
     for (size_t i = 0; i < specs().size(); ++i)
       for (const char* name : specs()[i].names) f.histogram(name, specs()[i].help, histograms_[i].Collect());
     add_steps(f, counts);
+    add_speculation(f, counts.speculation);
   }
   if (app.http) f.gauge("venturi_connections", "Open connections.", static_cast<double>(app.http->connections()));
   add_memory(f, app.engine->ledger());

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/speculation_flags.h"
 #include "cli/text.h"
 #include "server/app.h"
 #include "server/metrics.h"
@@ -17,6 +18,7 @@ namespace {
 
 struct Options {
   ModelFlags model;
+  SpeculationFlags speculation;
   server::HttpOptions http;
   std::string key_file, key, alias;
   int streams = 0;
@@ -54,13 +56,13 @@ Result<std::unique_ptr<Engine>> open(const Options& o) {
   // Prompts whose logprobs are wanted go on by so many tokens a step.
   constexpr int kOutputs = 32;
   if (o.streams > 0) {
-    auto engine = o.model.open(std::max(o.streams, kOutputs), o.streams);
+    auto engine = o.model.open(std::max<int64_t>(o.speculation.outputs(o.streams), kOutputs), o.streams);
     return engine || o.streams >= kOutputs || engine.error().code != Code::kOutOfBudget
                ? std::move(engine)
                : o.model.open(o.streams, o.streams);
   }
   for (int streams = 16;; streams /= 2) {
-    auto engine = o.model.open(streams == 16 ? kOutputs : streams, streams);
+    auto engine = o.model.open(std::max<int64_t>(o.speculation.outputs(streams), streams == 16 ? kOutputs : streams), streams);
     if (engine || streams == 1 || engine.error().code != Code::kOutOfBudget) return engine;
   }
 }
@@ -77,6 +79,7 @@ Status run(const Options& o) {
   service_options.scheduler.max_queued = o.max_queued;
   server::Metrics metrics;
   service_options.observer = &metrics;
+  service_options.speculator = o.speculation.speculator();
   std::unique_ptr<Service> service;
   std::unique_ptr<Embedder> embedder;
   if (engine->info().embeds) {
@@ -129,6 +132,7 @@ const Command command_serve{
       o->model.shared_state = true;
       app.add_flag("--no-prefix-cache", o->model.no_prefix_cache,
                    "compute every prompt from its beginning (slower; the same results)");
+      o->speculation.add(app);
       app.add_option("--host", o->http.host, "address to listen on")->capture_default_str();
       app.add_option("--port", o->http.port, "port to listen on; 0 chooses one")
           ->capture_default_str();

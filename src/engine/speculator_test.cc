@@ -1,0 +1,217 @@
+// Speculative decoding: what is drawn is what would have been drawn, whoever guesses.
+#include "engine/speculator.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "engine/generate.h"
+#include "engine/service.h"
+#include "grammar/grammar.h"
+
+namespace venturi {
+
+namespace {
+
+const std::string kModel = std::string(VENTURI_SOURCE_DIR) + "/models/tiny-llama-q8_0.gguf";
+
+// Rows cost nothing, so that every guess is checked.
+const StepCost kFree{.weights_seconds = 1, .per_row_seconds = 1e-6, .per_context_seconds = 1e-12};
+
+std::unique_ptr<Engine> open(int sequences, EngineOptions options = {}) {
+  options.context = 384;
+  options.batch = 64;
+  options.sequences = sequences;
+  options.outputs = 64;
+  options.threads = 2;
+  auto engine = Engine::open(kModel, options);
+  EXPECT_TRUE(engine) << (engine ? "" : engine.error().message);
+  return engine ? std::move(engine).value() : nullptr;
+}
+
+// Knows the right answer, and guesses it right `n` times out of `of`.
+class Oracle : public Drafter {
+ public:
+  Oracle(std::vector<std::vector<TokenId>> texts, int n, int of) : texts_(std::move(texts)), n_(n), of_(of) {}
+  void guess(std::span<Guessing> streams) override {
+    for (Guessing& s : streams)
+      for (const auto& text : texts_) {
+        if (text.size() < s.tokens.size() || !std::equal(s.tokens.begin(), s.tokens.end(), text.begin())) continue;
+        for (size_t i = s.tokens.size(); i < text.size() && static_cast<int64_t>(s.guesses.size()) < s.most; ++i)
+          s.guesses.push_back(static_cast<int>(count_++ % of_) < n_ ? text[i] : (text[i] + 1) % 256);
+        break;
+      }
+  }
+
+ private:
+  const std::vector<std::vector<TokenId>> texts_;
+  const int n_, of_;
+  size_t count_ = 0;
+};
+
+std::unique_ptr<Speculator> by(std::unique_ptr<Drafter> drafter, int64_t most = 8) {
+  std::vector<std::unique_ptr<Drafter>> drafters;
+  drafters.push_back(std::move(drafter));
+  return std::make_unique<Speculator>(std::move(drafters), most);
+}
+
+struct Case {
+  std::string text;
+  SamplingParams sampling;
+};
+
+std::vector<Case> cases() {
+  const std::string loop = "He went to the house and he went to the house and he went to the";
+  std::vector<Case> all;
+  for (const float temperature : {0.0f, 0.3f, 1.0f})
+    for (const char* text : {"It was the best of times", loop.c_str()}) {
+      SamplingParams p;
+      p.temperature = temperature;
+      p.seed = 17 + all.size();
+      if (all.size() % 3 == 1) p.repetition_penalty = 1.2f;
+      if (all.size() % 3 == 2) p.frequency_penalty = 0.3f, p.penalty_last_n = -1;
+      all.push_back({text, p});
+    }
+  all.push_back({loop, {}});
+  all.back().sampling.mirostat = 2;
+  return all;
+}
+
+struct Generated {
+  std::vector<TokenId> tokens;
+  GenerationReport report;
+  int64_t length = 0;  // of the sequence afterwards
+};
+
+Generated draw(Engine& engine, const Case& c, int64_t n, Speculator* speculator, grammar::Constraint* constraint = nullptr) {
+  Generated g;
+  auto sequence = engine.new_sequence();
+  EXPECT_TRUE(sequence);
+  Sampler sampler = std::move(Sampler::create(c.sampling)).value();
+  const auto prompt = (*engine.tokenizer())->encode(c.text);
+  auto report = generate(engine, **sequence, sampler, prompt,
+                         {.max_tokens = n, .ignore_end = true, .constraint = constraint, .speculator = speculator, .on_token = [&](TokenId id) {
+                            g.tokens.push_back(id);
+                            return true;
+                          }});
+  EXPECT_TRUE(report) << report.error().message;
+  if (report) g.report = *report;
+  g.length = (*sequence)->length();
+  return g;
+}
+
+TEST(LookUp, FindsTheLongestLatestMatch) {
+  const std::vector<TokenId> text{1, 2, 3, 9, 1, 2, 3, 7, 5, 2, 3, 8, 0, 1, 2, 3};
+  EXPECT_EQ(look_up(text, 4), (std::vector<TokenId>{7, 5, 2, 3}));  // "1 2 3", not the later "2 3"
+  EXPECT_TRUE(look_up(std::vector<TokenId>{1, 2, 3, 4, 3}, 4).empty());  // one token is no match
+  EXPECT_TRUE(look_up({}, 4).empty());
+  EXPECT_TRUE(look_up(text, 0).empty());
+  // A loop goes on.
+  EXPECT_EQ(look_up(std::vector<TokenId>{4, 5, 6, 4, 5, 6, 4, 5}, 7), (std::vector<TokenId>{6, 4, 5, 6, 4, 5, 6}));
+  EXPECT_EQ(look_up(std::vector<TokenId>{7, 7, 7, 7}, 3), (std::vector<TokenId>{7, 7, 7}));
+}
+
+TEST(Speculator, GenerateDrawsTheSame) {
+  const auto engine = open(2);
+  int64_t held = 0, wrong = 0;
+  for (const Case& c : cases()) {
+    const Generated plain = draw(*engine, c, 120, nullptr);
+    std::vector<TokenId> text = (*engine->tokenizer())->encode(c.text);
+    text.insert(text.end(), plain.tokens.begin(), plain.tokens.end());
+    for (int n = 0; n <= 4; ++n) {
+      const auto speculator = n == 4 ? by(lookup_drafter(), 5) : by(std::make_unique<Oracle>(std::vector<std::vector<TokenId>>{text}, n, 3));
+      const Generated guessed = draw(*engine, c, 120, speculator.get());
+      EXPECT_EQ(guessed.tokens, plain.tokens) << c.text << " " << c.sampling.temperature << " " << n;
+      EXPECT_EQ(guessed.length, plain.length);
+      EXPECT_LE(guessed.report.held_tokens, guessed.report.guessed_tokens);
+      held += guessed.report.held_tokens;
+      wrong += guessed.report.guessed_tokens - guessed.report.held_tokens;
+      if (n == 3) {
+        EXPECT_EQ(guessed.report.held_tokens, guessed.report.guessed_tokens);
+        EXPECT_GT(guessed.report.held_tokens, 60);
+      }
+    }
+  }
+  EXPECT_GT(held, 500);
+  EXPECT_GT(wrong, 100);
+}
+
+// Logprobs, grammars, neighbours, few pages, prefixes found: every request draws what it would alone.
+TEST(Speculator, TheServiceDrawsTheSame) {
+  const auto plain_engine = open(1);
+  std::vector<Case> all = cases();
+  std::vector<std::vector<TokenId>> plain, texts;
+  for (const Case& c : all) {
+    plain.push_back(draw(*plain_engine, c, 100, nullptr).tokens);
+    texts.push_back((*plain_engine->tokenizer())->encode(c.text));
+    texts.back().insert(texts.back().end(), plain.back().begin(), plain.back().end());
+  }
+  EngineOptions options;
+  options.shared_state = true;
+  const auto shape = open(4, options);
+  options.state_memory = shape->footprint().state / 2;
+  const auto engine = open(4, options);
+  for (int n = 0; n <= 3; ++n) {
+    ServiceOptions service_options;
+    service_options.cost = kFree;
+    service_options.speculator = n == 3 ? by(lookup_drafter()) : by(std::make_unique<Oracle>(texts, n + 1, 3));
+    auto service = Service::start(*engine, service_options);
+    ASSERT_TRUE(service);
+    std::vector<std::vector<TokenId>> drawn(2 * all.size());
+    std::vector<std::promise<Finish>> ends(drawn.size());
+    for (size_t i = 0; i < drawn.size(); ++i) {
+      const Case& c = all[i % all.size()];
+      Submission s;
+      s.prompt = (*engine->tokenizer())->encode(c.text);
+      s.max_new_tokens = 100;
+      s.sampling = c.sampling;
+      s.ignore_end = true;
+      s.top_logprobs = i % 2 ? 2 : -1;
+      ASSERT_TRUE((*service)->submit(std::move(s), [&, i](const Update& u) {
+        if (u.token) drawn[i].push_back(u.token->id);
+        if (u.token && i % 2 && all[i % all.size()].sampling.temperature == 0 && all[i % all.size()].sampling.repetition_penalty == 1 &&
+            all[i % all.size()].sampling.frequency_penalty == 0) {
+          EXPECT_EQ(u.token->top[0].first, u.token->id);
+        }
+        if (u.finish != Finish::kNone) ends[i].set_value(u.finish);
+      }));
+    }
+    for (size_t i = 0; i < drawn.size(); ++i) {
+      EXPECT_EQ(ends[i].get_future().get(), Finish::kLength);
+      EXPECT_EQ(drawn[i], plain[i % all.size()]) << i << " " << n;
+    }
+    const ServiceCounts counts = (*service)->counts();
+    EXPECT_GT(counts.speculation.held, 50u) << n;
+    EXPECT_LE(counts.speculation.held, counts.speculation.guessed);
+    EXPECT_EQ(counts.scheduler.output_tokens, 100 * drawn.size());
+    uint64_t held = 0;
+    for (const uint64_t at : counts.speculation.held_at) held += at;
+    EXPECT_EQ(held, counts.speculation.held);
+    service->reset();
+    EXPECT_EQ(engine->state_pool().pages_to_have(), engine->state_pool().shared_pages());
+  }
+}
+
+TEST(Speculator, AGrammarHoldsGuessesToo) {
+  const auto engine = open(2);
+  const auto tokenizer = *engine->tokenizer();
+  const auto grammar = grammar::parse_gbnf("root ::= (\"the house and \" | \"a road or \")*");
+  ASSERT_TRUE(grammar);
+  const auto automaton = grammar::Automaton::compile(*grammar);
+  ASSERT_TRUE(automaton);
+  const auto trie = std::make_shared<grammar::TokenTrie>(*tokenizer);
+  for (const float temperature : {0.0f, 1.0f}) {
+    Case c{"He saw", {}};
+    c.sampling.temperature = temperature;
+    grammar::Constraint first(*automaton, trie), second(*automaton, trie);
+    const Generated plain = draw(*engine, c, 60, nullptr, &first);
+    const auto speculator = by(lookup_drafter());
+    const Generated guessed = draw(*engine, c, 60, speculator.get(), &second);
+    EXPECT_EQ(guessed.tokens, plain.tokens);
+    EXPECT_GT(guessed.report.held_tokens, 0);
+  }
+}
+
+}  // namespace
+
+}  // namespace venturi
