@@ -13,10 +13,13 @@
 
 namespace venturi {
 
+class Engine;
+
 struct Guessing {
   uint64_t stream = 0;               // a number that is its own
   std::span<const TokenId> tokens;   // of the stream, all that are known
-  const Sampler* sampler = nullptr;  // that will draw the next
+  const Sampler* sampler = nullptr;  // that will draw the next, at this position
+  uint64_t position = 0;
   int64_t most = 0;                  // guesses wanted
   std::vector<TokenId> guesses = {};
 };
@@ -35,5 +38,10 @@ class Drafter {
 // two tokens at least, the latest among equals; a copy that reaches the end goes on with what it has copied.
 std::vector<TokenId> look_up(std::span<const TokenId> tokens, int64_t most);
 std::unique_ptr<Drafter> lookup_drafter();
+
+// A smaller model of the same vocabulary, which draws with the random numbers that the stream will draw with.
+// Its engine has a sequence for each stream; `engine` is what it guesses for. Code::kUnsupported for another
+// vocabulary, and for a state that cannot be cut.
+Result<std::unique_ptr<Drafter>> model_drafter(std::unique_ptr<Engine> draft, const Engine& engine);
 
 }  // namespace venturi

@@ -58,7 +58,7 @@ class Rows {
   void guess(int64_t wanted) {
     const EngineOptions& o = engine_.options();
     const int64_t room = std::min({o.batch, o.outputs, o.context - sequence_.length()}) - 1;
-    Guessing stream{.tokens = known_, .sampler = &sampler_, .most = std::min(room, wanted - 1)};
+    Guessing stream{.tokens = known_, .sampler = &sampler_, .position = static_cast<uint64_t>(sequence_.length()) + 1, .most = std::min(room, wanted - 1)};
     speculator_->guess({&stream, 1}, cost_);
     guesses_ = std::move(stream.guesses);
   }

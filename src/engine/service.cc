@@ -317,7 +317,7 @@ void Service::speculate() {
     prompts |= view && view->phase == RequestPhase::kPrompt;
     if (!view || view->phase != RequestPhase::kStream) continue;
     const auto known = static_cast<int64_t>(r->tokens.size());
-    streams.push_back({.stream = id, .tokens = r->tokens, .sampler = &r->sampler, .most = r->prompt_tokens + r->asked.max_new_tokens - 1 - known});
+    streams.push_back({.stream = id, .tokens = r->tokens, .sampler = &r->sampler, .position = r->tokens.size(), .most = r->prompt_tokens + r->asked.max_new_tokens - 1 - known});
   }
   if (!prompts && !streams.empty()) {
     speculator_->guess(streams, scheduler_->cost());

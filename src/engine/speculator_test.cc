@@ -1,6 +1,7 @@
 // Speculative decoding: what is drawn is what would have been drawn, whoever guesses.
 #include "engine/speculator.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <future>
@@ -210,6 +211,144 @@ TEST(Speculator, AGrammarHoldsGuessesToo) {
     EXPECT_EQ(guessed.tokens, plain.tokens);
     EXPECT_GT(guessed.report.held_tokens, 0);
   }
+}
+
+// The model as its own draft model: with the same numbers it draws the same, so every guess holds.
+TEST(Speculator, AModelGuessesItselfRight) {
+  const auto engine = open(2);
+  for (const Case& c : cases()) {
+    const Generated plain = draw(*engine, c, 80, nullptr);
+    auto drafter = model_drafter(open(2), *engine);
+    ASSERT_TRUE(drafter);
+    const auto speculator = by(std::move(*drafter), 4);
+    const Generated guessed = draw(*engine, c, 80, speculator.get());
+    EXPECT_EQ(guessed.tokens, plain.tokens);
+    EXPECT_EQ(guessed.report.held_tokens, guessed.report.guessed_tokens) << c.sampling.temperature;
+    EXPECT_GT(speculator->counts().guess_seconds, 0);
+  }
+  // Many at once, of which half find no place with the drafter.
+  std::vector<std::unique_ptr<Drafter>> drafters;
+  drafters.push_back(std::move(*model_drafter(open(3), *engine)));
+  ServiceOptions options;
+  options.cost = kFree;
+  options.speculator = std::make_shared<Speculator>(std::move(drafters), 4);
+  const auto many = open(6);
+  auto service = Service::start(*many, options);
+  ASSERT_TRUE(service);
+  const std::vector<Case> all = cases();
+  std::vector<std::vector<TokenId>> drawn(2 * all.size());
+  std::vector<std::promise<void>> ends(drawn.size());
+  for (size_t i = 0; i < drawn.size(); ++i) {
+    Submission s;
+    s.prompt = (*many->tokenizer())->encode(all[i % all.size()].text);
+    s.max_new_tokens = 80;
+    s.sampling = all[i % all.size()].sampling;
+    s.ignore_end = true;
+    ASSERT_TRUE((*service)->submit(std::move(s), [&, i](const Update& u) {
+      if (u.token) drawn[i].push_back(u.token->id);
+      if (u.finish != Finish::kNone) ends[i].set_value();
+    }));
+  }
+  for (size_t i = 0; i < drawn.size(); ++i) {
+    ends[i].get_future().wait();
+    EXPECT_EQ(drawn[i], draw(*engine, all[i % all.size()], 80, nullptr).tokens) << i;
+  }
+  const SpeculationCounts counts = (*service)->counts().speculation;
+  EXPECT_GT(counts.guessed, 0u);
+  EXPECT_EQ(counts.held, counts.guessed);
+}
+
+// Windows, latents, mixtures, spilled state: what was computed for a wrong guess is taken back. What cannot take
+// it back says so.
+class EveryModel : public testing::TestWithParam<const char*> {};
+
+TEST_P(EveryModel, DrawsTheSame) {
+  const std::string path = std::string(VENTURI_SOURCE_DIR) + "/tests/data/models/" + GetParam() + ".gguf";
+  EngineOptions options{.context = 200, .batch = 32, .outputs = 9, .sequences = 1, .threads = 2};
+  auto opened = Engine::open(path, options);
+  ASSERT_TRUE(opened) << opened.error().message;
+  Engine& engine = **opened;
+  const int64_t n = std::min<int64_t>(150, engine.options().context - 8);
+  for (const float temperature : {0.0f, 1.0f}) {
+    std::vector<TokenId> prompt;
+    for (int i = 0; i < 8; ++i) prompt.push_back(static_cast<TokenId>((i % 4 * 7 + 3) % engine.info().vocab_size));
+    std::vector<TokenId> plain;
+    for (int by_whom = 0; by_whom < 3; ++by_whom) {
+      SamplingParams params;
+      params.temperature = temperature;
+      Sampler sampler = std::move(Sampler::create(params)).value();
+      std::vector<TokenId> text = prompt, drawn;
+      text.insert(text.end(), plain.begin(), plain.end());
+      const auto speculator =
+          by_whom == 2 ? by(lookup_drafter()) : by(std::make_unique<Oracle>(std::vector<std::vector<TokenId>>{text}, 2, 3));
+      auto sequence = engine.new_sequence();
+      auto report = generate(engine, **sequence, sampler, prompt,
+                             {.max_tokens = n, .ignore_end = true, .speculator = by_whom ? speculator.get() : nullptr, .on_token = [&](TokenId id) {
+                                drawn.push_back(id);
+                                return true;
+                              }});
+      if (by_whom > 0 && !engine.repeats()) {
+        ASSERT_FALSE(report);
+        EXPECT_EQ(report.error().code, Code::kUnsupported);
+        EXPECT_THAT(report.error().message, testing::HasSubstr("recurrent"));
+        ServiceOptions service_options;
+        service_options.speculator = by(lookup_drafter());
+        EXPECT_FALSE(Service::start(engine, service_options));
+        return;
+      }
+      ASSERT_TRUE(report) << report.error().message;
+      if (by_whom == 0) plain = drawn;
+      EXPECT_EQ(drawn, plain) << by_whom;
+      if (by_whom == 1) {
+        EXPECT_GT(report->held_tokens, 0);
+        EXPECT_LT(report->held_tokens, report->guessed_tokens);
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Speculator, EveryModel,
+                         testing::Values("llama-plain", "llama-window", "llama-mixtral", "gemma2-plain", "gemma3-plain", "gpt2-plain",
+                                         "deepseek2-v2-lite", "deepseek2-v3", "qwen2-plain", "qwen3moe-plain", "mamba2-plain"));
+
+TEST(Speculator, StateOnDiskTakesGuessesBack) {
+  EngineOptions options{.context = 1536, .batch = 64, .outputs = 9, .sequences = 1, .threads = 2};
+  std::vector<TokenId> plain;
+  for (int spilled = 0; spilled < 2; ++spilled) {
+    if (spilled) {
+      const auto resident = Engine::open(kModel, options);
+      options.state_memory = plan_state((*resident)->info().slots, {.tokens = 1536, .sequences = 1, .rows = 64}, 0).bytes;
+      options.spill = testing::TempDir();
+    }
+    const auto engine = Engine::open(kModel, options);
+    ASSERT_TRUE(engine) << engine.error().message;
+    std::vector<TokenId> prompt((*(*engine)->tokenizer())->encode("He went to the house and he went to the house and he"));
+    prompt.resize(1000, prompt.back());
+    auto sequence = (*engine)->new_sequence();
+    Sampler sampler = std::move(Sampler::create({})).value();
+    std::vector<TokenId> drawn;
+    const auto speculator = by(lookup_drafter());
+    const auto report = generate(**engine, **sequence, sampler, prompt,
+                                 {.max_tokens = 200, .ignore_end = true, .speculator = spilled ? speculator.get() : nullptr, .on_token = [&](TokenId id) {
+                                    drawn.push_back(id);
+                                    return true;
+                                  }});
+    ASSERT_TRUE(report) << report.error().message;
+    if (spilled) {
+      EXPECT_EQ(drawn, plain);
+      EXPECT_GT(report->guessed_tokens, report->held_tokens);
+    }
+    plain = drawn;
+  }
+}
+
+TEST(Speculator, AnotherVocabularyCannotGuess) {
+  const auto engine = open(1);
+  auto other = Engine::open(std::string(VENTURI_SOURCE_DIR) + "/tests/data/models/llama-plain.gguf", {.context = 64});
+  ASSERT_TRUE(other);
+  const auto drafter = model_drafter(std::move(*other), *engine);
+  ASSERT_FALSE(drafter);
+  EXPECT_EQ(drafter.error().code, Code::kUnsupported);
 }
 
 }  // namespace

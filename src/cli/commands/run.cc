@@ -27,10 +27,12 @@ Status run(const Options& o) {
   const std::string prompt = TRY(o.text.text());
   Sampler sampler = TRY(o.sampling.sampler());
   const auto plan = TRY(o.model.load_plan());
-  auto engine = TRY(o.model.open(o.speculation.outputs(1)));
-  const auto speculator = o.speculation.speculator();
+  ModelFlags model = o.model;
+  auto draft = TRY(o.speculation.open_draft(model, 1));
+  auto engine = TRY(model.open(o.speculation.outputs(1)));
   if (engine->info().embeds)
     return error(Code::kUnsupported, "{} gives embeddings, not text", engine->file().path);
+  const auto speculator = TRY(o.speculation.speculator(*engine, std::move(draft)));
   const Tokenizer* tokenizer = TRY(engine->tokenizer());
   const std::vector<TokenId> tokens = tokenizer->encode(prompt, {.parse_special = o.special});
   if (tokens.empty()) return error(Code::kInvalidArgument, "the prompt is empty; give one with -p TEXT or -f FILE");

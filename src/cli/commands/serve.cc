@@ -52,17 +52,20 @@ Result<std::vector<server::ApiKey>> read_keys(const Options& o) {
 bool is_loopback(const std::string& host) { return host == "::1" || host.starts_with("127."); }
 
 // As many streams as asked for, or, where none is said, as fit the budget, at most 16.
-Result<std::unique_ptr<Engine>> open(const Options& o) {
+constexpr int kMostStreams = 16;
+
+Result<std::unique_ptr<Engine>> open(const Options& o, const ModelFlags& model) {
   // Prompts whose logprobs are wanted go on by so many tokens a step.
-  constexpr int kOutputs = 32;
+  constexpr int64_t kOutputs = 32;
   if (o.streams > 0) {
-    auto engine = o.model.open(std::max<int64_t>(o.speculation.outputs(o.streams), kOutputs), o.streams);
-    return engine || o.streams >= kOutputs || engine.error().code != Code::kOutOfBudget
+    const int64_t outputs = o.speculation.outputs(o.streams);
+    auto engine = model.open(std::max(outputs, kOutputs), o.streams);
+    return engine || outputs >= kOutputs || engine.error().code != Code::kOutOfBudget
                ? std::move(engine)
-               : o.model.open(o.streams, o.streams);
+               : model.open(outputs, o.streams);
   }
-  for (int streams = 16;; streams /= 2) {
-    auto engine = o.model.open(std::max<int64_t>(o.speculation.outputs(streams), streams == 16 ? kOutputs : streams), streams);
+  for (int streams = kMostStreams;; streams /= 2) {
+    auto engine = model.open(std::max(o.speculation.outputs(streams), streams == kMostStreams ? kOutputs : streams), streams);
     if (engine || streams == 1 || engine.error().code != Code::kOutOfBudget) return engine;
   }
 }
@@ -74,12 +77,14 @@ Status run(const Options& o) {
                  "--host {} can be reached from outside: give --api-key-file FILE, or --insecure "
                  "to serve anyone",
                  o.http.host);
-  auto engine = TRY(open(o));
+  ModelFlags model = o.model;
+  auto draft = TRY(o.speculation.open_draft(model, o.streams > 0 ? o.streams : kMostStreams));
+  auto engine = TRY(open(o, model));
   ServiceOptions service_options;
   service_options.scheduler.max_queued = o.max_queued;
   server::Metrics metrics;
   service_options.observer = &metrics;
-  service_options.speculator = o.speculation.speculator();
+  service_options.speculator = TRY(o.speculation.speculator(*engine, std::move(draft)));
   std::unique_ptr<Service> service;
   std::unique_ptr<Embedder> embedder;
   if (engine->info().embeds) {
