@@ -22,7 +22,9 @@ struct Guessing {
   uint64_t position = 0;
   int64_t most = 0;                  // guesses wanted
   std::vector<TokenId> guesses = {};
+  int confidence = 0;  // guesses of one confidence hold about equally often; below kConfidences
 };
+constexpr int kConfidences = 4;
 
 class Drafter {
  public:
@@ -36,7 +38,11 @@ class Drafter {
 
 // Prompt look-up: what followed when the last tokens were there before (Saxena 2023). Takes the longest match of
 // two tokens at least, the latest among equals; a copy that reaches the end goes on with what it has copied.
-std::vector<TokenId> look_up(std::span<const TokenId> tokens, int64_t most);
+struct LookedUp {
+  std::vector<TokenId> guesses = {};
+  int64_t match = 0;  // tokens, at most 8
+};
+LookedUp look_up(std::span<const TokenId> tokens, int64_t most);
 std::unique_ptr<Drafter> lookup_drafter();
 
 // A smaller model of the same vocabulary, which draws with the random numbers that the stream will draw with.

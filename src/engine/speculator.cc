@@ -41,7 +41,8 @@ void Speculator::guess(std::span<Guessing> streams, const StepCost& cost) {
   for (size_t i = 0; i < streams.size(); ++i) {
     const auto length = static_cast<int64_t>(streams[i].tokens.size());
     const int64_t most = waits[i] ? streams[i].most : static_cast<int64_t>(streams[i].guesses.size());
-    choices.push_back({acceptance_[streams[i].stream].rate(all_.rate()), length, most});
+    const int confidence = streams_[streams[i].stream].confidence = streams[i].confidence;
+    choices.push_back({streams_[streams[i].stream].acceptance[confidence].rate(all_[confidence].rate()), length, most});
     context += length;
   }
   const std::vector<int64_t> chosen =
@@ -55,14 +56,16 @@ void Speculator::guess(std::span<Guessing> streams, const StepCost& cost) {
   if (!asked.empty()) drafters_.back()->guess(asked);
   for (size_t i = 0, n = 0; i < streams.size(); ++i) {
     if (waits[i]) streams[i].guesses = std::move(asked[n++].guesses);
-    if (streams[i].guesses.empty()) acceptance_[streams[i].stream].rest();
+    if (!streams[i].guesses.empty()) continue;
+    for (Acceptance& a : streams_[streams[i].stream].acceptance) a.rest();
   }
   counts_.guess_seconds += now_seconds() - begin;
 }
 
 void Speculator::learn(uint64_t stream, int64_t guessed, int64_t held) {
-  acceptance_[stream].learn(guessed, held);
-  all_.learn(guessed, held);
+  Stream& s = streams_[stream];
+  s.acceptance[s.confidence].learn(guessed, held);
+  all_[s.confidence].learn(guessed, held);
   ++counts_.checks;
   counts_.guessed += static_cast<uint64_t>(guessed);
   counts_.held += static_cast<uint64_t>(held);
@@ -70,7 +73,7 @@ void Speculator::learn(uint64_t stream, int64_t guessed, int64_t held) {
 }
 
 void Speculator::forget(uint64_t stream) {
-  acceptance_.erase(stream);
+  streams_.erase(stream);
   for (const auto& drafter : drafters_) drafter->forget(stream);
 }
 

@@ -4,6 +4,7 @@
 // how well those of each stream held lately. Threads: one at a time.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <span>
 #include <unordered_map>
@@ -44,8 +45,12 @@ class Speculator {
  private:
   const std::vector<std::unique_ptr<Drafter>> drafters_;
   const int64_t most_;
-  Acceptance all_;  // what is thought of a stream before it is known
-  std::unordered_map<uint64_t, Acceptance> acceptance_;
+  struct Stream {
+    std::array<Acceptance, kConfidences> acceptance;
+    int confidence = 0;  // of its guesses in the step at hand
+  };
+  std::array<Acceptance, kConfidences> all_;  // what is thought of a stream before it is known
+  std::unordered_map<uint64_t, Stream> streams_;
   SpeculationCounts counts_;
 };
 

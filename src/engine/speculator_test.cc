@@ -103,13 +103,16 @@ Generated draw(Engine& engine, const Case& c, int64_t n, Speculator* speculator,
 
 TEST(LookUp, FindsTheLongestLatestMatch) {
   const std::vector<TokenId> text{1, 2, 3, 9, 1, 2, 3, 7, 5, 2, 3, 8, 0, 1, 2, 3};
-  EXPECT_EQ(look_up(text, 4), (std::vector<TokenId>{7, 5, 2, 3}));  // "1 2 3", not the later "2 3"
-  EXPECT_TRUE(look_up(std::vector<TokenId>{1, 2, 3, 4, 3}, 4).empty());  // one token is no match
-  EXPECT_TRUE(look_up({}, 4).empty());
-  EXPECT_TRUE(look_up(text, 0).empty());
+  EXPECT_EQ(look_up(text, 4).guesses, (std::vector<TokenId>{7, 5, 2, 3}));  // "1 2 3", not the later "2 3"
+  EXPECT_EQ(look_up(text, 4).match, 3);
+  EXPECT_TRUE(look_up(std::vector<TokenId>{1, 2, 3, 4, 3}, 4).guesses.empty());  // one token is no match
+  EXPECT_TRUE(look_up({}, 4).guesses.empty());
+  EXPECT_TRUE(look_up(text, 0).guesses.empty());
   // A loop goes on.
-  EXPECT_EQ(look_up(std::vector<TokenId>{4, 5, 6, 4, 5, 6, 4, 5}, 7), (std::vector<TokenId>{6, 4, 5, 6, 4, 5, 6}));
-  EXPECT_EQ(look_up(std::vector<TokenId>{7, 7, 7, 7}, 3), (std::vector<TokenId>{7, 7, 7}));
+  const LookedUp loop = look_up(std::vector<TokenId>{4, 5, 6, 4, 5, 6, 4, 5}, 7);
+  EXPECT_EQ(loop.guesses, (std::vector<TokenId>{6, 4, 5, 6, 4, 5, 6}));
+  EXPECT_EQ(loop.match, 5);
+  EXPECT_EQ(look_up(std::vector<TokenId>{7, 7, 7, 7}, 3).guesses, (std::vector<TokenId>{7, 7, 7}));
 }
 
 TEST(Speculator, GenerateDrawsTheSame) {
