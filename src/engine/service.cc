@@ -16,6 +16,8 @@ struct Service::Request {
   Listener listener;
   std::vector<TokenId> tokens;  // prompt and drawn
   std::vector<TokenId> guesses = {};  // of what comes next, in the step at hand
+  std::vector<DrawnToken> drawn = {};  // in the step at hand
+  std::optional<Error> failure = {};   // of the draw after those
   int64_t prompt_tokens = 0;
   int64_t cached_tokens = 0;  // to be told with the next token
   RequestTimes times;
@@ -359,6 +361,7 @@ double Service::run(std::span<const StepWork::Rows> work, std::vector<StepOutcom
     for (size_t i = 0; i < work.size(); ++i) all += run(work.subspan(i, 1), outcomes);
     return all;
   }
+  if (logits) draw(work, **logits);
   int64_t row = 0;
   for (const StepWork::Rows& rows : work) {
     if (!logits) {
@@ -371,7 +374,7 @@ double Service::run(std::span<const StepWork::Rows> work, std::vector<StepOutcom
     log_prompt(r, rows, **logits, row);
     row += n_outputs;
     if (rows.outputs) {
-      outcomes.push_back(draw(rows, **logits, row - 1 - rows.drafts));
+      outcomes.push_back(settle(rows));
     } else {
       store_->publish(rows.id, false);
       outcomes.push_back({.id = rows.id});
@@ -425,43 +428,48 @@ void Service::log_prompt(Request& r, const StepWork::Rows& rows, const Act& logi
   }
 }
 
-// Draws after the last token that is known, and after every guess that the draw before it was.
-StepOutcome Service::draw(const StepWork::Rows& rows, const Act& logits, int64_t row) {
+// The tokens of a step. Those of different requests do not depend on each other: the engine's threads share them out.
+void Service::draw(std::span<const StepWork::Rows> work, const Act& logits) {
   const double begin = now_seconds();
-  Request& r = *requests_.at(rows.id);
-  std::vector<DrawnToken> drawn;
-  std::optional<Error> failure;
-  Finish why = Finish::kNone;
-  int64_t held = 0;
-  for (int64_t i = 0; i == held && i <= rows.drafts && why == Finish::kNone; ++i) {
-    auto token = draw_token(r, {logits.row(row + i), static_cast<size_t>(logits.cols())});
-    if (!token) {
-      failure = std::move(token).error();
-      break;
-    }
-    held += i < rows.drafts && token->id == r.guesses[i];
-    why = end_of(r, *token);
-    drawn.push_back(std::move(*token));
+  struct Draw {
+    Request* request;
+    int64_t guesses, row;
+  };
+  std::vector<Draw> draws;
+  int64_t row = 0;
+  for (const StepWork::Rows& rows : work) {
+    row += static_cast<int64_t>(output_rows(rows).size());
+    if (rows.outputs) draws.push_back({requests_.at(rows.id).get(), rows.drafts, row - 1 - rows.drafts});
   }
+  ThreadPool& threads = *engine_.shared_pool();
+  masked_.resize(static_cast<size_t>(threads.size()));
+  threads.parallel_for(static_cast<int64_t>(draws.size()), 1, [&](int64_t first, int64_t end, int worker) {
+    for (int64_t i = first; i < end; ++i) draw(*draws[i].request, draws[i].guesses, logits, draws[i].row, masked_[worker]);
+  });
   at_work_.draw_seconds += now_seconds() - begin;
-  if (rows.drafts > 0) {
-    // The last token drawn is not computed, whether it was guessed or not.
-    store_->truncate(rows.id, std::min(rows.first + rows.count, static_cast<int64_t>(r.tokens.size()) - 1));
-    speculator_->learn(rows.id, rows.drafts, held);
-  }
-  store_->publish(rows.id, false);
-  for (size_t i = 0; i < drawn.size(); ++i)
-    tell_token(rows.id, std::move(drawn[i]), i + 1 < drawn.size() ? Finish::kNone : why);
-  if (failure) finish(rows.id, Finish::kFailed, {}, std::move(failure));
-  return {.id = rows.id, .new_tokens = static_cast<int64_t>(drawn.size()), .ended = why != Finish::kNone, .failed = failure.has_value()};
 }
 
-Result<DrawnToken> Service::draw_token(Request& r, std::span<const float> logits) {
+// Draws after the last token that is known, and after every guess that the draw before it was.
+void Service::draw(Request& r, int64_t guesses, const Act& logits, int64_t row, std::vector<float>& masked) const {
+  r.drawn.clear();
+  for (int64_t i = 0; i <= guesses; ++i) {
+    auto token = draw_token(r, {logits.row(row + i), static_cast<size_t>(logits.cols())}, masked);
+    if (!token) {
+      r.failure = std::move(token).error();
+      return;
+    }
+    const bool last = i == guesses || token->id != r.guesses[i] || end_of(r, *token) != Finish::kNone;
+    r.drawn.push_back(std::move(*token));
+    if (last) return;
+  }
+}
+
+Result<DrawnToken> Service::draw_token(Request& r, std::span<const float> logits, std::vector<float>& masked) const {
   std::span<const float> allowed = logits;
   if (r.asked.constraint) {
-    masked_.assign(logits.begin(), logits.end());
-    TRY(r.asked.constraint->mask(masked_));
-    allowed = masked_;
+    masked.assign(logits.begin(), logits.end());
+    TRY(r.asked.constraint->mask(masked));
+    allowed = masked;
   }
   const TokenId id = TRY(r.sampler.sample(allowed, r.tokens.size()));
   r.sampler.accept(id);
@@ -470,6 +478,27 @@ Result<DrawnToken> Service::draw_token(Request& r, std::span<const float> logits
   DrawnToken token{.id = id, .ends = !r.asked.ignore_end && tokenizer_.is_end_of_generation(id)};
   if (r.asked.top_logprobs >= 0) add_logprobs(token, logits, r.asked.top_logprobs);
   return token;
+}
+
+// What was drawn is told, and what was computed for other guesses is forgotten.
+StepOutcome Service::settle(const StepWork::Rows& rows) {
+  Request& r = *requests_.at(rows.id);
+  const std::vector<DrawnToken> drawn = std::exchange(r.drawn, {});
+  const std::optional<Error> failure = std::exchange(r.failure, {});
+  const auto n = static_cast<int64_t>(drawn.size());
+  if (rows.drafts > 0) {
+    // The last token drawn is not computed, whether it was guessed or not.
+    store_->truncate(rows.id, std::min(rows.first + rows.count, static_cast<int64_t>(r.tokens.size()) - 1));
+    int64_t held = 0;
+    while (held < std::min(n, rows.drafts) && drawn[held].id == r.guesses[held]) ++held;
+    speculator_->learn(rows.id, rows.drafts, held);
+  }
+  store_->publish(rows.id, false);
+  Finish why = Finish::kNone;
+  if (n > 0 && !failure) why = end_of(r, drawn.back());
+  for (int64_t i = 0; i < n; ++i) tell_token(rows.id, drawn[i], i + 1 < n ? Finish::kNone : why);
+  if (failure) finish(rows.id, Finish::kFailed, {}, failure);
+  return {.id = rows.id, .new_tokens = n, .ended = why != Finish::kNone, .failed = failure.has_value()};
 }
 
 Finish Service::end_of(const Request& r, const DrawnToken& token) const {

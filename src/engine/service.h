@@ -172,8 +172,10 @@ class Service {
   double run(std::span<const StepWork::Rows> work, std::vector<StepOutcome>& outcomes);
   std::vector<int64_t> output_rows(const StepWork::Rows& rows) const;
   void log_prompt(Request& r, const StepWork::Rows& rows, const Act& logits, int64_t row);
-  StepOutcome draw(const StepWork::Rows& rows, const Act& logits, int64_t row);
-  Result<DrawnToken> draw_token(Request& r, std::span<const float> logits);
+  void draw(std::span<const StepWork::Rows> work, const Act& logits);
+  void draw(Request& r, int64_t guesses, const Act& logits, int64_t row, std::vector<float>& masked) const;
+  Result<DrawnToken> draw_token(Request& r, std::span<const float> logits, std::vector<float>& masked) const;
+  StepOutcome settle(const StepWork::Rows& rows);
   Finish end_of(const Request& r, const DrawnToken& token) const;
   void tell_token(RequestId id, DrawnToken token, Finish why);
   void finish(RequestId id, Finish why, std::optional<DrawnToken> token,
@@ -190,7 +192,7 @@ class Service {
   std::map<RequestId, std::unique_ptr<Request>> requests_;
   std::map<Ticket, RequestId> ids_;
   int64_t max_running_ = 0;
-  std::vector<float> masked_;
+  std::vector<std::vector<float>> masked_;  // for each thread
   double moved_seconds_ = 0;  // of the cache's file, as seen last
   ServiceCounts at_work_;     // the service's own, published after every step
 
