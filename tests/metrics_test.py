@@ -134,7 +134,8 @@ class Metrics(Serving):
             with self.subTest(name=name):
                 self.assertEqual(self.difference(before, after, name)[0], steps)
         parts = {dict(labels)["part"]: value for (_, labels), value in after["venturi_step_part_seconds"][1].items()}
-        self.assertEqual(set(parts), {"model", "draw", "tell", "plan"})
+        self.assertEqual(set(parts), {"model", "guess", "draw", "tell", "plan"})
+        self.assertEqual(parts.pop("guess"), 0)
         self.assertTrue(all(value > 0 for value in parts.values()), parts)
         self.assertAlmostEqual(sum(parts.values()), self.distribution(after, "venturi_step_seconds")[1], places=5)
         self.assertAlmostEqual(self.value(after, "venturi_step_overhead_ratio"), 1 - parts["model"] / sum(parts.values()), places=5)

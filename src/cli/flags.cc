@@ -75,6 +75,8 @@ Result<EngineOptions> ModelFlags::engine_options(int64_t outputs, int sequences)
   options.sidecar = sidecar;
   options.shared_state = shared_state;
   options.prefix_cache = !no_prefix_cache;
+  options.ledger = ledger;
+  options.pool = pool;
   return options;
 }
 
@@ -98,6 +100,8 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
     const Plan& first = file->plans[0];
     options = first.options;
     options.outputs = outputs;
+    options.ledger = ledger;
+    options.pool = pool;
     options.residency = first.residency;
     if (sequences > options.sequences)
       return error(Code::kInvalidArgument, "{}: the plan is for {} streams, {} are wanted; plan with --streams {}", plan,

@@ -22,6 +22,8 @@ struct ModelFlags {
   int threads = 0;
   bool no_repack = false, no_sparse = false;
   bool shared_state = false, no_prefix_cache = false;  // not flags of every command
+  std::shared_ptr<Ledger> ledger = {};   // of an engine beside which this one is opened; no flags
+  std::shared_ptr<ThreadPool> pool = {};
   std::string plan;  // of `venturi plan`, instead of all of the above but the model
 
   void add(CLI::App& app);

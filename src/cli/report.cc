@@ -93,6 +93,9 @@ std::string generation_report(Engine& engine, const GenerationReport& report, co
   std::string text = fmt::format("prefill {} tokens at {}, first token after {:.3f} s\n", report.prompt_tokens,
                                  format_rate(report.prefill_rate()), report.first_token_seconds);
   text += fmt::format("decode  {} tokens at {}{}\n", report.generated_tokens, format_rate(report.decode_rate()), bound);
+  if (report.guessed_tokens > 0)
+    text += fmt::format("guesses {} checked, {:.0f} % held\n", report.guessed_tokens,
+                        100.0 * static_cast<double>(report.held_tokens) / static_cast<double>(report.guessed_tokens));
   const uint64_t limit = engine.ledger().limit();
   text += fmt::format("memory  {} held (weights {}, state {} for {} tokens, activations {}), peak RSS {}, budget {}\n",
                       format_bytes(held), format_bytes(engine.footprint().weights),

@@ -30,7 +30,10 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
   const ModelInfo& info = engine->model_->info();
   if (options.memory != Ledger::kUnlimited || options.neurons)
     engine->sidecar_ = TRY(find_sidecar(*engine->file_, *engine->model_, options));
-  Setting setting = TRY(fit_setting(*engine->model_, *engine->catalog_, options, engine->sidecar_.get()));
+  EngineOptions wanted = options;
+  if (options.ledger) wanted.memory = std::min(options.memory, options.ledger->available());
+  if (options.pool) wanted.threads = options.pool->size();
+  Setting setting = TRY(fit_setting(*engine->model_, *engine->catalog_, wanted, engine->sidecar_.get()));
   const EngineOptions& o = engine->options_ = setting.options;
   engine->footprint_ = setting.footprint;
   engine->residency_ = std::move(setting.residency);
@@ -38,8 +41,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
   engine->uses_ = std::move(setting.uses);
   engine->model_->set_context(o.context);
   for (const SlotSpec& slot : info.slots) engine->has_recurrent_ |= slot.kind == SlotSpec::Kind::kRecurrent;
-  engine->ledger_ = Ledger::create(o.memory);
-  engine->threads_ = std::make_shared<ThreadPool>(o.threads);
+  engine->ledger_ = o.ledger ? o.ledger : Ledger::create(o.memory);
+  engine->threads_ = o.pool ? o.pool : std::make_shared<ThreadPool>(o.threads);
   TRY(engine->load());
   engine->pool_ = TRY(StatePool::create(*engine->ledger_, info.slots, setting.state, o.spill.value_or(""), o.disk));
   if (o.shared_state && o.prefix_cache && engine->pool_->shares_prefixes())

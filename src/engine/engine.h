@@ -45,6 +45,9 @@ struct EngineOptions {
   bool sparse = true;        // where a sidecar was prepared and the model does not fit, read neurons from it
   std::string sidecar = {};  // its path; empty: beside the model, if there
   std::optional<NeuronPlan> neurons = {};  // from the sidecar by this plan, fit or not
+  // Of an engine opened before it, whose ledger and threads it shares; `memory` is of both then.
+  std::shared_ptr<Ledger> ledger = {};
+  std::shared_ptr<ThreadPool> pool = {};
   DiskOptions disk = {};                        // how to read; request size and depth are the plan's
   std::function<void(uint64_t done, uint64_t total)> progress = {};  // of loading
 };
@@ -73,6 +76,9 @@ class Engine {
   const EngineOptions& options() const { return options_; }
   const Footprint& footprint() const { return footprint_; }
   Ledger& ledger() { return *ledger_; }
+  // For another engine to share.
+  const std::shared_ptr<Ledger>& shared_ledger() const { return ledger_; }
+  const std::shared_ptr<ThreadPool>& shared_pool() const { return threads_; }
   Context& context() { return *context_; }
   WeightCatalog& catalog() { return *catalog_; }
   const ResidencyPlan& residency() const { return residency_; }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/speculator.h"
 #include "grammar/constraint.h"
 #include "models/sampling.h"
 
@@ -16,6 +17,7 @@ struct GenerationReport {
   double prefill_seconds = 0;  // to the logits after the prompt
   double decode_seconds = 0;   // of the tokens after the first
   double first_token_seconds = 0;
+  int64_t guessed_tokens = 0, held_tokens = 0;  // guesses checked, and drawn
   bool ended = false;          // by a token that ends generation or a whole text of the grammar, not by the limit
 
   double prefill_rate() const { return prefill_seconds > 0 ? prompt_tokens / prefill_seconds : 0; }
@@ -26,6 +28,7 @@ struct GenerateOptions {
   int64_t max_tokens = 128;
   bool ignore_end = false;  // go on after a token that ends generation
   grammar::Constraint* constraint = nullptr;  // what may be drawn; generation ends when its text is whole
+  Speculator* speculator = nullptr;  // guesses what comes next; the same tokens, sooner
   // Called with each token; false stops.
   std::function<bool(TokenId)> on_token;
 };

@@ -1,6 +1,7 @@
 #include "engine/service.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <limits>
 
@@ -14,6 +15,9 @@ struct Service::Request {
   Sampler sampler;
   Listener listener;
   std::vector<TokenId> tokens;  // prompt and drawn
+  std::vector<TokenId> guesses = {};  // of what comes next, in the step at hand
+  std::vector<DrawnToken> drawn = {};  // in the step at hand
+  std::optional<Error> failure = {};   // of the draw after those
   int64_t prompt_tokens = 0;
   int64_t cached_tokens = 0;  // to be told with the next token
   RequestTimes times;
@@ -83,6 +87,11 @@ class Service::Store : public StateStore {
     cache_->publish(*at->second.state, request->second->tokens, at->second.cursor, ending);
   }
 
+  void truncate(RequestId id, int64_t tokens) {
+    [[maybe_unused]] const bool done = held_.at(id).state->truncate(tokens);
+    assert(done);
+  }
+
   SequenceState* state(RequestId id) { return held_.at(id).state.get(); }
   int64_t tokens() const {
     const StatePool& pool = engine_.state_pool();
@@ -113,13 +122,14 @@ class Service::Store : public StateStore {
 };
 
 Service::Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOptions& options)
-    : engine_(engine), tokenizer_(tokenizer), observer_(options.observer), store_(std::make_unique<Store>(engine, requests_)) {
+    : engine_(engine), tokenizer_(tokenizer), observer_(options.observer), speculator_(options.speculator), store_(std::make_unique<Store>(engine, requests_)) {
   SchedulerOptions o = options.scheduler;
   o.max_running =
       std::min<int64_t>({o.max_running, engine.options().sequences, engine.options().outputs});
   o.max_step_rows =
       std::max<int64_t>(o.max_running, std::min(o.max_step_rows, engine.options().batch));
   o.max_step_outputs = engine.options().outputs;
+  max_running_ = o.max_running;
   scheduler_ = std::make_unique<Scheduler>(o, options.cost.value_or(StepCost{}), *store_);
   const int64_t shared = engine.state_pool().shared_pages();
   at_work_.state_capacity =
@@ -129,6 +139,7 @@ Service::Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOption
 Result<std::unique_ptr<Service>> Service::start(Engine& engine, const ServiceOptions& options) {
   if (engine.info().embeds)
     return error(Code::kUnsupported, "{} gives embeddings, not text", engine.file().path);
+  TRY(check_speculation(engine, options.speculator.get()));
   const Tokenizer* tokenizer = TRY(engine.tokenizer());
   std::unique_ptr<Service> service(new Service(engine, *tokenizer, options));
   service->publish();
@@ -185,6 +196,7 @@ ServiceCounts Service::counts() const {
 void Service::publish() {
   at_work_.scheduler = scheduler_->counts();
   at_work_.state_tokens = store_->tokens();
+  if (speculator_) at_work_.speculation = speculator_->counts();
   if (const PrefixCache* cache = engine_.prefix_cache()) {
     const PrefixCacheCounters c = cache->counters();
     const uint64_t moved =
@@ -217,6 +229,7 @@ void Service::loop() {
     }
     const double begin = now_seconds(), told_before = at_work_.tell_seconds;
     take_in(arrivals, cancels);
+    speculate();
     const StepWork work = scheduler_->plan(now_seconds());
     if (!work.rows.empty()) {
       const double engine_before = at_work_.engine_seconds;
@@ -294,6 +307,28 @@ void Service::take_in(Arrival& arrival) {
   tell(there, {.ticket = there.ticket, .times = there.times});
 }
 
+// Guesses for the streams of a step that has nothing else: beside prompts every row is dear.
+void Service::speculate() {
+  if (!speculator_) return;
+  std::vector<Guessing> streams;
+  const SchedulerCounts& counts = scheduler_->counts();
+  bool prompts = counts.queued > 0 && counts.running < max_running_;
+  for (const auto& [id, r] : requests_) {
+    r->guesses.clear();
+    const auto view = scheduler_->view(id);
+    prompts |= view && view->phase == RequestPhase::kPrompt;
+    if (!view || view->phase != RequestPhase::kStream) continue;
+    const auto known = static_cast<int64_t>(r->tokens.size());
+    streams.push_back({.stream = id, .tokens = r->tokens, .sampler = &r->sampler, .position = r->tokens.size(), .most = r->prompt_tokens + r->asked.max_new_tokens - 1 - known});
+  }
+  if (!prompts && !streams.empty()) {
+    speculator_->guess(streams, scheduler_->cost());
+    for (Guessing& s : streams) requests_.at(s.stream)->guesses = std::move(s.guesses);
+  }
+  // Of all, for one may have had some for a step that it was not in.
+  for (const auto& [id, r] : requests_) scheduler_->set_drafts(id, static_cast<int64_t>(r->guesses.size()));
+}
+
 void Service::run(const StepWork& work) {
   std::vector<StepOutcome> outcomes;
   const double seconds = run(work.rows, outcomes);
@@ -312,7 +347,8 @@ double Service::run(std::span<const StepWork::Rows> work, std::vector<StepOutcom
                           .position = rows.first,
                           .state = store_->state(rows.id)});
     step.tokens.insert(step.tokens.end(), r.tokens.begin() + rows.first,
-                       r.tokens.begin() + rows.first + rows.count);
+                       r.tokens.begin() + rows.first + rows.count - rows.drafts);
+    step.tokens.insert(step.tokens.end(), r.guesses.begin(), r.guesses.begin() + rows.drafts);
     for (const int64_t position : output_rows(rows))
       step.output_rows.push_back(step.spans.back().row_begin + position - rows.first);
   }
@@ -325,6 +361,7 @@ double Service::run(std::span<const StepWork::Rows> work, std::vector<StepOutcom
     for (size_t i = 0; i < work.size(); ++i) all += run(work.subspan(i, 1), outcomes);
     return all;
   }
+  if (logits) draw(work, **logits);
   int64_t row = 0;
   for (const StepWork::Rows& rows : work) {
     if (!logits) {
@@ -332,15 +369,14 @@ double Service::run(std::span<const StepWork::Rows> work, std::vector<StepOutcom
       finish(rows.id, Finish::kFailed, {}, logits.error());
       continue;
     }
-    store_->publish(rows.id, false);
     Request& r = *requests_.at(rows.id);
     const auto n_outputs = static_cast<int64_t>(output_rows(rows).size());
     log_prompt(r, rows, **logits, row);
     row += n_outputs;
     if (rows.outputs) {
-      outcomes.push_back(
-          draw(rows, {(*logits)->row(row - 1), static_cast<size_t>((*logits)->cols())}));
+      outcomes.push_back(settle(rows));
     } else {
+      store_->publish(rows.id, false);
       outcomes.push_back({.id = rows.id});
     }
   }
@@ -368,7 +404,7 @@ void add_logprobs(DrawnToken& token, std::span<const float> logits, int n) {
 }  // namespace
 
 // Positions among the rows whose logits are wanted: of the prompt, where they are logged and were not
-// before its state was taken away, and the last, where a token is drawn.
+// before its state was taken away, and the last, where a token is drawn, with that before each guess.
 std::vector<int64_t> Service::output_rows(const StepWork::Rows& rows) const {
   std::vector<int64_t> positions;
   const Request& r = *requests_.at(rows.id);
@@ -376,7 +412,8 @@ std::vector<int64_t> Service::output_rows(const StepWork::Rows& rows) const {
   if (r.logs_prompt())
     for (int64_t p = std::max(rows.first, static_cast<int64_t>(r.logged.size())); p < std::min(end, r.prompt_tokens - 1); ++p)
       positions.push_back(p);
-  if (rows.outputs) positions.push_back(end - 1);
+  if (rows.outputs)
+    for (int64_t p = end - 1 - rows.drafts; p < end; ++p) positions.push_back(p);
   return positions;
 }
 
@@ -391,37 +428,93 @@ void Service::log_prompt(Request& r, const StepWork::Rows& rows, const Act& logi
   }
 }
 
-StepOutcome Service::draw(const StepWork::Rows& rows, std::span<const float> logits) {
+// The tokens of a step. Those of different requests do not depend on each other: the engine's threads share them out.
+void Service::draw(std::span<const StepWork::Rows> work, const Act& logits) {
   const double begin = now_seconds();
-  Request& r = *requests_.at(rows.id);
-  const auto fail = [&](Error error) {
-    finish(rows.id, Finish::kFailed, {}, std::move(error));
-    return StepOutcome{.id = rows.id, .failed = true};
+  struct Draw {
+    Request* request;
+    int64_t guesses, row;
   };
+  std::vector<Draw> draws;
+  int64_t row = 0;
+  for (const StepWork::Rows& rows : work) {
+    row += static_cast<int64_t>(output_rows(rows).size());
+    if (rows.outputs) draws.push_back({requests_.at(rows.id).get(), rows.drafts, row - 1 - rows.drafts});
+  }
+  ThreadPool& threads = *engine_.shared_pool();
+  masked_.resize(static_cast<size_t>(threads.size()));
+  threads.parallel_for(static_cast<int64_t>(draws.size()), 1, [&](int64_t first, int64_t end, int worker) {
+    for (int64_t i = first; i < end; ++i) draw(*draws[i].request, draws[i].guesses, logits, draws[i].row, masked_[worker]);
+  });
+  at_work_.draw_seconds += now_seconds() - begin;
+}
+
+// Draws after the last token that is known, and after every guess that the draw before it was.
+void Service::draw(Request& r, int64_t guesses, const Act& logits, int64_t row, std::vector<float>& masked) const {
+  r.drawn.clear();
+  for (int64_t i = 0; i <= guesses; ++i) {
+    auto token = draw_token(r, {logits.row(row + i), static_cast<size_t>(logits.cols())}, masked);
+    if (!token) {
+      r.failure = std::move(token).error();
+      return;
+    }
+    const bool last = i == guesses || token->id != r.guesses[i] || end_of(r, *token) != Finish::kNone;
+    r.drawn.push_back(std::move(*token));
+    if (last) return;
+  }
+}
+
+Result<DrawnToken> Service::draw_token(Request& r, std::span<const float> logits, std::vector<float>& masked) const {
   std::span<const float> allowed = logits;
   if (r.asked.constraint) {
-    masked_.assign(logits.begin(), logits.end());
-    if (Status status = r.asked.constraint->mask(masked_); !status)
-      return fail(std::move(status).error());
-    allowed = masked_;
+    masked.assign(logits.begin(), logits.end());
+    TRY(r.asked.constraint->mask(masked));
+    allowed = masked;
   }
-  auto id = r.sampler.sample(allowed, r.tokens.size());
-  if (!id) return fail(std::move(id).error());
-  r.sampler.accept(*id);
-  if (r.asked.constraint)
-    if (Status status = r.asked.constraint->accept(*id); !status)
-      return fail(std::move(status).error());
-  r.tokens.push_back(*id);
-  const int64_t drawn = static_cast<int64_t>(r.tokens.size()) - r.prompt_tokens;
-  DrawnToken token{.id = *id, .ends = !r.asked.ignore_end && tokenizer_.is_end_of_generation(*id)};
+  const TokenId id = TRY(r.sampler.sample(allowed, r.tokens.size()));
+  r.sampler.accept(id);
+  if (r.asked.constraint) TRY(r.asked.constraint->accept(id));
+  r.tokens.push_back(id);
+  DrawnToken token{.id = id, .ends = !r.asked.ignore_end && tokenizer_.is_end_of_generation(id)};
   if (r.asked.top_logprobs >= 0) add_logprobs(token, logits, r.asked.top_logprobs);
-  const double now = now_seconds();
-  at_work_.draw_seconds += now - begin;
-  const double last = std::exchange(r.times.last_token, now);
-  if (r.times.first_token == 0) {
+  return token;
+}
+
+// What was drawn is told, and what was computed for other guesses is forgotten.
+StepOutcome Service::settle(const StepWork::Rows& rows) {
+  Request& r = *requests_.at(rows.id);
+  const std::vector<DrawnToken> drawn = std::exchange(r.drawn, {});
+  const std::optional<Error> failure = std::exchange(r.failure, {});
+  const auto n = static_cast<int64_t>(drawn.size());
+  if (rows.drafts > 0) {
+    // The last token drawn is not computed, whether it was guessed or not.
+    store_->truncate(rows.id, std::min(rows.first + rows.count, static_cast<int64_t>(r.tokens.size()) - 1));
+    int64_t held = 0;
+    while (held < std::min(n, rows.drafts) && drawn[held].id == r.guesses[held]) ++held;
+    speculator_->learn(rows.id, rows.drafts, held);
+  }
+  store_->publish(rows.id, false);
+  Finish why = Finish::kNone;
+  if (n > 0 && !failure) why = end_of(r, drawn.back());
+  for (int64_t i = 0; i < n; ++i) tell_token(rows.id, drawn[i], i + 1 < n ? Finish::kNone : why);
+  if (failure) finish(rows.id, Finish::kFailed, {}, failure);
+  return {.id = rows.id, .new_tokens = n, .ended = why != Finish::kNone, .failed = failure.has_value()};
+}
+
+Finish Service::end_of(const Request& r, const DrawnToken& token) const {
+  if (token.ends || (r.asked.constraint && r.asked.constraint->finished())) return Finish::kEnd;
+  const int64_t drawn = static_cast<int64_t>(r.tokens.size()) - r.prompt_tokens;
+  return drawn >= r.asked.max_new_tokens ? Finish::kLength : Finish::kNone;
+}
+
+void Service::tell_token(RequestId id, DrawnToken token, Finish why) {
+  Request& r = *requests_.at(id);
+  const double now = now_seconds(), last = std::exchange(r.times.last_token, now);
+  const bool first = r.times.first_token == 0;
+  if (first) {
     r.times.first_token = now;
     if (observer_) observer_->first_token(r.report(Finish::kNone));
-    if (const auto view = scheduler_->view(rows.id)) r.cached_tokens = view->cached;
+    if (const auto view = scheduler_->view(id)) r.cached_tokens = view->cached;
     if (engine_.prefix_cache()) {
       at_work_.prefix_queries += static_cast<uint64_t>(r.prompt_tokens);
       at_work_.prefix_hits += static_cast<uint64_t>(r.cached_tokens);
@@ -429,23 +522,12 @@ StepOutcome Service::draw(const StepWork::Rows& rows, std::span<const float> log
   } else if (observer_) {
     observer_->next_token(now - last);
   }
-  Finish why = Finish::kNone;
-  if (token.ends || (r.asked.constraint && r.asked.constraint->finished())) {
-    why = Finish::kEnd;
-  } else if (drawn >= r.asked.max_new_tokens) {
-    why = Finish::kLength;
-  }
-  const StepOutcome outcome{.id = rows.id, .new_tokens = 1, .ended = why != Finish::kNone};
-  if (outcome.ended) {
-    finish(rows.id, why, std::move(token), {});
-  } else {
-    tell(r, {.ticket = r.ticket,
-             .token = std::move(token),
-             .cached_tokens = std::exchange(r.cached_tokens, 0),
-             .prompt = drawn == 1 ? std::exchange(r.logged, {}) : std::vector<DrawnToken>{},
-             .times = r.times});
-  }
-  return outcome;
+  if (why != Finish::kNone) return finish(id, why, std::move(token), {});
+  tell(r, {.ticket = r.ticket,
+           .token = std::move(token),
+           .cached_tokens = std::exchange(r.cached_tokens, 0),
+           .prompt = first ? std::exchange(r.logged, {}) : std::vector<DrawnToken>{},
+           .times = r.times});
 }
 
 void Service::finish(RequestId id, Finish why, std::optional<DrawnToken> token,
@@ -455,6 +537,7 @@ void Service::finish(RequestId id, Finish why, std::optional<DrawnToken> token,
   const std::unique_ptr<Request> r = std::move(at->second);
   requests_.erase(at);
   ids_.erase(r->ticket);
+  if (speculator_) speculator_->forget(id);
   r->times.ended = now_seconds();
   if (observer_) observer_->ended(r->report(why));
   tell(*r, {.ticket = r->ticket,

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/speculator.h"
 #include "grammar/constraint.h"
 #include "models/sampling.h"
 #include "scheduler/scheduler.h"
@@ -108,6 +109,7 @@ struct ServiceOptions {
   SchedulerOptions scheduler = {};  // max_running, max_step_rows and max_step_outputs are the engine's
   std::optional<StepCost> cost = {};
   ServiceObserver* observer = nullptr;  // outlives the service
+  std::shared_ptr<Speculator> speculator = {};  // the service's alone; null: nothing is guessed
 };
 
 struct ServiceCounts {
@@ -121,12 +123,13 @@ struct ServiceCounts {
   int64_t state_capacity = 0;  // at most
   uint64_t prefix_queries = 0, prefix_hits = 0;  // tokens looked up in the prefix cache, and found
   uint64_t state_written_bytes = 0, state_read_bytes = 0;  // of the file
+  SpeculationCounts speculation = {};
 };
 
 class Service {
  public:
   // The engine is the service's until it is destroyed. Code::kUnsupported for a model that draws no
-  // tokens.
+  // tokens, and for guesses with one whose state cannot take them back.
   static Result<std::unique_ptr<Service>> start(Engine& engine, const ServiceOptions& options = {});
   // Ends what runs (kCancelled) and joins.
   ~Service();
@@ -164,11 +167,17 @@ class Service {
   void loop();
   void take_in(std::deque<Arrival>& arrivals, const std::deque<Cancel>& cancels);
   void take_in(Arrival& arrival);
+  void speculate();
   void run(const StepWork& work);
   double run(std::span<const StepWork::Rows> work, std::vector<StepOutcome>& outcomes);
   std::vector<int64_t> output_rows(const StepWork::Rows& rows) const;
   void log_prompt(Request& r, const StepWork::Rows& rows, const Act& logits, int64_t row);
-  StepOutcome draw(const StepWork::Rows& rows, std::span<const float> logits);
+  void draw(std::span<const StepWork::Rows> work, const Act& logits);
+  void draw(Request& r, int64_t guesses, const Act& logits, int64_t row, std::vector<float>& masked) const;
+  Result<DrawnToken> draw_token(Request& r, std::span<const float> logits, std::vector<float>& masked) const;
+  StepOutcome settle(const StepWork::Rows& rows);
+  Finish end_of(const Request& r, const DrawnToken& token) const;
+  void tell_token(RequestId id, DrawnToken token, Finish why);
   void finish(RequestId id, Finish why, std::optional<DrawnToken> token,
               std::optional<Error> error);
   void tell(const Request& r, const Update& update);
@@ -177,11 +186,13 @@ class Service {
   Engine& engine_;
   const Tokenizer& tokenizer_;
   ServiceObserver* const observer_;
+  const std::shared_ptr<Speculator> speculator_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<Scheduler> scheduler_;
   std::map<RequestId, std::unique_ptr<Request>> requests_;
   std::map<Ticket, RequestId> ids_;
-  std::vector<float> masked_;
+  int64_t max_running_ = 0;
+  std::vector<std::vector<float>> masked_;  // for each thread
   double moved_seconds_ = 0;  // of the cache's file, as seen last
   ServiceCounts at_work_;     // the service's own, published after every step
 

@@ -103,6 +103,14 @@ void Sampler::accept(int32_t token) {
   }
 }
 
+void Sampler::follow(const Sampler& other) {
+  params_ = other.params_;
+  recent_ = other.recent_;
+  counts_ = other.counts_;
+  mu_ = other.mu_;
+  drawn_ = -1;
+}
+
 bool Sampler::penalises() const {
   return params_.penalty_last_n != 0 &&
          (params_.repetition_penalty != 1 || params_.presence_penalty != 0 ||

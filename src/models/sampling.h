@@ -77,6 +77,9 @@ class Sampler {
   // if it is the one drawn last.
   void accept(int32_t token);
 
+  // Becomes as `other` is now, which may be done often: to say what it would draw.
+  void follow(const Sampler& other);
+
   const SamplingParams& params() const { return params_; }
   double mirostat_mu() const { return mu_; }
 

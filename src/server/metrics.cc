@@ -125,17 +125,28 @@ void add_load(Families& f, const ServiceCounts& c) {
 
 void add_steps(Families& f, const ServiceCounts& c) {
   f.counter("venturi_steps_total", "Steps of the engine.", static_cast<double>(c.steps));
-  const double rest = c.step_seconds - c.engine_seconds - c.draw_seconds - c.tell_seconds;
+  const double guess = c.speculation.guess_seconds;
+  const double rest = c.step_seconds - c.engine_seconds - guess - c.draw_seconds - c.tell_seconds;
   const auto part = [&](const char* name, double seconds) {
-    f.counter("venturi_step_part_seconds_total", "Time in steps: the model, drawing of tokens, listeners, and the rest: planning and pages.",
+    f.counter("venturi_step_part_seconds_total", "Time in steps: the model, making guesses (a draft model's work too), drawing of tokens, listeners, and the rest: planning and pages.",
               {"part", name}, seconds);
   };
   part("model", c.engine_seconds);
+  part("guess", guess);
   part("draw", c.draw_seconds);
   part("tell", c.tell_seconds);
   part("plan", rest);
-  f.gauge("venturi_step_overhead_ratio", "Share of the steps' time that was not the model's.",
-          c.step_seconds > 0 ? 1 - c.engine_seconds / c.step_seconds : 0);
+  f.gauge("venturi_step_overhead_ratio", "Share of the steps' time that was neither the model's nor guesses'.",
+          c.step_seconds > 0 ? 1 - (c.engine_seconds + guess) / c.step_seconds : 0);
+}
+
+void add_speculation(Families& f, const SpeculationCounts& c) {
+  f.counter("vllm:spec_decode_num_drafts_total", "Streams' guesses that were checked, in a step each.", static_cast<double>(c.checks));
+  f.counter("vllm:spec_decode_num_draft_tokens_total", "Guessed tokens that were checked.", static_cast<double>(c.guessed));
+  f.counter("vllm:spec_decode_num_accepted_tokens_total", "Of those, tokens that were drawn.", static_cast<double>(c.held));
+  for (size_t i = 0; i < c.held_at.size(); ++i)
+    f.counter("vllm:spec_decode_num_accepted_tokens_per_pos_total", "The same, by place among the guesses of a step.",
+              {"position", std::to_string(i)}, static_cast<double>(c.held_at[i]));
 }
 
 void add_memory(Families& f, const Ledger& ledger) {
@@ -201,6 +212,7 @@ std::string Metrics::text(const App& app) const {
     for (size_t i = 0; i < specs().size(); ++i)
       for (const char* name : specs()[i].names) f.histogram(name, specs()[i].help, histograms_[i].Collect());
     add_steps(f, counts);
+    add_speculation(f, counts.speculation);
   }
   if (app.http) f.gauge("venturi_connections", "Open connections.", static_cast<double>(app.http->connections()));
   add_memory(f, app.engine->ledger());

@@ -4,6 +4,7 @@
 #include "cli/grammar_flags.h"
 #include "cli/report.h"
 #include "cli/sampling_flags.h"
+#include "cli/speculation_flags.h"
 #include "cli/text.h"
 #include "base/log.h"
 #include "tokenizers/detokenizer.h"
@@ -17,6 +18,7 @@ struct Options {
   TextFlags text;
   SamplingFlags sampling;
   GrammarFlags grammar;
+  SpeculationFlags speculation;
   int64_t n = 128;
   bool ids = false, quiet = false, ignore_eos = false, special = false;
 };
@@ -25,9 +27,12 @@ Status run(const Options& o) {
   const std::string prompt = TRY(o.text.text());
   Sampler sampler = TRY(o.sampling.sampler());
   const auto plan = TRY(o.model.load_plan());
-  auto engine = TRY(o.model.open());
+  ModelFlags model = o.model;
+  auto draft = TRY(o.speculation.open_draft(model, 1));
+  auto engine = TRY(model.open(o.speculation.outputs(1)));
   if (engine->info().embeds)
     return error(Code::kUnsupported, "{} gives embeddings, not text", engine->file().path);
+  const auto speculator = TRY(o.speculation.speculator(*engine, std::move(draft)));
   const Tokenizer* tokenizer = TRY(engine->tokenizer());
   const std::vector<TokenId> tokens = tokenizer->encode(prompt, {.parse_special = o.special});
   if (tokens.empty()) return error(Code::kInvalidArgument, "the prompt is empty; give one with -p TEXT or -f FILE");
@@ -45,6 +50,7 @@ Status run(const Options& o) {
   options.max_tokens = std::min(o.n, room + 1);
   options.ignore_end = o.ignore_eos;
   options.constraint = constraint.get();
+  options.speculator = speculator.get();
   options.on_token = [&](TokenId id) {
     if (o.ids) {
       print_out(fmt::format("{}{}", first ? "" : " ", id));
@@ -74,6 +80,7 @@ const Command command_run{"run", "Generate text from one prompt", [](CLI::App& a
   app.add_option("-n,--predict", o->n, "tokens to generate at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
   o->sampling.add(app);
   o->grammar.add(app);
+  o->speculation.add(app);
   app.add_flag("--ids", o->ids, "print the generated ids on one line instead of text");
   app.add_flag("--ignore-eos", o->ignore_eos, "go on after a token that ends the text");
   app.add_flag("--special", o->special, "control tokens in the prompt become their ids, and are shown in the output");

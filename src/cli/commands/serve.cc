@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/speculation_flags.h"
 #include "cli/text.h"
 #include "server/app.h"
 #include "server/metrics.h"
@@ -17,6 +18,7 @@ namespace {
 
 struct Options {
   ModelFlags model;
+  SpeculationFlags speculation;
   server::HttpOptions http;
   std::string key_file, key, alias;
   int streams = 0;
@@ -50,17 +52,20 @@ Result<std::vector<server::ApiKey>> read_keys(const Options& o) {
 bool is_loopback(const std::string& host) { return host == "::1" || host.starts_with("127."); }
 
 // As many streams as asked for, or, where none is said, as fit the budget, at most 16.
-Result<std::unique_ptr<Engine>> open(const Options& o) {
+constexpr int kMostStreams = 16;
+
+Result<std::unique_ptr<Engine>> open(const Options& o, const ModelFlags& model) {
   // Prompts whose logprobs are wanted go on by so many tokens a step.
-  constexpr int kOutputs = 32;
+  constexpr int64_t kOutputs = 32;
   if (o.streams > 0) {
-    auto engine = o.model.open(std::max(o.streams, kOutputs), o.streams);
-    return engine || o.streams >= kOutputs || engine.error().code != Code::kOutOfBudget
+    const int64_t outputs = o.speculation.outputs(o.streams);
+    auto engine = model.open(std::max(outputs, kOutputs), o.streams);
+    return engine || outputs >= kOutputs || engine.error().code != Code::kOutOfBudget
                ? std::move(engine)
-               : o.model.open(o.streams, o.streams);
+               : model.open(outputs, o.streams);
   }
-  for (int streams = 16;; streams /= 2) {
-    auto engine = o.model.open(streams == 16 ? kOutputs : streams, streams);
+  for (int streams = kMostStreams;; streams /= 2) {
+    auto engine = model.open(std::max(o.speculation.outputs(streams), streams == kMostStreams ? kOutputs : streams), streams);
     if (engine || streams == 1 || engine.error().code != Code::kOutOfBudget) return engine;
   }
 }
@@ -72,11 +77,14 @@ Status run(const Options& o) {
                  "--host {} can be reached from outside: give --api-key-file FILE, or --insecure "
                  "to serve anyone",
                  o.http.host);
-  auto engine = TRY(open(o));
+  ModelFlags model = o.model;
+  auto draft = TRY(o.speculation.open_draft(model, o.streams > 0 ? o.streams : kMostStreams));
+  auto engine = TRY(open(o, model));
   ServiceOptions service_options;
   service_options.scheduler.max_queued = o.max_queued;
   server::Metrics metrics;
   service_options.observer = &metrics;
+  service_options.speculator = TRY(o.speculation.speculator(*engine, std::move(draft)));
   std::unique_ptr<Service> service;
   std::unique_ptr<Embedder> embedder;
   if (engine->info().embeds) {
@@ -129,6 +137,7 @@ const Command command_serve{
       o->model.shared_state = true;
       app.add_flag("--no-prefix-cache", o->model.no_prefix_cache,
                    "compute every prompt from its beginning (slower; the same results)");
+      o->speculation.add(app);
       app.add_option("--host", o->http.host, "address to listen on")->capture_default_str();
       app.add_option("--port", o->http.port, "port to listen on; 0 chooses one")
           ->capture_default_str();
