@@ -20,6 +20,7 @@ struct Options {
   std::string key_file, key, alias;
   int streams = 0;
   int64_t max_queued = 1024;
+  double max_wait_seconds = SchedulerOptions{}.max_queued_seconds;
   double drain_seconds = 30;
   bool insecure = false;
 };
@@ -74,6 +75,7 @@ Status run(const Options& o) {
   auto engine = TRY(open(o));
   ServiceOptions service_options;
   service_options.scheduler.max_queued = o.max_queued;
+  service_options.scheduler.max_queued_seconds = o.max_wait_seconds;
   std::unique_ptr<Service> service;
   std::unique_ptr<Embedder> embedder;
   if (engine->info().embeds) {
@@ -145,6 +147,9 @@ const Command command_serve{
           ->check(CLI::Range(1, 1024));
       app.add_option("--max-queued", o->max_queued, "requests that may wait; more are refused")
           ->check(CLI::Range(1, 1 << 20))
+          ->capture_default_str();
+      app.add_option("--max-wait", o->max_wait_seconds, "seconds that a request may wait, as predicted; more are refused")
+          ->check(CLI::Range(1.0, 1e6))
           ->capture_default_str();
       app.add_option("--max-connections", o->http.max_connections, "open connections")
           ->check(CLI::Range(1, 1 << 20))
