@@ -18,6 +18,7 @@ struct Service::Request {
   int64_t cached_tokens = 0;  // to be told with the next token
   RequestTimes times;
   std::vector<DrawnToken> logged = {};  // of the prompt, from its second token on, as asked for
+  std::optional<Result<DrawnToken>> chosen = {};  // of the step at hand
 
   // Nothing of it is drawn yet.
   bool logs_prompt() const { return asked.prompt_logprobs >= 0 && static_cast<int64_t>(tokens.size()) == prompt_tokens; }
@@ -109,6 +110,26 @@ class Service::Store : public StateStore {
   std::map<RequestId, Held> held_;
 };
 
+namespace {
+
+// Before any step: what a token attended costs beside a row, by their multiply-adds. Attention's are in f32 and
+// stream the state, at about a quarter of the rate.
+StepCost first_cost(const Engine& engine) {
+  StepCost cost;
+  const auto macs = [&](int64_t position) {
+    double n = 0;
+    for (const OpCost& op : engine.costs(1, position, 0)) n += static_cast<double>(op.int8_macs + op.f32_macs);
+    return n;
+  };
+  const int64_t far = engine.options().context - 1;
+  if (far <= 0) return cost;
+  const double near = macs(0);
+  cost.per_context_seconds = 4 * cost.per_row_seconds * (macs(far) - near) / static_cast<double>(far) / std::max(near, 1.0);
+  return cost;
+}
+
+}  // namespace
+
 Service::Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOptions& options)
     : engine_(engine), tokenizer_(tokenizer), store_(std::make_unique<Store>(engine, requests_)) {
   SchedulerOptions o = options.scheduler;
@@ -117,7 +138,7 @@ Service::Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOption
   o.max_step_rows =
       std::max<int64_t>(o.max_running, std::min(o.max_step_rows, engine.options().batch));
   o.max_step_outputs = engine.options().outputs;
-  scheduler_ = std::make_unique<Scheduler>(o, options.cost.value_or(StepCost{}), *store_);
+  scheduler_ = std::make_unique<Scheduler>(o, options.cost ? *options.cost : first_cost(engine), *store_);
   const int64_t shared = engine.state_pool().shared_pages();
   at_work_.state_capacity =
       shared > 0 ? shared * kPageTokens : o.max_running * engine.options().context;
@@ -313,6 +334,7 @@ double Service::run(std::span<const StepWork::Rows> work, std::vector<StepOutcom
     for (size_t i = 0; i < work.size(); ++i) all += run(work.subspan(i, 1), outcomes);
     return all;
   }
+  if (logits) choose(work, **logits);
   int64_t row = 0;
   for (const StepWork::Rows& rows : work) {
     if (!logits) {
@@ -326,8 +348,7 @@ double Service::run(std::span<const StepWork::Rows> work, std::vector<StepOutcom
     log_prompt(r, rows, **logits, row);
     row += n_outputs;
     if (rows.outputs) {
-      outcomes.push_back(
-          draw(rows, {(*logits)->row(row - 1), static_cast<size_t>((*logits)->cols())}));
+      outcomes.push_back(draw(rows));
     } else {
       outcomes.push_back({.id = rows.id});
     }
@@ -379,29 +400,50 @@ void Service::log_prompt(Request& r, const StepWork::Rows& rows, const Act& logi
   }
 }
 
-StepOutcome Service::draw(const StepWork::Rows& rows, std::span<const float> logits) {
+// The tokens of a step. They do not depend on each other: the engine's threads share them out.
+void Service::choose(std::span<const StepWork::Rows> work, const Act& logits) {
+  std::vector<std::pair<Request*, int64_t>> drawing;  // with their rows of logits
+  int64_t row = 0;
+  for (const StepWork::Rows& rows : work) {
+    row += static_cast<int64_t>(output_rows(rows).size());
+    if (rows.outputs) drawing.emplace_back(requests_.at(rows.id).get(), row - 1);
+  }
+  ThreadPool& threads = engine_.threads();
+  masked_.resize(static_cast<size_t>(threads.size()));
+  threads.parallel_for(static_cast<int64_t>(drawing.size()), 1, [&](int64_t begin, int64_t end, int worker) {
+    for (const auto& [r, at] : std::span(drawing).subspan(begin, end - begin))
+      r->chosen = choose(*r, {logits.row(at), static_cast<size_t>(logits.cols())}, masked_[worker]);
+  });
+}
+
+Result<DrawnToken> Service::choose(Request& r, std::span<const float> logits, std::vector<float>& masked) {
+  std::span<const float> allowed = logits;
+  if (r.asked.constraint) {
+    masked.assign(logits.begin(), logits.end());
+    TRY(r.asked.constraint->mask(masked));
+    allowed = masked;
+  }
+  DrawnToken token{.id = TRY(r.sampler.sample(allowed, r.tokens.size()))};
+  if (r.asked.top_logprobs >= 0) add_logprobs(token, logits, r.asked.top_logprobs);
+  return token;
+}
+
+StepOutcome Service::draw(const StepWork::Rows& rows) {
   Request& r = *requests_.at(rows.id);
   const auto fail = [&](Error error) {
     finish(rows.id, Finish::kFailed, {}, std::move(error));
     return StepOutcome{.id = rows.id, .failed = true};
   };
-  std::span<const float> allowed = logits;
-  if (r.asked.constraint) {
-    masked_.assign(logits.begin(), logits.end());
-    if (Status status = r.asked.constraint->mask(masked_); !status)
-      return fail(std::move(status).error());
-    allowed = masked_;
-  }
-  auto id = r.sampler.sample(allowed, r.tokens.size());
-  if (!id) return fail(std::move(id).error());
-  r.sampler.accept(*id);
+  Result<DrawnToken> chosen = *std::exchange(r.chosen, {});
+  if (!chosen) return fail(std::move(chosen).error());
+  DrawnToken token = std::move(chosen).value();
+  r.sampler.accept(token.id);
   if (r.asked.constraint)
-    if (Status status = r.asked.constraint->accept(*id); !status)
+    if (Status status = r.asked.constraint->accept(token.id); !status)
       return fail(std::move(status).error());
-  r.tokens.push_back(*id);
+  r.tokens.push_back(token.id);
   const int64_t drawn = static_cast<int64_t>(r.tokens.size()) - r.prompt_tokens;
-  DrawnToken token{.id = *id, .ends = !r.asked.ignore_end && tokenizer_.is_end_of_generation(*id)};
-  if (r.asked.top_logprobs >= 0) add_logprobs(token, logits, r.asked.top_logprobs);
+  token.ends = !r.asked.ignore_end && tokenizer_.is_end_of_generation(token.id);
   if (r.times.first_token == 0) {
     r.times.first_token = now_seconds();
     if (const auto view = scheduler_->view(rows.id)) r.cached_tokens = view->cached;

@@ -137,7 +137,9 @@ class Service {
   double run(std::span<const StepWork::Rows> work, std::vector<StepOutcome>& outcomes);
   std::vector<int64_t> output_rows(const StepWork::Rows& rows) const;
   void log_prompt(Request& r, const StepWork::Rows& rows, const Act& logits, int64_t row);
-  StepOutcome draw(const StepWork::Rows& rows, std::span<const float> logits);
+  void choose(std::span<const StepWork::Rows> work, const Act& logits);
+  static Result<DrawnToken> choose(Request& r, std::span<const float> logits, std::vector<float>& masked);
+  StepOutcome draw(const StepWork::Rows& rows);
   void finish(RequestId id, Finish why, std::optional<DrawnToken> token,
               std::optional<Error> error);
   void publish();
@@ -148,7 +150,7 @@ class Service {
   std::unique_ptr<Scheduler> scheduler_;
   std::map<RequestId, std::unique_ptr<Request>> requests_;
   std::map<Ticket, RequestId> ids_;
-  std::vector<float> masked_;
+  std::vector<std::vector<float>> masked_;  // for each thread
   double moved_seconds_ = 0;  // of the cache's file, as seen last
   ServiceCounts at_work_;     // the service's own, published after every step
 
