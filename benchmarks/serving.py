@@ -201,20 +201,44 @@ def burst(o):
 
 
 def flood(o):
+    """Alone and beside the flood in turns, for the machine's speed may change; the same texts at the same times, and no cache."""
+    found = {"alone": [], "beside": [], "flood_answered": 0, "errors": {}, "flood_errors": {}}
+
+    def count(into, errors):
+        for name, n in errors.items():
+            into[name] = into.get(name, 0) + n
     with tempfile.TemporaryDirectory() as folder:
-        keys = Path(folder) / "keys"
+        keys, log = Path(folder) / "keys", Path(folder) / "log"
         keys.write_text("the-flood\nthe-other\n")
-        with Server(True, o, "--api-key-file", keys, streams=16, key="the-other") as s:
-            other = ["--api-key", "the-other", "--prompt-tokens", 64, "--output-tokens", 16, "-n", 24, "--rate", 0.6, "--burst-shape", 1, "--seed", 5]
-            alone = loadtest(o, s, *other)
-            storm = subprocess.Popen([str(x) for x in (o.venturi, "loadtest", s.url, "--json", "--api-key", "the-flood", "--prompt-tokens", 128, "--output-tokens", 64,
-                                                      "-n", 600, "--rate", 10, "--timeout", 60)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            time.sleep(8)
-            beside = loadtest(o, s, *other)
-            storm.send_signal(signal.SIGINT)
-            stormed = json.loads(storm.communicate()[0])
-    return {"alone_ttft": alone["ttft_seconds"], "beside_ttft": beside["ttft_seconds"], "p95_over_alone": beside["ttft_seconds"]["p95"] / alone["ttft_seconds"]["p95"],
-            "beside_errors": beside["errors"], "flood_answered": stormed["answered"], "flood_errors": stormed["errors"]}
+
+        def other_sends(name):
+            ran = loadtest(o, s, *other)
+            count(found["errors"], ran["errors"])
+            found[name] += [r["ttft_seconds"] for r in map(json.loads, log.read_text().splitlines()) if not r["error"]]
+        with Server(True, o, "--api-key-file", keys, "--max-wait", 30, "--no-prefix-cache", streams=16, key="the-other") as s:
+            for turn in range(o.turns):
+                other = ["--api-key", "the-other", "--prompt-tokens", 64, "--output-tokens", 16, "-n", o.sent, "--rate", 0.6, "--burst-shape", 1,
+                         "--seed", o.seed + turn, "--log", log]
+                other_sends("alone")
+                storm = subprocess.Popen([str(x) for x in (o.venturi, "loadtest", s.url, "--json", "--api-key", "the-flood", "--prompt-tokens", 128,
+                                                          "--output-tokens", 64, "-n", 600, "--rate", 10, "--timeout", 60)],
+                                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+                time.sleep(8)
+                other_sends("beside")
+                storm.send_signal(signal.SIGINT)
+                stormed = json.loads(storm.communicate()[0])
+                found["flood_answered"] += stormed["answered"]
+                count(found["flood_errors"], stormed["errors"])
+
+    def percentile(values, p):
+        values = sorted(values)
+        at = p * (len(values) - 1)
+        low = int(at)
+        return values[low] + (at - low) * (values[min(low + 1, len(values) - 1)] - values[low])
+    times = {name: {f"p{p}": percentile(found[name], p / 100) for p in (50, 90, 95)} | {"count": len(found[name])} for name in ("alone", "beside")}
+    return {"alone_ttft": times["alone"], "beside_ttft": times["beside"], "p95_over_alone": times["beside"]["p95"] / times["alone"]["p95"],
+            "p50_over_alone": times["beside"]["p50"] / times["alone"]["p50"],
+            "errors": found["errors"], "flood_answered": found["flood_answered"], "flood_errors": found["flood_errors"]}
 
 
 async def turn_once(server):
@@ -274,6 +298,8 @@ def main():
     p.add_argument("--peer", default="llama-server")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--requests", type=int, default=40, help="burst: how many")
+    p.add_argument("--sent", type=int, default=12, help="flood: requests of the key that does not flood, alone and beside it")
+    p.add_argument("--turns", type=int, default=2, help="flood: how often")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--rate", type=float, help="burst: the peer's saturation rate")
     p.add_argument("--ttft", type=float, help="burst: the peer's time to first token, unloaded")

@@ -78,7 +78,7 @@ class ManyStreams(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             keys = [f"key-{i}" for i in range(KEYS)]
             (Path(folder) / "keys").write_text("\n".join(keys))
-            server = Server("--api-key-file", Path(folder) / "keys", "--max-queued", 2000, "--streams", 16)
+            server = Server("--api-key-file", Path(folder) / "keys", "--max-queued", 2000, "--max-wait", 3600, "--streams", 16)
             try:
                 sizes, begin = [], time.monotonic()
                 while len(sizes) < 3 or time.monotonic() - begin < MINUTES * 60:

@@ -155,6 +155,7 @@ TEST_P(Turns, APrefixThatIsFoundChangesNothing) {
   ServiceOptions service_options;
   service_options.cost =
       StepCost{.per_row_seconds = 1, .move_seconds_per_token = 1e-6};  // moves where it can
+  service_options.scheduler.max_queued_seconds = 1e9;
   auto service = Service::start(**engine, service_options);
   ASSERT_TRUE(service);
   std::vector<std::vector<TokenId>> talks(4);

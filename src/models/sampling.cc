@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "base/random.h"
 #include "kernels/rows/rows.h"
@@ -62,6 +63,12 @@ Sampler::Sampler(SamplingParams params)
     : params_(std::move(params)), mu_(2.0 * static_cast<double>(params_.mirostat_tau)) {}
 
 Result<int32_t> Sampler::sample(std::span<const float> logits, uint64_t position) {
+  if (draws_from_all(logits.size())) {
+    surprises_.clear();
+    if (auto status = load(logits, position); !status) return std::move(status).error();
+    weigh_all(params_.temperature);
+    return drawn_ = draw_from_all(random_uniform(params_.seed, kSamplingStream, position));
+  }
   if (auto status = make_candidates(logits, position); !status) return std::move(status).error();
   double total = 0;
   for (const Candidate& c : candidates_) total += c.probability;
@@ -78,6 +85,44 @@ Result<int32_t> Sampler::sample(std::span<const float> logits, uint64_t position
   drawn_ = candidates_[at].token;
   drawn_surprise_ = at < surprises_.size() ? surprises_[at] : 0;
   return drawn_;
+}
+
+// Nothing cuts, so nothing need be listed or sorted.
+bool Sampler::draws_from_all(size_t vocab_size) const {
+  const SamplingParams& p = params_;
+  return p.temperature > 0 && p.mirostat == 0 && (p.top_k == 0 || static_cast<size_t>(p.top_k) >= vocab_size) && p.typical_p >= 1 &&
+         p.top_p >= 1 && p.min_p <= 0;
+}
+
+// Inverse transform over logits_, which hold probabilities: by sums of blocks, then within one.
+int32_t Sampler::draw_from_all(double uniform) {
+  constexpr size_t kBlock = 256, kLanes = 8;
+  const size_t n = logits_.size(), n_blocks = (n + kBlock - 1) / kBlock;
+  block_sums_.resize(n_blocks);
+  double total = 0;
+  for (size_t b = 0; b < n_blocks; ++b) {
+    const float* x = logits_.data() + b * kBlock;
+    const size_t size = std::min(kBlock, n - b * kBlock);
+    double lanes[kLanes] = {};
+    size_t i = 0;
+    for (; i + kLanes <= size; i += kLanes)
+      for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += static_cast<double>(x[i + lane]);
+    for (; i < size; ++i) lanes[0] += static_cast<double>(x[i]);
+    total += block_sums_[b] = std::accumulate(std::begin(lanes), std::end(lanes), 0.0);
+  }
+  double left = uniform * total;
+  size_t b = 0;
+  while (b + 1 < n_blocks && left >= block_sums_[b]) left -= block_sums_[b++];
+  const auto last_possible = [&](size_t end) {  // rounding may leave the target beyond the sum
+    while (end > 0 && !(logits_[end - 1] > 0)) --end;
+    return static_cast<int32_t>(end - 1);
+  };
+  const size_t end = std::min(n, (b + 1) * kBlock);
+  for (size_t i = b * kBlock; i < end; ++i) {
+    left -= static_cast<double>(logits_[i]);
+    if (left < 0) return static_cast<int32_t>(i);
+  }
+  return last_possible(end);
 }
 
 Result<std::vector<Sampler::Candidate>> Sampler::distribution(std::span<const float> logits,
@@ -135,28 +180,29 @@ Status Sampler::load(std::span<const float> logits, uint64_t position) {
     logit -= params_.presence_penalty + params_.frequency_penalty * static_cast<float>(count);
   }
 
-  // Three plain passes, each of which the compiler turns into vector instructions.
+  // A plain pass, which the compiler turns into vector instructions: of NaN and infinity, and of the greatest.
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  int bad = 0;
-  for (const float x : logits_) bad |= !(x < kInfinity);
-  if (bad) {
+  constexpr size_t kLanes = 16;
+  float greatest[kLanes];
+  int32_t wrong[kLanes] = {};
+  std::fill(std::begin(greatest), std::end(greatest), -kInfinity);
+  const auto look = [&](size_t lane, float x) {
+    wrong[lane] |= !(x < kInfinity);
+    greatest[lane] = greatest[lane] < x ? x : greatest[lane];
+  };
+  size_t i = 0;
+  for (; i + kLanes <= logits_.size(); i += kLanes)
+    for (size_t lane = 0; lane < kLanes; ++lane) look(lane, logits_[i + lane]);
+  for (; i < logits_.size(); ++i) look(0, logits_[i]);
+  if (std::any_of(std::begin(wrong), std::end(wrong), [](int32_t w) { return w != 0; })) {
     const auto at =
         std::find_if(logits_.begin(), logits_.end(), [](float x) { return !(x < kInfinity); });
     return error(Code::kInvalidArgument, "position {}: the logit of token {} is {}", position,
                  at - logits_.begin(), *at);
   }
-  float lanes[16];
-  std::fill(std::begin(lanes), std::end(lanes), -kInfinity);
-  size_t i = 0;
-  for (; i + 16 <= logits_.size(); i += 16)
-    for (size_t lane = 0; lane < 16; ++lane)
-      lanes[lane] = lanes[lane] < logits_[i + lane] ? logits_[i + lane] : lanes[lane];
-  for (; i < logits_.size(); ++i) lanes[0] = std::max(lanes[0], logits_[i]);
-  max_logit_ = *std::max_element(std::begin(lanes), std::end(lanes));
+  max_logit_ = *std::max_element(std::begin(greatest), std::end(greatest));
   if (max_logit_ == -kInfinity)
     return error(Code::kInvalidArgument, "position {}: every token is excluded", position);
-  argmax_ =
-      static_cast<int32_t>(std::find(logits_.begin(), logits_.end(), max_logit_) - logits_.begin());
   return {};
 }
 
@@ -165,7 +211,8 @@ Status Sampler::make_candidates(std::span<const float> logits, uint64_t position
   if (auto status = load(logits, position); !status) return status;
   const SamplingParams& p = params_;
   if (p.temperature == 0) {
-    candidates_.assign(1, {argmax_, max_logit_, 1.0});
+    const auto first = std::find(logits_.begin(), logits_.end(), max_logit_);
+    candidates_.assign(1, {static_cast<int32_t>(first - logits_.begin()), max_logit_, 1.0});
     return {};
   }
   if (p.mirostat != 0) {
@@ -183,6 +230,7 @@ Status Sampler::make_candidates(std::span<const float> logits, uint64_t position
   // Uncut, they are in the order of their ids.
   if (candidates_.size() == logits_.size() && p.top_p >= 1 && p.typical_p >= 1) {
     weigh_all(p.temperature);
+    for (size_t i = 0; i < logits_.size(); ++i) candidates_[i].probability = static_cast<double>(logits_[i]);
   } else {
     weigh(p.temperature);
   }
@@ -233,15 +281,13 @@ void Sampler::weigh(float temperature) {
   for (Candidate& c : candidates_) c.probability /= sum;
 }
 
-// The same in f32, by the kernel, where nothing was cut: of a whole vocabulary, exponentials in f64 are what
-// a draw's time goes to. What filters compare stays in f64.
+// The same into logits_, in f32, by the kernel, where nothing was cut: of a whole vocabulary, exponentials in
+// f64 are what a draw's time goes to. What filters compare stays in f64.
 void Sampler::weigh_all(float temperature) {
   const double scale = 1.0 / static_cast<double>(temperature);
   for (float& x : logits_)
     x = static_cast<float>((static_cast<double>(x) - static_cast<double>(max_logit_)) * scale);
   row_kernels().softmax_three_pass(logits_.data(), static_cast<int64_t>(logits_.size()));
-  for (size_t i = 0; i < logits_.size(); ++i)
-    candidates_[i].probability = static_cast<double>(logits_[i]);
 }
 
 // The tokens whose surprise is nearest to the entropy, until they hold typical_p of the mass.

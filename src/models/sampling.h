@@ -8,8 +8,8 @@
 // temperature → mirostat. Temperature 0 takes the greatest logit after bias and penalties, the
 // lowest id among equals; no filter and no seed matters then.
 //
-// The draw is by inverse transform over the candidates that are left, with one uniform number that
-// is a function of (seed, position): so a token is a function of the parameters, the seed, the
+// The draw is by inverse transform over the candidates that are left (in order of id and without a list of
+// them where nothing cuts), with one uniform number that is a function of (seed, position): so a token is a function of the parameters, the seed, the
 // position, the logits and the tokens accepted before (through penalties and mirostat), and of
 // nothing else.
 //
@@ -92,7 +92,9 @@ class Sampler {
   void take_all();
   void take_top(size_t k);
   void weigh(float temperature);      // probabilities of candidates_
-  void weigh_all(float temperature);  // the same where they are the whole vocabulary; logits_ are spent
+  void weigh_all(float temperature);  // the same of the whole vocabulary, into logits_
+  bool draws_from_all(size_t vocab_size) const;
+  int32_t draw_from_all(double uniform);
   void keep_typical();
   void keep_top_p();
   void keep_min_p();
@@ -101,8 +103,8 @@ class Sampler {
   SamplingParams params_;
   std::vector<float> logits_;  // [vocab_size], after bias and penalties
   std::vector<Candidate> candidates_, scratch_;
+  std::vector<double> block_sums_;
   float max_logit_ = 0;
-  int32_t argmax_ = 0;
 
   std::deque<int32_t> recent_;
   std::unordered_map<int32_t, int32_t> counts_;  // of recent_

@@ -8,6 +8,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <random>
 
 #include "base/random.h"
 
@@ -99,6 +100,34 @@ TEST(Sampler, DrawsFollowTheSoftmax) {
     const double deviations =
         chi_square_deviations(sampler, logits, softmax(logits, temperature), 40000);
     EXPECT_LT(std::abs(deviations), 4.5) << temperature;
+  }
+}
+
+// The draw by sums of blocks takes the token that a plain walk over the distribution takes, but where the target is
+// within rounding of the border of two.
+TEST(Sampler, AWholeVocabularyIsDrawnFromAsByAWalk) {
+  std::mt19937 random(8);
+  std::normal_distribution<float> normal(0, 3);
+  for (const size_t size : {1u, 7u, 255u, 256u, 257u, 1000u, 32'000u}) {
+    std::vector<float> logits(size);
+    for (float& x : logits) x = normal(random);
+    for (size_t i = 0; i + 1 < size; i += 3) logits[i] = -kInfinity;
+    SamplingParams p = plain();
+    p.temperature = 1.3f;
+    p.seed = 5;
+    Sampler sampler = make(p);
+    const auto all = sampler.distribution(logits, 0).value();
+    double total = 0;
+    for (const auto& c : all) total += c.probability;
+    for (uint64_t position = 0; position < 500; ++position) {
+      const double target = random_uniform(5, 0x73616d706c65, position) * total;
+      const auto token = static_cast<size_t>(sampler.sample(logits, position).value());
+      double before = 0;
+      for (size_t i = 0; i < token; ++i) before += all[i].probability;
+      EXPECT_GT(all[token].probability, 0);
+      EXPECT_GE(target, before - 1e-9);
+      EXPECT_LT(target, before + all[token].probability + 1e-9);
+    }
   }
 }
 

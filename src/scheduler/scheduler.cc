@@ -27,6 +27,7 @@ struct Scheduler::Request {
   int64_t drafts = 0;
   bool started = false;       // its prompt was computed once
   double waits_since = 0;     // for a place in memory
+  bool held_back = false;     // of the last step, for a newcomer's prompt
   bool promoted = false;      // it waited too long, and from then on counts as of the highest priority
   int priority = 0;           // in the plan at hand
   double charged = 0;         // of its prompt
@@ -45,10 +46,26 @@ Scheduler::~Scheduler() = default;
 
 // ---- coming and going ---------------------------------------------------------------------------
 
-double Scheduler::backlog_seconds() const {
-  double rows = 0;
-  for (const auto& [id, r] : requests_) rows += static_cast<double>(r->missing() + r->spec.prompt_tokens + r->spec.max_new_tokens - r->known);
-  return rows * cost_.per_row_seconds;
+// What is left to do for a request, its answer being as long as answers were of late.
+double Scheduler::work_seconds(const Request& r) const {
+  const double answer = answer_share_ * static_cast<double>(r.spec.max_new_tokens);
+  const double rows = static_cast<double>(r.missing()) + std::max(1.0, answer - static_cast<double>(r.known - r.spec.prompt_tokens));
+  const int64_t places = std::max<int64_t>(options_.max_running, 1);
+  return rows * std::max(cost_.per_row_seconds, cost_.seconds(places, 0) / static_cast<double>(places));
+}
+
+// How long what waits before a request would take: at its key's share of the machine, or all that there is
+// to do at the whole of it, whichever is sooner.
+double Scheduler::queue_seconds(const RequestSpec& spec) const {
+  double before = 0, others = 0, weight = spec.weight;
+  for (const auto& [name, key] : keys_)
+    if (key.requests > 0 && name != spec.key) weight += key.weight;
+  for (const auto& [id, r] : requests_) {
+    const bool same = r->spec.key == spec.key;
+    if (same && r->place == Request::Place::kMemory) continue;
+    (same ? before : others) += work_seconds(*r);
+  }
+  return std::min(before * weight / spec.weight, before + others);
 }
 
 Scheduler::Submitted Scheduler::submit(const RequestSpec& spec, double now) {
@@ -63,19 +80,23 @@ Scheduler::Submitted Scheduler::submit(const RequestSpec& spec, double now) {
     return refuse(Refusal::Why::kNever, 0, fmt::format("{} tokens of prompt and {} to generate do not fit the state's memory", spec.prompt_tokens, spec.max_new_tokens));
   const auto known = keys_.find(spec.key);
   const int64_t of_key = known == keys_.end() ? 0 : known->second.queued;
+  const double wait = counts_.queued + counts_.moved_out > 0 ? queue_seconds(spec) : 0;
+  const double retry = std::max(1.0, wait / 2);  // when half of what waits is gone
   if (of_key >= options_.max_queued_per_key)
-    return refuse(Refusal::Why::kKeyQueueFull, std::max(1.0, backlog_seconds()), fmt::format("{} requests of this key wait already", of_key));
+    return refuse(Refusal::Why::kKeyQueueFull, retry, fmt::format("{} requests of this key wait already", of_key));
   if (counts_.queued >= options_.max_queued)
-    return refuse(Refusal::Why::kQueueFull, std::max(1.0, backlog_seconds()), fmt::format("{} requests wait already", counts_.queued));
+    return refuse(Refusal::Why::kQueueFull, retry, fmt::format("{} requests wait already", counts_.queued));
+  if (wait > options_.max_queued_seconds)
+    return refuse(Refusal::Why::kTooLong, retry, fmt::format("it would wait for {:.0f} s", wait));
 
   Key& key = keys_[spec.key];
   key.weight = spec.weight;
   if (key.requests == 0) {
-    // Nobody saves up credit while away.
+    // Nobody saves up much while away.
     double least = -1;
     for (const auto& [name, other] : keys_)
       if (other.requests > 0 && (least < 0 || other.given() < least)) least = other.given();
-    key.counter = std::max(key.counter, least < 0 ? last_counter_ : least);
+    key.counter = std::max(key.counter, (least < 0 ? last_counter_ : least) - options_.credit / key.weight);
   }
   auto request = std::make_unique<Request>();
   request->id = next_id_++;
@@ -213,8 +234,15 @@ void Scheduler::add_rows(Request& r, int64_t count, int64_t drafts, StepWork& wo
 }
 
 void Scheduler::plan_streams(const Order& order, StepWork& work) {
+  // A newcomer's short prompt takes a step in which those who have much wait: their token comes a step later,
+  // as it would at the end of a step with both, and the newcomer's first token sooner.
+  const bool hold_back = std::any_of(order.begin(), order.end(), [&](const Request* r) {
+    return r->place == Request::Place::kMemory && !r->streams() && short_prompt(*r) && newcomer(*r->key);
+  });
   for (Request* r : order) {
-    if (!r->streams()) continue;  // may have been preempted for one before it
+    // May have been preempted for one before it.
+    r->held_back = hold_back && r->streams() && !r->held_back && !newcomer(*r->key);
+    if (!r->streams() || r->held_back) continue;
     if (work.n_rows >= options_.max_step_rows) return;
     const int64_t room = std::min({options_.max_step_rows - work.n_rows - 1, options_.max_step_outputs - work.n_outputs - counts_.running,
                                   r->spec.prompt_tokens + r->spec.max_new_tokens - 1 - r->known});
@@ -229,29 +257,35 @@ void Scheduler::plan_streams(const Order& order, StepWork& work) {
   }
 }
 
-// A key's share of the places, at least one.
-double Scheduler::share(const Key& key) const {
-  return std::max(1.0, static_cast<double>(options_.max_running) * key.weight / active_weight_);
-}
+// A key's share of places or tokens, at least one.
+double Scheduler::share(const Key& key, double of) const { return std::max(1.0, of * key.weight / active_weight_); }
 
 // Who would give way to `r`, which has nothing in memory: the last in the order that is of lesser
-// priority, or of a key with more than its share while that of `r` has less.
-Scheduler::Request* Scheduler::victim_for(const Order& order, const Request& r) const {
+// priority, or of a key with more than its share of what is scarce while that of `r` has less.
+Scheduler::Request* Scheduler::victim_for(const Order& order, const Request& r, Scarce scarce) const {
+  std::map<const Key*, double> held;
+  double all = static_cast<double>(options_.max_running);
+  for (const Request* other : order)
+    if (other->place == Request::Place::kMemory) held[other->key] += scarce == Scarce::kPlaces ? 1 : static_cast<double>(other->known);
+  const double asks = scarce == Scarce::kPlaces ? 1 : static_cast<double>(r.known);
+  if (scarce == Scarce::kPages) {
+    all = asks;
+    for (const auto& [key, tokens] : held) all += tokens;
+  }
+  const bool due = held[r.key] + asks <= share(*r.key, all);
   for (auto at = order.rbegin(); at != order.rend() && *at != &r; ++at) {
     Request& victim = **at;
     if (victim.place != Request::Place::kMemory || victim.in_step) continue;
     if (victim.priority < r.priority) return &victim;
-    if (victim.priority == r.priority && victim.key != r.key && static_cast<double>(r.key->running + 1) <= share(*r.key) &&
-        static_cast<double>(victim.key->running) > share(*victim.key))
-      return &victim;
+    if (victim.priority == r.priority && victim.key != r.key && due && held[victim.key] > share(*victim.key, all)) return &victim;
   }
   return nullptr;
 }
 
 // Preempts for `r`; a few in a plan at most, for what is taken from one is given to another only.
-bool Scheduler::take_from_others(const Order& order, const Request& r) {
+bool Scheduler::take_from_others(const Order& order, const Request& r, Scarce scarce) {
   if (preempted_for_others_ >= 4) return false;
-  Request* victim = victim_for(order, r);
+  Request* victim = victim_for(order, r, scarce);
   if (!victim) return false;
   preempt(*victim);
   ++preempted_for_others_;
@@ -260,11 +294,11 @@ bool Scheduler::take_from_others(const Order& order, const Request& r) {
 
 // State in memory for a request that has none there, with room for all that is known of it.
 bool Scheduler::bring_in(const Order& order, Request& r) {
-  if (counts_.running >= options_.max_running && !take_from_others(order, r)) return false;
+  if (counts_.running >= options_.max_running && !take_from_others(order, r, Scarce::kPlaces)) return false;
   if (r.place == Request::Place::kDisk) {
     StateStore::MoveIn moved;
     while ((moved = store_.move_in(r.id)) == StateStore::MoveIn::kNoRoom)
-      if (!take_from_others(order, r)) return false;
+      if (!take_from_others(order, r, Scarce::kPages)) return false;
     --counts_.moved_out;
     ++counts_.resumed;
     if (moved == StateStore::MoveIn::kDone) {
@@ -281,7 +315,7 @@ bool Scheduler::bring_in(const Order& order, Request& r) {
   const int64_t found = store_.attach(r.id);
   assert(found >= 0 && found < r.known && (found == 0 || !r.logs_prompt()));
   while (!store_.reserve(r.id, r.known))
-    if (!take_from_others(order, r)) {
+    if (!take_from_others(order, r, Scarce::kPages)) {
       store_.release(r.id);
       return false;
     }
@@ -324,35 +358,54 @@ void Scheduler::plan_prompts(const Order& order, StepWork& work) {
   // By what they were given, not by what they were promised: a key that just came in goes first.
   Order prompts;
   for (Request* r : order)
-    if (!r->in_step && r->place == Request::Place::kMemory) prompts.push_back(r);
+    if (!r->in_step && !r->held_back && r->place == Request::Place::kMemory) prompts.push_back(r);
   std::sort(prompts.begin(), prompts.end(), [&](const Request* a, const Request* b) {
     const double given_a = a->key->given(), given_b = b->key->given();
     return a->priority == b->priority && a->key != b->key && given_a != given_b ? given_a < given_b : before(*a, *b);
   });
-  const bool beside_streams = work.n_rows > 0;
-  const double alone = work.predicted_seconds;
-  std::set<const Key*> streaming;
-  for (const StepWork::Rows& rows : work.rows) streaming.insert(find(rows.id)->key);
-  int64_t prompt_rows = 0;
+  const StepWork streams = work;
+  bool first_token = false;  // of a newcomer comes from this step
   auto others = static_cast<int64_t>(prompts.size());
   for (Request* r : prompts) {
     --others;  // after it: each may reach its end, and draw
     if (r->place != Request::Place::kMemory) continue;  // preempted for one before it
-    int64_t left = options_.max_step_rows - work.n_rows;
-    if (beside_streams) {
-      const double stretch = streaming.contains(r->key) ? options_.stretch : std::max(options_.stretch, options_.other_key_stretch);
-      const int64_t fits = cost_.rows_within(stretch * alone, work.n_rows, work.context, r->computed + r->missing() / 2, left);
-      // Prompts get on even where the model sees no time for them.
-      left = std::min(left, std::max(fits, options_.min_prompt_rows - prompt_rows));
-    }
+    int64_t left = std::min(options_.max_step_rows - work.n_rows, prompt_rows(*r, streams, work));
+    // Nobody else's prompt makes it wait, but for what the weights are read for anyway.
+    if (first_token) left = std::min(left, cost_.rows_within(2 * cost_.weights_seconds, work.n_rows, work.context, r->computed, left));
     if (r->logs_prompt())
       left = std::min(left, std::max<int64_t>(1, options_.max_step_outputs - work.n_outputs - others));
     if (left <= 0) continue;
     if (!reserve(order, *r, r->known)) continue;
     const int64_t count = std::min(left, r->missing());
-    prompt_rows += count;
+    first_token |= r->missing() == count && newcomer(*r->key);
     add_rows(*r, count, 0, work);
   }
+}
+
+// A key with at most half of its share of the places, while another has more than its own or waits for more.
+bool Scheduler::newcomer(const Key& key) const {
+  const auto places = static_cast<double>(options_.max_running);
+  if (static_cast<double>(key.running) > std::max(1.0, share(key, places) / 2)) return false;
+  return std::any_of(keys_.begin(), keys_.end(), [&](const auto& named) {
+    const Key& other = named.second;
+    return &other != &key && (other.queued > 0 || static_cast<double>(other.running) > share(other, places));
+  });
+}
+
+// Two long steps compute it: for a newcomer, one does.
+bool Scheduler::short_prompt(const Request& r) const {
+  return static_cast<double>(r.missing()) * cost_.per_row_seconds <= 2 * options_.long_step * cost_.weights_seconds;
+}
+
+// How many rows of a request's prompt may join the step at hand: by time.
+int64_t Scheduler::prompt_rows(const Request& r, const StepWork& streams, const StepWork& work) const {
+  const double alone = cost_.seconds(streams.n_rows, streams.context), long_step = options_.long_step * cost_.weights_seconds;
+  double limit = streams.n_rows > 0 ? options_.stretch * alone : long_step;
+  if (newcomer(*r.key)) limit = std::max(limit, short_prompt(r) ? alone + 2 * long_step : options_.newcomer_stretch * alone);
+  const int64_t left = options_.max_step_rows - work.n_rows;
+  const int64_t fits = cost_.rows_within(limit, work.n_rows, work.context, r.computed + std::min(r.missing(), left) / 2, left);
+  // Prompts get on even where the model sees no time for them.
+  return std::max(fits, options_.min_prompt_rows - (work.n_rows - streams.n_rows));
 }
 
 StepWork Scheduler::plan(double now) {
@@ -414,6 +467,7 @@ void Scheduler::complete(const std::vector<StepOutcome>& outcomes, double second
     }
     if (o.ended) {
       ++counts_.finished;
+      answer_share_ += 0.05 * (static_cast<double>(r.known - r.spec.prompt_tokens) / static_cast<double>(r.spec.max_new_tokens) - answer_share_);
       end(r.id);
     }
   }

@@ -8,17 +8,23 @@
 //   batching    Every running stream has its row (and those of its draft) in every step. What time is
 //               left goes to prompts, in chunks: a step may take `stretch` times as long as without
 //               them (Dynamic SplitFuse, Holmes et al. 2024, with the budget in seconds by StepCost, for
-//               on a CPU equal tokens are not equal time).
+//               on a CPU equal tokens are not equal time). Where nothing streams it is `long_step` times as
+//               long as the weights are read: who comes next waits for it, and longer steps save little.
+//   newcomers   Prompts of a key that has few places while another has more than its share, or waits for more, get
+//               `newcomer_stretch`, and short ones a step of their own: their first token is worth more
+//               than one gap of those who have much.
 //   fairness    Each key has a counter of served tokens over its weight; the least counter goes first
 //               (Virtual Token Counter, Sheng et al. 2024, arXiv 2401.00588). A key that comes back is
-//               lifted to the least counter of those that have work. Tokens found in the prefix cache are free.
+//               lifted to the least counter of those that have work, less `credit`: so many tokens of what it did
+//               not ask for are kept for it, a long prompt's worth. Tokens found in the prefix cache are free.
 //   order       higher priority, then the lesser counter, then the earlier request. What waits longer than
 //               promote_after_seconds for a place counts as of the highest priority there is from then on.
 //   preemption  When pages run out, or a request finds all places taken whose key has less than its share of
 //               them (by weight), the running request that comes last in the order gives way: to disk, or forgotten and
 //               recomputed, whichever StepCost says is quicker. The first in order is never taken from, so
 //               something always gets on.
-//   refusal     What can never fit, and what would queue too long, is refused at submit().
+//   refusal     What can never fit, and what would queue too long (by number, or by the time that the requests
+//               before it will take), is refused at submit().
 //
 // Every request ends exactly once: by complete(), cancel() or fail_all(). Threads: one at a time.
 #pragma once
@@ -76,12 +82,15 @@ struct SchedulerOptions {
   int64_t max_step_rows = 512;
   int64_t max_step_outputs = INT64_MAX;  // rows of a step whose logits are wanted; max_running at least
   int64_t min_prompt_rows = 8;      // a step beside running streams gives prompts at least these
-  double stretch = 2.0;             // of a step by prompts, over the step without
-  double other_key_stretch = 3.0;   // by the prompts of keys that have no stream in it
+  double stretch = 1.75;            // of a step by prompts, over the step without
+  double newcomer_stretch = 3.0;    // by the prompts of newcomers
+  double long_step = 8;             // a step that is long enough, over reading the weights
   int64_t max_queued = 1024;
   int64_t max_queued_per_key = 256;
+  double max_queued_seconds = 60;   // as predicted
   double promote_after_seconds = 30;
   double prompt_charge = 1, output_charge = 2;  // per token, over the key's weight
+  double credit = 2048;             // likewise
 };
 
 // One step's work. The state of every request named has room for its rows.
@@ -121,7 +130,7 @@ struct SchedulerCounts {
 };
 
 struct Refusal {
-  enum class Why { kNever, kKeyQueueFull, kQueueFull } why = Why::kNever;
+  enum class Why { kNever, kKeyQueueFull, kQueueFull, kTooLong } why = Why::kNever;
   double retry_after_seconds = 0;  // not for kNever
   std::string message = {};
 };
@@ -169,9 +178,10 @@ class Scheduler {
   void end(RequestId id);
   void preempt(Request& request);
   // Frees pages by preempting from the back of `order` what comes after `keep`; false if nobody is left.
-  double share(const Key& key) const;
-  Request* victim_for(const Order& order, const Request& request) const;
-  bool take_from_others(const Order& order, const Request& request);
+  enum class Scarce { kPlaces, kPages };
+  double share(const Key& key, double of) const;
+  Request* victim_for(const Order& order, const Request& request, Scarce scarce) const;
+  bool take_from_others(const Order& order, const Request& request, Scarce scarce);
   bool make_room(const Order& order, const Request& keep);
   bool reserve(const Order& order, Request& request, int64_t tokens);
   void plan_streams(const Order& order, StepWork& work);
@@ -179,7 +189,11 @@ class Scheduler {
   void plan_prompts(const Order& order, StepWork& work);
   bool bring_in(const Order& order, Request& request);
   void add_rows(Request& request, int64_t count, int64_t drafts, StepWork& work);
-  double backlog_seconds() const;
+  bool newcomer(const Key& key) const;
+  bool short_prompt(const Request& request) const;
+  int64_t prompt_rows(const Request& request, const StepWork& streams, const StepWork& work) const;
+  double work_seconds(const Request& request) const;
+  double queue_seconds(const RequestSpec& spec) const;
 
   const SchedulerOptions options_;
   StepCost cost_;
@@ -193,6 +207,7 @@ class Scheduler {
   bool in_step_ = false;
   double now_ = 0;                // of the plan at hand
   double active_weight_ = 0;      // in it: of the keys that have requests
+  double answer_share_ = 0.5;     // of max_new_tokens that answers come to, the latest counting most
   int preempted_for_others_ = 0;
 };
 

@@ -17,6 +17,7 @@ World world(int64_t pages = 4096, int64_t disk_pages = 4096) {
   w.truth = kMachine;
   w.store.total = pages;
   w.store.disk_total = disk_pages;
+  w.options.max_queued_seconds = 1e9;
   return w;
 }
 
@@ -27,6 +28,7 @@ double percentile(std::vector<double> values, double p) {
 
 TEST(Scheduler, OnePromptInChunksThenOneRowAStep) {
   World w = world();
+  w.options.long_step = 100;
   w.start();
   const RequestId id = w.submit({.key = "a", .prompt_tokens = 1100}, 10);
   std::vector<int64_t> rows;
@@ -108,35 +110,55 @@ TEST(Scheduler, NobodySavesUpCredit) {
   for (int i = 0; i < 50; ++i) w.submit({.key = "busy", .prompt_tokens = 200}, 100);
   for (int i = 0; i < 200; ++i) w.step();
   w.submit({.key = "idle", .prompt_tokens = 10}, 2);
-  EXPECT_GE(w.scheduler->served("idle"), 0.5 * w.scheduler->served("busy"));
+  EXPECT_GE(w.scheduler->served("idle"), w.scheduler->served("busy") - 200 * 50 - w.options.credit);
   w.drain();
 }
 
-// One key floods, another asks now and then.
-TEST(Scheduler, AFloodDoesNotDrownOthers) {
-  const auto first_tokens = [](bool flood) {
-    World w = world(2000);
-    w.options.max_running = 16;
-    w.start();
-    std::vector<double> waits;
-    std::vector<RequestId> calm;
-    double next = 1;
-    for (int i = 0; calm.size() < 40 || w.users[calm.back()].ended < 0; ++i) {
-      if (flood)
-        while (w.scheduler->counts().queued < 100 && w.submit({.key = "flood", .prompt_tokens = 400}, 200)) {}
-      if (w.now > next && calm.size() < 40) {
-        calm.push_back(w.submit({.key = "calm", .prompt_tokens = 400}, 20));
-        next += 4;
-      }
-      w.step();
+struct Flood {
+  int64_t prompt, answer, alive;  // so many requests of it are there at any time
+  int64_t pages;                  // of the machine
+};
+
+// The first tokens of one who asks now and then, beside a flood or alone: the 95th of a hundred waits.
+double wait_beside(const Flood* flood, int64_t prompt, double every) {
+  World w = world(flood ? flood->pages : 4096);
+  w.truth = {.weights_seconds = 26e-3, .per_row_seconds = 5.5e-3, .per_context_seconds = 4e-7};  // TinyLlama on two slow cores
+  w.options.max_running = 16;
+  w.options.max_queued = w.options.max_queued_per_key = 10'000;
+  w.noise = 0.05;
+  w.start();
+  std::vector<double> waits;
+  std::vector<RequestId> calm;
+  std::set<RequestId> flooding;
+  std::exponential_distribution<> pause(1 / every);
+  double next = 5;
+  for (int64_t i = 0; calm.size() < 100 || w.users[calm.back()].ended < 0; ++i) {
+    std::erase_if(flooding, [&](RequestId id) { return w.users[id].ended >= 0; });
+    while (flood && std::ssize(flooding) < flood->alive)
+      flooding.insert(w.submit({.key = "flood", .prompt_tokens = flood->prompt}, flood->answer / 2 + static_cast<int64_t>(w.random() % static_cast<uint64_t>(flood->answer))));
+    w.step();
+    while (w.now > next && calm.size() < 100) {  // in the middle of that step
+      calm.push_back(w.submit({.key = "calm", .prompt_tokens = prompt}, 16));
+      w.users[calm.back()].submitted = next;
+      next += pause(w.random) + 0.5;
     }
-    for (const RequestId id : calm) waits.push_back(w.users[id].first_token - w.users[id].submitted);
-    for (const auto& [id, u] : w.users)
-      if (u.ended < 0) w.cancel(id);
-    w.drain();
-    return percentile(waits, 0.95);
-  };
-  EXPECT_LE(first_tokens(true), 2 * first_tokens(false));
+  }
+  for (const RequestId id : calm) waits.push_back(w.users[id].first_token - w.users[id].submitted);
+  for (const auto& [id, u] : w.users)
+    if (u.ended < 0) w.cancel(id);
+  w.drain();
+  return percentile(waits, 0.95);
+}
+
+// One key floods, another asks now and then: short prompts and long ones beside many short requests, as many as
+// there are places, prompts alone, and contexts that take all pages.
+TEST(Scheduler, AFloodDoesNotDrownOthers) {
+  const Flood floods[] = {{128, 64, 200, 4096}, {32, 400, 16, 4096}, {400, 2, 100, 4096}, {1500, 300, 30, 400}};
+  for (const auto& [prompt, every] : {std::pair{32, 1.5}, {64, 1.5}, {400, 8.0}, {1500, 60.0}}) {
+    const double alone = wait_beside(nullptr, prompt, every);
+    for (const Flood& flood : floods)
+      EXPECT_LE(wait_beside(&flood, prompt, every), 2 * alone) << prompt << " beside " << flood.prompt << " + " << flood.answer << "; alone " << alone;
+  }
 }
 
 TEST(Scheduler, PriorityGoesFirstAndWaitingEnds) {
@@ -161,6 +183,7 @@ TEST(Scheduler, MemoryThatRunsOutPreemptsTheLast) {
   for (const double move : {1e-6, 1.0}) {  // a quick disk, and one slower than computing again
     World w = world(64);
     w.truth.move_seconds_per_token = move;
+    w.options.long_step = 100;
     w.start();
     for (int i = 0; i < 8; ++i) w.submit({.key = "a", .prompt_tokens = 100}, 200);
     w.drain();
@@ -195,6 +218,44 @@ TEST(Scheduler, WhatCannotFitOrWouldQueueTooLongIsRefused) {
   EXPECT_EQ(w.scheduler->counts().refused, 3u);
 }
 
+// What is taken in starts in about the time that was said; who is told to come back later and does finds a place.
+TEST(Scheduler, NobodyQueuesLongerThanSaid) {
+  World w = world(2000);
+  w.options.max_running = 16;
+  w.options.max_queued_seconds = 20;
+  w.start();
+  std::vector<double> back;
+  int64_t refused_again = 0, came_back = 0;
+  while (w.now < 300) {
+    if (w.random() % 4 == 0) {
+      const auto at = std::find_if(back.begin(), back.end(), [&](double t) { return t < w.now; });
+      const auto submitted = w.scheduler->submit({.key = "a", .prompt_tokens = 128, .max_new_tokens = 64}, w.now);
+      came_back += at != back.end();
+      refused_again += at != back.end() && submitted.refusal;
+      if (at != back.end()) back.erase(at);
+      if (submitted.refusal) {
+        EXPECT_EQ(submitted.refusal->why, Refusal::Why::kTooLong);
+        EXPECT_LT(submitted.refusal->retry_after_seconds, 20);
+        if (back.size() < 5) back.push_back(w.now + submitted.refusal->retry_after_seconds);
+      } else {
+        w.users[submitted.id] = {.spec = {.key = "a", .prompt_tokens = 128, .max_new_tokens = 64}, .answer = 64, .submitted = w.now};
+      }
+    }
+    w.step();
+  }
+  int64_t started = 0;
+  for (const auto& [id, u] : w.users)
+    if (u.first_token >= 0) {
+      ++started;
+      EXPECT_LT(u.first_token - u.submitted, 1.5 * 20);
+    }
+  EXPECT_GT(started, 100);
+  EXPECT_GT(w.scheduler->counts().refused, 100u);
+  for (const auto& [id, u] : w.users)
+    if (u.ended < 0) w.cancel(id);
+  w.drain();
+}
+
 TEST(Scheduler, CachedTokensAreNeitherComputedNorCharged) {
   World w = world();
   w.start();
@@ -224,7 +285,7 @@ TEST(Scheduler, GuessesAreCheckedTogether) {
   World w = world();
   w.accept_share = 1;
   w.start();
-  const RequestId id = w.submit({.key = "a", .prompt_tokens = 50}, 41);
+  const RequestId id = w.submit({.key = "a", .prompt_tokens = 40}, 41);
   w.step();
   int64_t steps = 0;
   while (w.users[id].ended < 0) {
@@ -275,7 +336,9 @@ TEST(Simulation, EveryRequestEndsOnceAndEveryPageComesBack) {
     w.options.max_queued = pick(4, 200);
     w.options.max_queued_per_key = pick(2, 100);
     w.options.promote_after_seconds = static_cast<double>(pick(1, 20));
-    w.options.other_key_stretch = static_cast<double>(pick(1, 4));
+    w.options.newcomer_stretch = static_cast<double>(pick(1, 4));
+    w.options.long_step = static_cast<double>(pick(1, 30));
+    w.options.max_queued_seconds = static_cast<double>(pick(5, 200));
     w.noise = 0.3;
     w.failure_share = seed % 5 == 0 ? 0.002 : 0;
     w.accept_share = 0.6;

@@ -37,14 +37,17 @@ void StepCost::observe(int64_t rows, int64_t context, double measured) {
   if (rows <= 0 || !(measured > 0) || !std::isfinite(measured)) return;
   const double predicted = seconds(rows, context);
   const double error = std::log(std::clamp(measured / predicted, 0.5, 2.0));
-  // How much of the prediction moves with each parameter, in ratio: normalised steps down the squared error.
+  // How much of the prediction moves with each parameter, in ratio.
   const double w = fourth(weights_seconds), r = fourth(static_cast<double>(rows) * per_row_seconds);
   const double attention = static_cast<double>(context) * per_context_seconds / predicted;
   const double weights = (1 - attention) * w / (w + r), compute = (1 - attention) * r / (w + r);
+  // Half of a step is down the squared error. The other half takes all three along: a machine that is slower is
+  // so for what this step does not show, too, and weights are not seen in steps of many rows, nor attention.
   const double norm = weights * weights + compute * compute + attention * attention;
-  weights_seconds *= std::exp(kGain * error * weights / norm);
-  per_row_seconds *= std::exp(kGain * error * compute / norm);
-  per_context_seconds *= std::exp(kGain * error * attention / norm);
+  const auto factor = [&](double share) { return std::exp(kGain * error * (1 + share) / (1 + norm)); };
+  weights_seconds *= factor(weights);
+  per_row_seconds *= factor(compute);
+  per_context_seconds *= factor(attention);
 }
 
 void StepCost::observe_move(int64_t tokens, double seconds) {

@@ -23,6 +23,7 @@ struct Options {
   std::string key_file, key, alias;
   int streams = 0;
   int64_t max_queued = 1024;
+  double max_wait_seconds = SchedulerOptions{}.max_queued_seconds;
   double drain_seconds = 30;
   bool insecure = false;
 };
@@ -85,6 +86,7 @@ Status run(const Options& o) {
   server::Metrics metrics;
   service_options.observer = &metrics;
   service_options.speculator = TRY(o.speculation.speculator(*engine, std::move(draft)));
+  service_options.scheduler.max_queued_seconds = o.max_wait_seconds;
   std::unique_ptr<Service> service;
   std::unique_ptr<Embedder> embedder;
   if (engine->info().embeds) {
@@ -158,6 +160,9 @@ const Command command_serve{
           ->check(CLI::Range(1, 1024));
       app.add_option("--max-queued", o->max_queued, "requests that may wait; more are refused")
           ->check(CLI::Range(1, 1 << 20))
+          ->capture_default_str();
+      app.add_option("--max-wait", o->max_wait_seconds, "seconds that a request may wait, as predicted; more are refused")
+          ->check(CLI::Range(1.0, 1e6))
           ->capture_default_str();
       app.add_option("--max-connections", o->http.max_connections, "open connections")
           ->check(CLI::Range(1, 1 << 20))
