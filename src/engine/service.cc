@@ -382,18 +382,22 @@ double Service::run(std::span<const StepWork::Rows> work, std::vector<StepOutcom
     for (size_t i = 0; i < work.size(); ++i) all += run(work.subspan(i, 1), outcomes);
     return all;
   }
-  if (logits) draw(work, **logits);
-  int64_t row = 0;
-  for (const StepWork::Rows& rows : work) {
-    if (!logits) {
+  if (!logits) {
+    for (const StepWork::Rows& rows : work) {
       outcomes.push_back({.id = rows.id, .failed = true});
       finish(rows.id, Finish::kFailed, {}, logits.error());
-      continue;
     }
-    Request& r = *requests_.at(rows.id);
-    const auto n_outputs = static_cast<int64_t>(output_rows(rows).size());
-    log_prompt(r, rows, **logits, row);
-    row += n_outputs;
+    return seconds;
+  }
+  std::vector<int64_t> ends;  // of each one's rows of logits; what is logged or drawn changes what is wanted
+  int64_t row = 0;
+  for (const StepWork::Rows& rows : work) {
+    ends.push_back(row + static_cast<int64_t>(output_rows(rows).size()));
+    log_prompt(*requests_.at(rows.id), rows, **logits, row);
+    row = ends.back();
+  }
+  draw(work, ends, **logits);
+  for (const StepWork::Rows& rows : work) {
     if (rows.outputs) {
       outcomes.push_back(settle(rows));
     } else {
@@ -450,18 +454,15 @@ void Service::log_prompt(Request& r, const StepWork::Rows& rows, const Act& logi
 }
 
 // The tokens of a step. Those of different requests do not depend on each other: the engine's threads share them out.
-void Service::draw(std::span<const StepWork::Rows> work, const Act& logits) {
+void Service::draw(std::span<const StepWork::Rows> work, std::span<const int64_t> ends, const Act& logits) {
   const double begin = now_seconds();
   struct Draw {
     Request* request;
     int64_t guesses, row;
   };
   std::vector<Draw> draws;
-  int64_t row = 0;
-  for (const StepWork::Rows& rows : work) {
-    row += static_cast<int64_t>(output_rows(rows).size());
-    if (rows.outputs) draws.push_back({requests_.at(rows.id).get(), rows.drafts, row - 1 - rows.drafts});
-  }
+  for (size_t i = 0; i < work.size(); ++i)
+    if (work[i].outputs) draws.push_back({requests_.at(work[i].id).get(), work[i].drafts, ends[i] - 1 - work[i].drafts});
   ThreadPool& threads = engine_.threads();
   masked_.resize(static_cast<size_t>(threads.size()));
   threads.parallel_for(static_cast<int64_t>(draws.size()), 1, [&](int64_t first, int64_t end, int worker) {

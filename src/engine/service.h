@@ -172,7 +172,7 @@ class Service {
   double run(std::span<const StepWork::Rows> work, std::vector<StepOutcome>& outcomes);
   std::vector<int64_t> output_rows(const StepWork::Rows& rows) const;
   void log_prompt(Request& r, const StepWork::Rows& rows, const Act& logits, int64_t row);
-  void draw(std::span<const StepWork::Rows> work, const Act& logits);
+  void draw(std::span<const StepWork::Rows> work, std::span<const int64_t> ends, const Act& logits);
   void draw(Request& r, int64_t guesses, const Act& logits, int64_t row, std::vector<float>& masked) const;
   Result<DrawnToken> draw_token(Request& r, std::span<const float> logits, std::vector<float>& masked) const;
   StepOutcome settle(const StepWork::Rows& rows);
