@@ -140,6 +140,13 @@ def gaps_within(streams, begin, end):
     return [b - a for s in streams for a, b in zip(s.times, s.times[1:]) if b > begin and a < end]
 
 
+def percentile(values, p):
+    values = sorted(values)
+    at = p * (len(values) - 1)
+    low = int(at)
+    return values[low] + (at - low) * (values[min(low + 1, len(values) - 1)] - values[low])
+
+
 async def arrival_once(server, undisturbed_s=5):
     streams, tasks = await streams_running(server, 8)
     await asyncio.sleep(1)
@@ -154,13 +161,15 @@ async def arrival_once(server, undisturbed_s=5):
     for t in [*tasks, task]:
         t.cancel()
     await asyncio.gather(*tasks, task, return_exceptions=True)
-    return {"median_s": statistics.median(quiet), "longest_s": max(busy), "ttft_s": newcomer.ttft,
-            "busy_median_s": statistics.median(busy), "prompt_tokens": newcomer.usage.get("prompt_tokens")}
+    def tail(gaps):  # over the undisturbed median; what is beyond it without the prompt is the machine's
+        return {f"p{p}": percentile(gaps, p / 100) / statistics.median(quiet) for p in (50, 90, 99)} | {"max": max(gaps) / statistics.median(quiet), "count": len(gaps)}
+    return {"median_s": statistics.median(quiet), "longest_s": max(busy), "ttft_s": newcomer.ttft, "undisturbed": tail(quiet), "beside_the_prompt": tail(busy),
+            "prompt_tokens": newcomer.usage.get("prompt_tokens")}
 
 
 def arrival(o):
     with Server(True, o) as s:
-        ours = asyncio.run(arrival_once(s))
+        ours = asyncio.run(arrival_once(s, 15))
     with Server(False, o) as s:
         peer = asyncio.run(arrival_once(s))
     return {"ours": ours, "peer": peer, "longest_over_median": ours["longest_s"] / ours["median_s"],
@@ -230,11 +239,6 @@ def flood(o):
                 found["flood_answered"] += stormed["answered"]
                 count(found["flood_errors"], stormed["errors"])
 
-    def percentile(values, p):
-        values = sorted(values)
-        at = p * (len(values) - 1)
-        low = int(at)
-        return values[low] + (at - low) * (values[min(low + 1, len(values) - 1)] - values[low])
     times = {name: {f"p{p}": percentile(found[name], p / 100) for p in (50, 90, 95)} | {"count": len(found[name])} for name in ("alone", "beside")}
     return {"alone_ttft": times["alone"], "beside_ttft": times["beside"], "p95_over_alone": times["beside"]["p95"] / times["alone"]["p95"],
             "p50_over_alone": times["beside"]["p50"] / times["alone"]["p50"],
