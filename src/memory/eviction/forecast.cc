@@ -20,16 +20,16 @@ namespace venturi {
 namespace {
 
 constexpr int kSpans = 4;
-// Share of a frequency that one visit replaces: spans of 2, 8, 32 and 128 visits.
-constexpr float kGain[kSpans] = {1 / 2.0f, 1 / 8.0f, 1 / 32.0f, 1 / 128.0f};
+// Share of a frequency that one visit replaces: spans of 4, 12, 36 and 108 visits.
+constexpr float kGain[kSpans] = {1 / 4.0f, 1 / 12.0f, 1 / 36.0f, 1 / 108.0f};
 constexpr float kFirstVisits = 4;  // that a frequency begins with, all as the mean
 constexpr int kFar =
     1 + 1 + 2 * kSpans;  // features: constant, last visit, log odds of frequencies, frequencies
 constexpr int kNear = kFar + 2;  // and affinity, recall
-constexpr float kRate = 0.4f;    // of learning
+constexpr float kRate = 0.8f;    // of learning
 constexpr float kPrior = 4;      // pairs of chance that the affinity begins with
 constexpr float kPairDecay = 0.998f;
-constexpr int64_t kForesight = 3;  // layers
+constexpr int64_t kForesight = 8;  // layers
 
 float logistic(float x) { return 1 / (1 + std::exp(-x)); }
 
@@ -38,7 +38,7 @@ class Head {
  public:
   explicit Head(int features) : n_(features) {
     // Frequencies weigh as they do in a mean of them; what follows corrects it.
-    weights_[0] = -1;
+    weights_[0] = -1.8f;
     weights_[1] = 0.5f;
     for (int s = 0; s < kSpans; ++s) weights_[2 + s] = 0.4f;
     weights_[kFar] = 0.1f;
