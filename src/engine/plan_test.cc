@@ -111,16 +111,16 @@ TEST(Plan, FeedForwardsReadByNeuronComeBackAndRun) {
   std::filesystem::copy_file(VENTURI_SOURCE_DIR "/tests/data/models/llama-relu.gguf", path);
   auto planner = Planner::open(path).value();
   EngineOptions wanted{.context = 64, .batch = 32, .threads = 2};
-  wanted.memory = planner->fit(wanted)->footprint.peak() * 3 / 4;
   const auto whole = planner->fit(wanted);
   ASSERT_TRUE(whole) << whole.error().message;
   EXPECT_FALSE(whole->neurons.used());
   ThreadPool pool(1);
   const auto written = write_sidecar(sidecar_path(path), planner->file(), neuron_layers(planner->model()), pool);
   ASSERT_TRUE(written) << written.error().message;
+  wanted.neurons = NeuronPlan{.window_bytes = 16384, .ring_bytes = 4 << 20};
   auto plan = planner->fit(wanted);
   ASSERT_TRUE(plan) << plan.error().message;
-  ASSERT_TRUE(plan->neurons.used());
+  EXPECT_EQ(plan->neurons, wanted.neurons);
   EXPECT_TRUE(plan->options.sparse);
   for (const PlannedWeight& w : plan->weights)
     EXPECT_EQ(w.by_neuron, w.name.find("ffn_up") != std::string::npos || w.name.find("ffn_down") != std::string::npos) << w.name;
@@ -134,7 +134,7 @@ TEST(Plan, FeedForwardsReadByNeuronComeBackAndRun) {
   EXPECT_NEAR(many / few, 4, 0.5);
   runs_as_planned(*plan, path);
   // The plan with the model's own feed-forwards after it is what it was without a sidecar.
-  wanted.sparse = false;
+  wanted.neurons.reset();
   const auto again = planner->fit(wanted);
   ASSERT_TRUE(again) << again.error().message;
   EXPECT_EQ(again->residency, whole->residency);

@@ -12,6 +12,7 @@ namespace venturi {
 
 namespace {
 
+constexpr double kFound = 0.4;  // see cached()
 // What attention reaches of the f32 peak, and how many regions of the pool it takes.
 constexpr double kAttentionShare = 0.5;
 constexpr double kAttentionRegions = 4;
@@ -94,8 +95,10 @@ class Adding {
     }
   }
 
-  // Experts that a cache holds are not read: without knowing the routing, as many as its share of them.
-  void cached(double share) { missed_ = 1 - std::min(1.0, share); }
+  // Experts that a cache holds are not read. How a model routes no header says: on the committed trace, which was
+  // fitted to published consistency, 0.42, 0.62, 0.74 and 0.82 of what tokens choose are found with an eighth, a quarter,
+  // three eighths and half held; share^0.4 is a little below.
+  void cached(double share) { missed_ = 1 - std::pow(std::min(1.0, share), kFound); }
 
   // What a step reads back of the sequences' state: all that memory has no place for.
   void state(const Step& step) {
