@@ -230,6 +230,25 @@ class PlanFiles(PlanTest):
             self.assertIn("plan.json", self.fails(1, "run", "-m", MODEL, "--plan", plan, "-p", "a", env=self.env))
         self.fails(1, "run", "-m", MODEL, "--plan", self.at / "none.json", "-p", "a", env=self.env)
 
+    def test_state_on_disk_is_planned_and_run(self):
+        flags = ["-c", 1536, "-b", 64, "--state-memory", "800k", "--spill", self.at, "-t", 2]
+        planned = self.plan(*flags)
+        first = planned["plans"][0]
+        self.assertEqual(first["options"]["spill"], str(self.at))
+        self.assertLessEqual(first["footprint"]["state"], 800_000)
+        self.assertEqual(first["options"]["state_memory"], first["footprint"]["state"])
+        self.assertGreater(first["footprint"]["state_file"], 0)
+        table = self.succeeds("plan", "-m", MODEL, "--profile", self.profile, *flags, env=self.env).out
+        self.assertIn(f"in a file ({self.at})", table)
+        plan = self.at / "spilled.json"
+        plan.write_text(json.dumps(planned))
+        text = ["-p", "the quick brown fox " * 60, "-n", 8, "--ids", "--ignore-eos"]
+        spilled = self.succeeds("run", "-m", MODEL, "--plan", plan, *text, env=self.env)
+        self.assertIn("written to disk", spilled.err)
+        self.assertEqual(spilled.out, self.succeeds("run", "-m", MODEL, "-c", 1536, *text, env=self.env).out)
+        for flag in (["--spill", self.at], ["--no-sparse"], ["--sidecar", "x"], ["--experts", "lru"], ["--no-guesses"]):
+            self.fails(2, "run", "-m", MODEL, "--plan", plan, *flag, "-p", "a", env=self.env)
+
     def test_a_broken_profile_is_named(self):
         broken = self.at / "broken.json"
         broken.write_text(json.dumps({**self.machine, "threads": -1}))

@@ -1,4 +1,5 @@
 """Feed-forwards read by neuron, through the program: prepare, what run says, budgets, and a prepare that is killed."""
+import json
 import re
 import signal
 import subprocess
@@ -109,6 +110,28 @@ class Budget(ProgramTest):
             if not support.OPTIONS.sanitized:
                 self.assertLess(sparse.peak_rss, int(memory[:-1]) * 10**6 + SLACK)
         self.assertGreater(used, 1)
+
+    def test_a_plan_says_so_and_runs(self):
+        self.assertEqual(self.prepared.code, 0, self.prepared)
+        flags = ["-m", self.model, "--memory", "28M", "-c", 64, "-b", 64]
+        planned = self.json_of("plan", *flags, "--probe", "--active", 0.08, "--json")
+        first = planned["plans"][0]
+        self.assertTrue(first["options"]["sparse"])
+        self.assertGreater(first["neurons"]["window_bytes"], 0)
+        self.assertEqual(first["predicted"]["active_neurons"], 0.08)
+        self.assertEqual({w["name"].split(".")[2] for w in first["residency"]["weights"] if w.get("by_neuron")}, {"ffn_up", "ffn_down"})
+        # Reading all feed-forwards whole is another plan, and reads more.
+        whole = [p for p in planned["plans"] if p["name"] == "whole feed-forwards"]
+        self.assertGreater(whole[0]["predicted"]["disk_bytes_per_token"], first["predicted"]["disk_bytes_per_token"])
+        table = self.succeeds("plan", *flags, "--probe").out
+        self.assertIn("by neuron", table)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "plan.json"
+            path.write_text(json.dumps(planned))
+            text = ["-p", "The quick brown", "-n", 24, "--ids", "--ignore-eos"]
+            run = self.succeeds("run", "-m", self.model, "--plan", path, *text)
+        self.assertIn("sparse feed-forward", run.err)
+        self.assertEqual(run.out, self.run_ids("1G").out)
 
 
 if __name__ == "__main__":

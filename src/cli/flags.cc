@@ -51,7 +51,8 @@ void ModelFlags::add_state(CLI::App& app) {
 
 void ModelFlags::add_plan(CLI::App& app) {
   auto* option = app.add_option("--plan", plan, "run the first plan of this file (venturi plan --json)");
-  for (const char* other : {"--memory", "--pin", "--window", "--ctx", "--batch", "--threads", "--no-repack", "--state-memory", "--spill"})
+  for (const char* other : {"--memory", "--pin", "--window", "--ctx", "--batch", "--threads", "--no-repack", "--state-memory", "--spill",
+                            "--experts", "--expert-slots", "--no-guesses", "--sidecar", "--no-sparse"})
     if (auto* there = app.get_option_no_throw(other)) option->excludes(there);
 }
 
@@ -98,11 +99,10 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
   const std::string path = TRY(this->path());
   if (auto file = TRY(load_plan())) {
     const Plan& first = file->plans[0];
-    options = first.options;
+    options = options_of(first);
     options.outputs = outputs;
     options.ledger = ledger;
     options.pool = pool;
-    options.residency = first.residency;
     if (sequences > options.sequences)
       return error(Code::kInvalidArgument, "{}: the plan is for {} streams, {} are wanted; plan with --streams {}", plan,
                    options.sequences, sequences, sequences);

@@ -27,7 +27,7 @@ std::vector<std::string> plan_row(const Plan& plan) {
 
 struct Sum {
   uint64_t pinned = 0, streamed = 0;
-  int count = 0;
+  int count = 0, by_neuron = 0;
 };
 
 // "blk.3.ffn_up.weight" -> "blk.*.ffn_up.weight"
@@ -53,13 +53,14 @@ std::string residency_table(const Plan& plan, bool each) {
     const std::string key = (each ? w.name : family(w.name)) + " (" + w.codec + ")";
     Sum& sum = sums[key];
     if (sum.count++ == 0) order.push_back(key);
+    sum.by_neuron += w.by_neuron;
     sum.pinned += w.pinned_bytes;
     sum.streamed += w.streamed_bytes;
   }
   std::vector<std::vector<std::string>> rows = {{"weights", "tensors", "in memory", "streamed"}};
   for (const std::string& key : order)
     rows.push_back({key, std::to_string(sums[key].count), format_bytes(sums[key].pinned),
-                    sums[key].streamed ? format_bytes(sums[key].streamed) : "-"});
+                    sums[key].by_neuron ? "by neuron" : sums[key].streamed ? format_bytes(sums[key].streamed) : "-"});
   return markdown_table(rows);
 }
 
@@ -76,6 +77,18 @@ std::string head(const PlanFile& file) {
                      100 * noise, of);
 }
 
+// What goes to and comes from the disk beside weights.
+std::string beside_weights(const Plan& plan) {
+  std::string text;
+  if (plan.neurons.used())
+    text += fmt::format("neurons: {} for those active last and what is read, {} of neurons taken to be active for a token\n",
+                        format_bytes(plan.footprint.neurons), fmt::format("{:.3g} %", 100 * plan.predicted.active_neurons));
+  if (plan.state.spills())
+    text += fmt::format("state: {} in memory, up to {} in a file ({})\n", format_bytes(plan.footprint.state),
+                        format_bytes(plan.footprint.state_file), plan.options.spill->empty() ? "at the usual place" : *plan.options.spill);
+  return text.empty() ? text : text + "\n";
+}
+
 }  // namespace
 
 std::string plan_report(const PlanFile& file, bool weights) {
@@ -90,7 +103,7 @@ std::string plan_report(const PlanFile& file, bool weights) {
                      first.predicted.prompt, first.options.batch, first.name, format_bytes(f.weights), format_bytes(f.windows),
                      format_bytes(f.state), format_bytes(f.activations),
                      first.options.repack ? "interleaved in memory" : "as in the file") +
-         residency_table(first, weights);
+         beside_weights(first) + residency_table(first, weights);
 }
 
 std::string sweep_table(const std::vector<SweepPoint>& points) {

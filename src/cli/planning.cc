@@ -74,7 +74,7 @@ Result<MachineProfile> profile_for(const ProfileChoice& choice, const Planner& p
   if (profile.threads != plan.options.threads)
     spdlog::warn("{} was measured with {} threads, the plan has {}", path, profile.threads, plan.options.threads);
   if (choice.file.empty()) TRY(probe_missing_codecs(planner, probe, profile));
-  if (plan.residency.streams() && profile.disk.rates.empty())
+  if (plan.reads_disk() && profile.disk.rates.empty())
     return error(Code::kInvalidArgument, "{} has no disk rates, and this model does not fit memory: run venturi probe", path);
   return profile;
 }
@@ -104,6 +104,11 @@ std::vector<Plan> plans_around(Planner& planner, Plan chosen, const EngineOption
     add("more streams", other);
   }
   other.sequences = options.sequences;
+  if (first.neurons.used()) {
+    other.sparse = false;
+    add("whole feed-forwards", other);
+    other.sparse = options.sparse;
+  }
   if (first.residency.streams()) {
     other.wishes.window_bytes = std::max<uint64_t>(first.residency.window_bytes / 2, 1);
     add("half the window", other);

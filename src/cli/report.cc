@@ -58,7 +58,7 @@ void reset_peak_rss() {
 std::string prediction_report(Engine& engine, const PlanFile& plan, const Decoded& decoded) {
   const EngineOptions& o = engine.options();
   const StepForecast f = forecast_decode(
-      {engine.model(), engine.catalog(), engine.residency(), plan.profile, o.threads, o.repack, &engine.state_pool().plan()}, 1,
+      {engine.model(), engine.catalog(), engine.residency(), plan.profile, o.threads, o.repack, &engine.state_pool().plan(), &engine.neuron_plan()}, 1,
       std::clamp<int64_t>(decoded.position, 0, o.context - 1));
   const double rate = decoded.seconds > 0 ? static_cast<double>(decoded.tokens) / decoded.seconds : 0;
   std::string text = fmt::format("plan    decode {} predicted, {} measured", format_rate(1 / f.seconds),

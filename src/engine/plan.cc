@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "engine/fit.h"
+#include "engine/sparse.h"
 
 namespace venturi {
 
@@ -24,6 +25,10 @@ std::vector<PlannedWeight> planned_weights(const WeightCatalog& catalog, bool re
   for (const auto& weight : catalog.matrices()) {
     const Weight& w = *weight;
     const int64_t pinned = std::min(w.pinned_rows, w.n_out);
+    if (w.bundles) {
+      list.push_back({.name = w.name, .codec = std::string(w.codec->name), .rows = w.n_out, .by_neuron = true});
+      continue;
+    }
     const uint64_t planes = static_cast<uint64_t>(w.n_planes);
     list.push_back({.name = w.name, .codec = std::string(w.codec->name), .rows = w.n_out, .pinned_rows = pinned,
                     .pinned_bytes = w.held_bytes(pinned, repack) * planes,
@@ -95,28 +100,60 @@ Result<std::unique_ptr<Planner>> Planner::open_as(const std::string& path, const
   std::unique_ptr<Planner> planner(new Planner);
   planner->file_ = TRY(open_model(path));
   retype(*planner->file_, codec);
+  planner->retyped_ = true;
   planner->catalog_ = std::make_unique<WeightCatalog>(*planner->file_);
   planner->model_ = TRY(create_model(*planner->file_, *planner->catalog_));
   return planner;
 }
 
+// As Engine::open does: a sidecar is of use only where there is a budget.
+Status Planner::set_sidecar(const EngineOptions& options) {
+  if (sidecar_) set_bundles(*catalog_, *sidecar_, false);
+  sidecar_.reset();
+  if (retyped_ || (options.memory == Ledger::kUnlimited && !options.neurons)) return {};
+  sidecar_ = TRY(find_sidecar(*file_, *model_, options));
+  return {};
+}
+
 Result<Plan> Planner::fit(const EngineOptions& options) {
+  TRY(set_sidecar(options));
   catalog_->pin_all();
-  Setting setting = TRY(fit_setting(*model_, *catalog_, options));
+  Setting setting = TRY(fit_setting(*model_, *catalog_, options, sidecar_.get()));
   model_->set_context(setting.options.context);
   Plan plan{.name = "default", .options = setting.options, .footprint = setting.footprint,
-            .residency = std::move(setting.residency), .weights = planned_weights(*catalog_, options.repack), .predicted = {}};
+            .residency = std::move(setting.residency), .neurons = setting.neurons, .state = setting.state,
+            .weights = planned_weights(*catalog_, options.repack), .predicted = {}};
   plan.options.progress = {};
   plan.options.residency.reset();
+  plan.options.neurons.reset();
+  plan.options.sparse = plan.neurons.used();
+  if (!plan.options.sparse) plan.options.sidecar.clear();
+  // As much of the state in memory as was found, whatever else the plan's reader may change.
+  if (plan.state.spills()) {
+    plan.options.state_memory = plan.state.bytes;
+  } else {
+    plan.options.spill.reset();
+    plan.options.state_memory = 0;
+  }
   return plan;
 }
 
+EngineOptions options_of(const Plan& plan) {
+  EngineOptions options = plan.options;
+  options.residency = plan.residency;
+  if (plan.neurons.used()) options.neurons = plan.neurons;
+  return options;
+}
+
 void Planner::predict(Plan& plan, const MachineProfile& profile, int64_t prompt) {
+  if (sidecar_) set_bundles(*catalog_, *sidecar_, plan.neurons.used());
   catalog_->pin_all();
   if (!catalog_->pin(plan.residency)) return;  // it was made here
   const EngineOptions& o = plan.options;
-  const CostInputs in{*model_, *catalog_, plan.residency, profile, o.threads, o.repack};
+  const CostInputs in{*model_, *catalog_, plan.residency, profile, o.threads, o.repack, &plan.state, &plan.neurons,
+                      active_neurons_};
   Prediction& p = plan.predicted;
+  p.active_neurons = plan.neurons.used() ? active_neurons_ : 0;
   p.prompt = std::clamp<int64_t>(prompt, 1, o.context);
   const StepForecast prefill = forecast_prefill(in, p.prompt, o.batch);
   p.first_token_seconds = prefill.seconds;

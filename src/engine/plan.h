@@ -24,6 +24,7 @@ struct Prediction {
   double first_token_seconds = 0;
   uint64_t peak_memory_bytes = 0;     // what the ledger will hold at most, and the process itself
   double memory_bytes_per_token = 0, disk_bytes_per_token = 0;  // read, decoding
+  double active_neurons = 0;          // of a row, assumed (CostInputs); 0 where none is read by itself
   std::string binds;                  // "disk", "memory" or "compute": what decoding waits for
 };
 
@@ -32,15 +33,22 @@ struct PlannedWeight {
   std::string name, codec;
   int64_t rows = 0, pinned_rows = 0;
   uint64_t pinned_bytes = 0, streamed_bytes = 0;
+  bool by_neuron = false;  // from the sidecar; the numbers above are 0 then
 };
 
 struct Plan {
   std::string name;  // "default", or what is different
-  EngineOptions options;  // memory, context, batch, sequences, threads, repack: as they will be
+  // memory, context, batch, sequences, threads, repack, state memory and where state spills, sparse and its sidecar:
+  // as they will be
+  EngineOptions options;
   Footprint footprint;
   ResidencyPlan residency;
+  NeuronPlan neurons;  // not used(): none is read by itself
+  StatePlan state;     // not in the file: options make it again
   std::vector<PlannedWeight> weights;
   Prediction predicted;
+
+  bool reads_disk() const { return residency.streams() || neurons.used() || state.spills(); }
 };
 
 struct PlanFile {
@@ -78,15 +86,24 @@ class Planner {
 
   // What Engine::open would choose, without a prediction. Code::kOutOfBudget, naming what would fit.
   Result<Plan> fit(const EngineOptions& options);
+  // From now on predictions take so many of the neurons that are read by themselves to be active.
+  void assume_active(double share) { active_neurons_ = share; }
   // Fills in what it is predicted to give for a prompt of so many tokens.
   void predict(Plan& plan, const MachineProfile& profile, int64_t prompt = 512);
 
  private:
   Planner() = default;
+  Status set_sidecar(const EngineOptions& options);
   std::unique_ptr<ModelFile> file_;
   std::unique_ptr<WeightCatalog> catalog_;
   std::unique_ptr<Model> model_;
+  std::unique_ptr<Sidecar> sidecar_;
+  bool retyped_ = false;  // no file has this
+  double active_neurons_ = kActiveNeurons;
 };
+
+// Runs the plan as it was made.
+EngineOptions options_of(const Plan& plan);
 
 // Bytes resident in the process now, besides what a ledger holds: program, libraries, headers.
 uint64_t process_bytes();

@@ -13,7 +13,7 @@ constexpr size_t kMaxPlans = 1000, kMaxWeights = 1u << 20;
 constexpr double kMost = 1e18;
 
 Json prediction_json(const Prediction& p) {
-  return {{"tokens_per_second", p.tokens_per_second},
+  Json json{{"tokens_per_second", p.tokens_per_second},
           {"tokens_per_second_full_context", p.tokens_per_second_full},
           {"prefill_tokens_per_second", p.prefill_tokens_per_second},
           {"prompt_tokens", p.prompt},
@@ -21,6 +21,8 @@ Json prediction_json(const Prediction& p) {
           {"peak_memory_bytes", p.peak_memory_bytes},
           {"memory_bytes_per_token", p.memory_bytes_per_token},
           {"disk_bytes_per_token", p.disk_bytes_per_token}};
+  if (p.active_neurons > 0) json["active_neurons"] = p.active_neurons;
+  return json;
 }
 
 Result<Prediction> prediction_from(const Fields& f) {
@@ -33,6 +35,7 @@ Result<Prediction> prediction_from(const Fields& f) {
   p.peak_memory_bytes = TRY(f.bytes("peak_memory_bytes"));
   p.memory_bytes_per_token = TRY(f.number("memory_bytes_per_token", 0, kMost));
   p.disk_bytes_per_token = TRY(f.number("disk_bytes_per_token", 0, kMost));
+  if (f.has("active_neurons")) p.active_neurons = TRY(f.number("active_neurons", 0, 1));
   return p;
 }
 
@@ -44,6 +47,10 @@ Json options_json(const EngineOptions& o) {
   json["streams"] = o.sequences;
   json["threads"] = o.threads;
   json["repack"] = o.repack;
+  json["sparse"] = o.sparse;
+  if (!o.sidecar.empty()) json["sidecar"] = o.sidecar;
+  if (o.state_memory > 0) json["state_memory"] = o.state_memory;
+  if (o.spill) json["spill"] = *o.spill;
   return json;
 }
 
@@ -55,6 +62,11 @@ Result<EngineOptions> options_from(const Fields& f) {
   o.sequences = static_cast<int>(TRY(f.integer("streams", 1, 4096)));
   o.threads = static_cast<int>(TRY(f.integer("threads", 1, 1024)));
   o.repack = TRY(f.boolean("repack"));
+  // Plans of before have none of these.
+  o.sparse = f.has("sparse") && TRY(f.boolean("sparse"));
+  if (f.has("sidecar")) o.sidecar = TRY(f.text("sidecar"));
+  if (f.has("state_memory")) o.state_memory = TRY(f.bytes("state_memory"));
+  if (f.has("spill")) o.spill = TRY(f.text("spill"));
   return o;
 }
 
@@ -71,9 +83,11 @@ Json residency_json(const Plan& plan) {
             {"expert_policy", r.expert_policy},
             {"expert_guesses", r.expert_guesses},
             {"weights", Json::array()}};
-  for (const PlannedWeight& w : plan.weights)
+  for (const PlannedWeight& w : plan.weights) {
     json["weights"].push_back({{"name", w.name}, {"codec", w.codec}, {"rows", w.rows}, {"pinned_rows", w.pinned_rows},
                                {"pinned_bytes", w.pinned_bytes}, {"streamed_bytes", w.streamed_bytes}});
+    if (w.by_neuron) json["weights"].back()["by_neuron"] = true;
+  }
   return json;
 }
 
@@ -95,21 +109,39 @@ Status residency_from(const Fields& f, Plan& plan) {
                          .rows = TRY(w.integer("rows", 0, int64_t{1} << 40)), .pinned_rows = 0,
                          .pinned_bytes = TRY(w.bytes("pinned_bytes")), .streamed_bytes = TRY(w.bytes("streamed_bytes"))};
     weight.pinned_rows = TRY(w.integer("pinned_rows", 0, weight.rows));
-    if (weight.pinned_rows < weight.rows) r.weights.push_back({weight.name, weight.pinned_rows});
+    weight.by_neuron = w.has("by_neuron") && TRY(w.boolean("by_neuron"));
+    if (weight.pinned_rows < weight.rows && !weight.by_neuron) r.weights.push_back({weight.name, weight.pinned_rows});
     plan.weights.push_back(std::move(weight));
   }
   return {};
 }
 
+Json neurons_json(const NeuronPlan& n) {
+  return {{"window_bytes", n.window_bytes}, {"ring_bytes", n.ring_bytes}, {"gap_bytes", n.gap_bytes},
+          {"request_bytes", n.request_bytes}, {"depth", n.depth}};
+}
+
+Result<NeuronPlan> neurons_from(const Fields& f) {
+  NeuronPlan n;
+  n.window_bytes = TRY(f.bytes("window_bytes"));
+  n.ring_bytes = TRY(f.bytes("ring_bytes"));
+  n.gap_bytes = TRY(f.bytes("gap_bytes"));
+  n.request_bytes = static_cast<uint64_t>(TRY(f.integer("request_bytes", 4096, 1 << 30)));
+  n.depth = static_cast<int>(TRY(f.integer("depth", 1, 1024)));
+  return n;
+}
+
 Json plan_json(const Plan& plan) {
   const Footprint& f = plan.footprint;
-  return {{"name", plan.name},
+  Json json{{"name", plan.name},
           {"predicted", prediction_json(plan.predicted)},
           {"binds", plan.predicted.binds},
           {"options", options_json(plan.options)},
           {"footprint", {{"weights", f.weights}, {"windows", f.windows}, {"staging", f.staging}, {"state", f.state},
-                         {"activations", f.activations}}},
+                         {"activations", f.activations}, {"neurons", f.neurons}, {"state_file", f.state_file}}},
           {"residency", residency_json(plan)}};
+  if (plan.neurons.used()) json["neurons"] = neurons_json(plan.neurons);
+  return json;
 }
 
 Result<Plan> plan_from(const Fields& f) {
@@ -122,7 +154,10 @@ Result<Plan> plan_from(const Fields& f) {
   plan.footprint = {.weights = TRY(footprint.bytes("weights")), .windows = TRY(footprint.bytes("windows")),
                     .staging = TRY(footprint.bytes("staging")), .state = TRY(footprint.bytes("state")),
                     .activations = TRY(footprint.bytes("activations"))};
+  if (footprint.has("neurons")) plan.footprint.neurons = TRY(footprint.bytes("neurons"));
+  if (footprint.has("state_file")) plan.footprint.state_file = TRY(footprint.bytes("state_file"));
   TRY(residency_from(TRY(f.object("residency")), plan));
+  if (f.has("neurons")) plan.neurons = TRY(neurons_from(TRY(f.object("neurons"))));
   return plan;
 }
 

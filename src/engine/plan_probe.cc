@@ -48,8 +48,8 @@ std::vector<KernelCase> cases_of(const WeightCatalog& catalog) {
   return cases;
 }
 
-// What a step streams, in order.
-std::vector<DiskRange> streamed_ranges(const WeightCatalog& catalog) {
+// What a step streams, in order; where only neurons or state are read, the model file stands for what they lie in.
+std::vector<DiskRange> streamed_ranges(const WeightCatalog& catalog, bool other_reads) {
   std::vector<DiskRange> ranges;
   for (const auto& w : catalog.matrices()) {
     if (w->pinned_rows >= w->n_out) continue;
@@ -57,11 +57,15 @@ std::vector<DiskRange> streamed_ranges(const WeightCatalog& catalog) {
       if (const auto run = file_run(catalog.file(), *w, plane, w->pinned_rows, w->n_out))
         ranges.push_back({run->file, run->offset, run->bytes});
   }
+  if (!ranges.empty() || !other_reads) return ranges;
+  for (const auto& w : catalog.matrices())
+    for (int64_t plane = 0; plane < w->n_planes; ++plane)
+      if (const auto run = file_run(catalog.file(), *w, plane, 0, w->n_out)) ranges.push_back({run->file, run->offset, run->bytes});
   return ranges;
 }
 
 Result<DiskProfile> probe_streamed(Ledger& ledger, const Planner& planner, const Plan& plan, bool brief) {
-  const std::vector<DiskRange> ranges = streamed_ranges(planner.catalog());
+  const std::vector<DiskRange> ranges = streamed_ranges(planner.catalog(), plan.reads_disk());
   if (ranges.empty()) return DiskProfile{};
   const ResidencyPlan& r = plan.residency;
   DiskPattern pattern{.request_bytes = r.request_bytes, .depth = r.depth,

@@ -1,7 +1,13 @@
 // Plans and their files.
 #include "engine/plan.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "engine/sparse.h"
+#include "formats/test_files.h"
 
 namespace venturi {
 namespace {
@@ -55,6 +61,100 @@ TEST(Plan, ACacheOfExpertsComesBackToo) {
   const auto back = parse_plan_file(plan_file_json(made).dump(), "plan.json");
   ASSERT_TRUE(back) << back.error().message;
   EXPECT_EQ(back->plans[0].residency, made.plans[0].residency);
+}
+
+// What an engine makes of a plan that has been a file is what was planned.
+void runs_as_planned(const Plan& made, const std::string& model) {
+  const PlanFile file{.model = model, .model_bytes = 1, .fingerprint = "x", .profile = machine(), .plans = {made}};
+  const auto back = parse_plan_file(plan_file_json(file).dump(), "plan.json");
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(plan_file_json(*back), plan_file_json(file));
+  const auto engine = Engine::open(model, options_of(back->plans[0]));
+  ASSERT_TRUE(engine) << engine.error().message;
+  EXPECT_EQ((*engine)->footprint().peak(), made.footprint.peak());
+  EXPECT_EQ((*engine)->footprint().state_file, made.footprint.state_file);
+  EXPECT_EQ((*engine)->residency(), made.residency);
+  EXPECT_EQ((*engine)->neuron_plan(), made.neurons);
+  EXPECT_LE((*engine)->ledger().peak(), made.footprint.peak());
+}
+
+TEST(Plan, StateOnDiskComesBackAndRuns) {
+  TemporaryFolder folder;
+  for (const uint64_t memory : {Ledger::kUnlimited, uint64_t{6'000'000}}) {
+    auto planner = Planner::open(kModel).value();
+    EngineOptions wanted{.memory = memory, .context = 1536, .batch = 64, .threads = 2, .spill = folder.path};
+    if (memory == Ledger::kUnlimited) wanted.state_memory = 800'000;
+    auto plan = planner->fit(wanted);
+    ASSERT_TRUE(plan) << plan.error().message;
+    ASSERT_TRUE(plan->state.spills()) << memory;
+    EXPECT_GT(plan->footprint.state_file, 0u);
+    EXPECT_EQ(plan->options.spill, folder.path);
+    planner->predict(*plan, machine());
+    // The first tokens find their state in memory; at the end all that is beyond it is read for each.
+    EXPECT_GT(plan->predicted.tokens_per_second, plan->predicted.tokens_per_second_full);
+    runs_as_planned(*plan, kModel);
+  }
+}
+
+TEST(Plan, WhatHasAPlaceInMemoryDoesNotSpill) {
+  auto planner = Planner::open(kModel).value();
+  const auto plan = planner->fit({.memory = 60'000'000, .context = 256, .threads = 2, .spill = ""});
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_FALSE(plan->state.spills());
+  EXPECT_FALSE(plan->options.spill);
+  EXPECT_EQ(plan->footprint.state_file, 0u);
+}
+
+TEST(Plan, FeedForwardsReadByNeuronComeBackAndRun) {
+  TemporaryFolder folder;
+  const std::string path = folder.path + "/model.gguf";
+  std::filesystem::copy_file(VENTURI_SOURCE_DIR "/tests/data/models/llama-relu.gguf", path);
+  auto planner = Planner::open(path).value();
+  EngineOptions wanted{.context = 64, .batch = 32, .threads = 2};
+  const auto whole = planner->fit(wanted);
+  ASSERT_TRUE(whole) << whole.error().message;
+  EXPECT_FALSE(whole->neurons.used());
+  ThreadPool pool(1);
+  const auto written = write_sidecar(sidecar_path(path), planner->file(), neuron_layers(planner->model()), pool);
+  ASSERT_TRUE(written) << written.error().message;
+  wanted.neurons = NeuronPlan{.window_bytes = 16384, .ring_bytes = 4 << 20};
+  auto plan = planner->fit(wanted);
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_EQ(plan->neurons, wanted.neurons);
+  EXPECT_TRUE(plan->options.sparse);
+  for (const PlannedWeight& w : plan->weights)
+    EXPECT_EQ(w.by_neuron, w.name.find("ffn_up") != std::string::npos || w.name.find("ffn_down") != std::string::npos) << w.name;
+  const auto read = [&](double active) {
+    planner->assume_active(active);
+    planner->predict(*plan, machine());
+    EXPECT_EQ(plan->predicted.active_neurons, active);
+    return plan->predicted.disk_bytes_per_token;
+  };
+  const double few = read(0.05), many = read(0.2);
+  EXPECT_NEAR(many / few, 4, 0.5);
+  runs_as_planned(*plan, path);
+  // The plan with the model's own feed-forwards after it is what it was without a sidecar.
+  wanted.neurons.reset();
+  const auto again = planner->fit(wanted);
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(again->residency, whole->residency);
+  EXPECT_FALSE(again->options.sparse);
+  // Without the sidecar that it names, it says so.
+  std::filesystem::remove(sidecar_path(path));
+  const auto gone = Engine::open(path, options_of(*plan));
+  ASSERT_FALSE(gone);
+  EXPECT_THAT(gone.error().message, testing::HasSubstr("there is no sidecar"));
+}
+
+// Files of before these were in it.
+TEST(Plan, OlderFilesAreRead) {
+  const PlanFile made = example(3'000'000);
+  Json json = plan_file_json(made);
+  json["plans"][0]["options"].erase("sparse");
+  for (const char* name : {"neurons", "state_file"}) json["plans"][0]["footprint"].erase(name);
+  const auto back = parse_plan_file(json.dump(), "plan.json");
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(plan_file_json(*back), plan_file_json(made));
 }
 
 TEST(Plan, AnotherModelsPlanIsRefused) {

@@ -8,9 +8,14 @@
 //
 //   seconds = max(compute, disk bytes / disk rate) + kExposed * min(compute, disk bytes / disk rate)
 //
+// Of a feed-forward whose neurons are read one by one, how many are active is not in any header: it is assumed
+// (active_neurons, of a row), as is that those in memory are no likelier to be active than others. Neurons that stay
+// because they were active recently are, so a run reads less.
+//
 // Units: bytes, seconds. Runs nothing, reads nothing.
 #pragma once
 
+#include "memory/neurons/neuron_store.h"
 #include "models/architecture.h"
 #include "planner/profile.h"
 
@@ -41,6 +46,10 @@ struct Figures {
 // The part of the shorter of compute and reading that the longer does not cover.
 inline constexpr double kExposed = 0.04;
 
+// Of the published models with a ReLU, one neuron in ten and fewer are active (Mirzadeh et al., "ReLU strikes back", 2023;
+// Alizadeh et al., "LLM in a flash", 2024).
+inline constexpr double kActiveNeurons = 0.1;
+
 struct CostInputs {
   const Model& model;
   const WeightCatalog& catalog;  // pinned as the residency says
@@ -49,6 +58,8 @@ struct CostInputs {
   int threads = 1;
   bool repack = true;
   const StatePlan* state = nullptr;  // null: all of it in memory
+  const NeuronPlan* neurons = nullptr;  // of the catalog's bundles; null or not used(): there are none
+  double active_neurons = kActiveNeurons;
 };
 
 // One step in shape mode.

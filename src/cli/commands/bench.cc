@@ -220,7 +220,7 @@ class Bench {
   Figures predict(const std::function<StepForecast(const CostInputs&)>& forecast, double tokens) const {
     const EngineOptions& o = engine_.options();
     const StepForecast f = forecast({engine_.model(), engine_.catalog(), engine_.residency(), *profile_, o.threads, o.repack,
-                                     &engine_.state_pool().plan()});
+                                     &engine_.state_pool().plan(), &engine_.neuron_plan()});
     return {.tokens_per_second = tokens / f.seconds,
             .peak_memory_bytes = engine_.footprint().peak() + process_,
             .disk_bytes_per_token = f.disk_bytes / tokens};

@@ -16,7 +16,7 @@ struct Options {
   ProfileChoice profile;
   std::string sweep, csv, svg;
   int64_t streams = 1, prompt = 512;
-  double min_tps = 0;
+  double min_tps = 0, active = kActiveNeurons;
   bool json = false, weights = false;
 };
 
@@ -99,6 +99,7 @@ Status run_sweep(const Options& o, Planner& planner, EngineOptions options) {
 Status run(const Options& o) {
   const EngineOptions options = TRY(o.model.engine_options(1, static_cast<int>(o.streams)));
   const auto planner = TRY(Planner::open(TRY(o.model.path())));
+  planner->assume_active(o.active);
   if (!o.sweep.empty()) return run_sweep(o, *planner, options);
   auto fitted = planner->fit(options);
   if (!fitted) return nothing_fits(*planner, options, std::move(fitted).error());
@@ -124,10 +125,13 @@ const Command command_plan{"plan", "Predict speed, memory and disk reads of a mo
                            [](CLI::App& app) -> std::function<Status()> {
   auto o = std::make_shared<Options>();
   o->model.add(app);
+  o->model.add_state(app);
   app.add_option("--streams", o->streams, "sequences decoded together")->check(CLI::Range(1, 4096))->capture_default_str();
   app.add_option("-p,--prompt", o->prompt, "tokens of the prompt whose first token is timed")
       ->check(CLI::Range(1, 1 << 20))->transform(kTokenCount)->capture_default_str();
   app.add_option("--min-tps", o->min_tps, "tokens a second that each stream must reach")->check(CLI::NonNegativeNumber);
+  app.add_option("--active", o->active, "of the neurons that a sidecar holds, the share that a token needs; headers do not say")
+      ->check(CLI::Range(0.0, 1.0))->capture_default_str();
   auto* file = app.add_option("--profile", o->profile.file, "the machine's profile (default: what venturi probe stored)");
   app.add_flag("--probe", o->profile.probe, "measure the machine anew, as this model would use it (a few seconds)")->excludes(file);
   auto* sweep = app.add_option("--sweep", o->sweep, "memory=LOW:HIGH[:POINTS]: a plan for each of these budgets");

@@ -12,8 +12,8 @@ namespace {
 // A guess must be likelier right than wrong: where the disk is what a step waits for, a wrong one costs what a right
 // one saves.
 constexpr double kLeastChance = 0.5;
-// Guesses in flight, in parts: as few as keep the disk busy, for the next demand waits behind them.
-constexpr int kGuessDepth = 2 * kExpertParts;
+// Layers ahead: as far as a guess has time to arrive.
+constexpr int64_t kGuessLayers = 3;
 
 }  // namespace
 
@@ -100,25 +100,29 @@ void ExpertCache::begin(int64_t layer, std::span<int32_t> experts) {
   }
   for (const Use& use : visit_) pump(use.slot);
   for (size_t i = 0; i < visit_.size(); ++i) experts[i] = static_cast<int32_t>(visit_[i].unit % shape_.n_experts);
-  plan_guesses((layer + 1) % shape_.n_layers);
+  plan_guesses(layer);
   pump_guesses();
 }
 
 void ExpertCache::plan_guesses(int64_t layer) {
   guesses_.clear();
   if (!guessing_) return;
-  std::vector<std::pair<double, int64_t>> likely;
-  for (int32_t e = 0; e < shape_.n_experts; ++e) {
-    const int64_t unit = layer * shape_.n_experts + e;
-    const double chance = evictor_->likelihood(layer, e);
-    if (chance >= kLeastChance && !table_.holds(unit)) likely.push_back({-chance, unit});
+  for (int64_t ahead = 1; ahead <= std::min(kGuessLayers, shape_.n_layers - 1); ++ahead) {
+    const int64_t next = (layer + ahead) % shape_.n_layers;
+    std::vector<std::pair<double, int64_t>> likely;
+    for (int32_t e = 0; e < shape_.n_experts; ++e) {
+      const int64_t unit = next * shape_.n_experts + e;
+      const double chance = evictor_->likelihood(next, e);
+      if (chance >= kLeastChance && !table_.holds(unit)) likely.push_back({-chance, unit});
+    }
+    std::sort(likely.begin(), likely.end());
+    for (const auto& [chance, unit] : likely) guesses_.push_back(unit);
   }
-  std::sort(likely.begin(), likely.end());
-  for (const auto& [chance, unit] : likely) guesses_.push_back(unit);
 }
 
+// One expert at a time: the next demand waits behind it.
 void ExpertCache::pump_guesses() {
-  while (demands_in_flight_ == 0 && guesses_in_flight_ < kGuessDepth && !guesses_.empty()) {
+  while (demands_in_flight_ == 0 && guesses_in_flight_ == 0 && !guesses_.empty()) {
     const int64_t unit = guesses_.front();
     guesses_.pop_front();
     if (table_.holds(unit)) continue;

@@ -8,8 +8,8 @@
 // experts read are the experts counted there; a slot whose expert is yet to be used in this step is
 // filled only afterwards, which is why the experts have to be taken in the order given.
 //
-// Guesses: while no row waits for the disk, experts of the next layer are read which the policy thinks
-// likely, as long as they are worth more to it than what has to leave. A wrong guess costs bytes, never a
+// Guesses: while no row waits for the disk, experts of the next layers are read, one at a time, which the policy
+// thinks likely, as long as they are worth more to it than what has to leave. A wrong guess costs bytes, never a
 // result: what the rows choose is read when they have chosen it, before any further guess.
 //
 // Threads: as Residency; the disk's threads report and guess on. Failure: a read that fails (Code::kIo,
@@ -113,7 +113,7 @@ class ExpertCache : public Residency {
   SlotTable table_;
   std::vector<Slot> slots_;
   std::vector<Use> visit_;
-  std::deque<int64_t> guesses_;  // likeliest first
+  std::deque<int64_t> guesses_;  // nearest layer first, then likeliest
   int demands_in_flight_ = 0, guesses_in_flight_ = 0;  // parts
   ExpertCounters counters_;
   uint64_t stalls_ = 0;

@@ -1,0 +1,159 @@
+"""A disk that fails under a model that is streamed from it: the request that needed it fails with file and offset, the
+process lives, and what is asked afterwards is answered as before."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+import support
+from support import MODEL, VENTURI, ProgramTest, clean_environment
+from server_test import Server
+
+SHIM = support.OPTIONS.build / "tests" / "libfailing_disk.so"
+PROMPT = "It was the best of times"
+STREAMED = ("--memory", "4M")  # the embedded model does not fit this
+WANTED = {"prompt": PROMPT, "max_tokens": 6, "temperature": 0}
+
+
+class Disk:
+    """The program's disk: healthy, or as told."""
+
+    def __init__(self, folder):
+        self.control = Path(folder) / "control"
+        self.environment = {**clean_environment(), "LD_PRELOAD": str(SHIM), "VENTURI_FAILING_DISK": str(self.control)}
+
+    def is_told(self, line):
+        fresh = self.control.with_suffix(".new")
+        fresh.write_text(line + "\n")
+        os.replace(fresh, self.control)
+
+    def heals(self):
+        self.is_told("healthy")
+
+
+def serve(model, environment):
+    """A server, of one sequence, that streams its weights."""
+    before = support.clean_environment
+    support.clean_environment = lambda: environment
+    try:
+        return Server(*STREAMED, model=model, context=64)
+    finally:
+        support.clean_environment = before
+
+
+class DiskFailure(ProgramTest):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.model = self.folder / "model.gguf"
+        shutil.copyfile(MODEL, self.model)
+
+    def answer(self, server):
+        status, body, _ = server.ask("POST", "/v1/completions", WANTED)
+        self.assertEqual(status, 200, body)
+        return body["choices"][0]["text"]
+
+    def refusal(self, server):
+        status, body, _ = server.ask("POST", "/v1/completions", WANTED)
+        self.assertEqual(status, 500, body)
+        return json.dumps(body)
+
+    def test_a_file_that_shrinks_under_the_server(self):
+        server = serve(self.model, clean_environment())
+        try:
+            good = self.answer(server)
+            size = self.model.stat().st_size
+            os.truncate(self.model, size // 3 // 4096 * 4096)
+            for _ in range(3):
+                message = self.refusal(server)
+                self.assertIn(str(self.model), message)
+                self.assertRegex(message, r"ends at \d+")
+                self.assertEqual(server.ask("GET", "/health")[0], 200)
+            with open(self.model, "r+b") as file:
+                file.write(Path(MODEL).read_bytes())
+            self.recovers(server, good)
+        finally:
+            server.stop()
+
+    def recovers(self, server, good):
+        # What was on its way may still fail one request.
+        for _ in range(3):
+            status, body, _ = server.ask("POST", "/v1/completions", WANTED)
+            if status == 200:
+                break
+        self.assertEqual(self.answer(server), good)
+        self.assertEqual(self.answer(server), good)
+
+
+@unittest.skipIf(support.OPTIONS.sanitized, "a sanitizer's library must come first")
+@unittest.skipUnless(SHIM.exists(), f"{SHIM} was not built")
+class FailingReads(DiskFailure):
+    def setUp(self):
+        super().setUp()
+        self.disk = Disk(self.folder)
+        self.disk.heals()
+
+    test_a_file_that_shrinks_under_the_server = None
+
+    def run_program(self):
+        return subprocess.run([str(VENTURI), "run", "-m", str(self.model), *STREAMED, "-c", "64", "-p", PROMPT, "-n", "6", "--ids", "-t", "2"],
+                              env=self.disk.environment, capture_output=True, text=True)
+
+    def test_eio_fails_the_request_and_not_the_server(self):
+        server = serve(self.model, self.disk.environment)
+        try:
+            good = self.answer(server)
+            for offset in (0, self.model.stat().st_size // 2):
+                self.disk.is_told(f"eio model.gguf {offset}")
+                message = self.refusal(server)
+                self.assertIn(str(self.model), message)
+                found = re.search(r"reading \d+ bytes at offset (\d+) failed: Input/output error", message)
+                self.assertTrue(found, message)
+                self.assertEqual(server.ask("GET", "/health")[0], 200)
+                self.disk.heals()
+                self.recovers(server, good)
+        finally:
+            server.stop()
+
+    def test_eio_while_a_stream_is_read(self):
+        server = serve(self.model, self.disk.environment)
+        try:
+            good = self.answer(server)
+            connection = server.connect()
+            connection.request("POST", "/v1/completions", json.dumps({**WANTED, "stream": True, "max_tokens": 40}),
+                               {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            self.assertEqual(response.status, 200)
+            first = response.readline()
+            self.disk.is_told("eio model.gguf 0")
+            rest = first + response.read()
+            connection.close()
+            self.assertIn(b"Input/output error", rest)
+            self.disk.heals()
+            self.recovers(server, good)
+        finally:
+            server.stop()
+
+    def test_short_reads_are_gone_on_with(self):
+        good = self.run_program()
+        self.assertEqual(good.returncode, 0, good.stderr)
+        self.disk.is_told("short model.gguf 8192")
+        short = self.run_program()
+        self.assertEqual(short.returncode, 0, short.stderr)
+        self.assertEqual(short.stdout, good.stdout)
+
+    def test_a_run_says_where(self):
+        self.disk.is_told("eio model.gguf 65536")
+        failed = self.run_program()
+        self.assertEqual(failed.returncode, 1)
+        self.assertIn(str(self.model), failed.stderr)
+        self.assertIn("Input/output error", failed.stderr)
+
+
+if __name__ == "__main__":
+    support.main()
