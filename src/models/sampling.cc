@@ -134,7 +134,7 @@ Status Sampler::load(std::span<const float> logits, uint64_t position) {
   if (bad) {
     const auto at =
         std::find_if(logits_.begin(), logits_.end(), [](float x) { return !(x < kInfinity); });
-    return error(Code::kInvalidArgument, "position {}: the logit of token {} is {}", position,
+    return error(Code::kCorrupt, "position {}: the logit of token {} is {}; the model is damaged", position,
                  at - logits_.begin(), *at);
   }
   float lanes[16];
