@@ -186,7 +186,7 @@ class Failures(ProgramTest):
             os.mkfifo(pipe)
             for command in (["run", "-p", "a"], ["inspect"], ["tokenize", "-p", "a"]):
                 self.assertIn("regular file", self.fails(1, *command, "-m", pipe, timeout=20))
-            self.assertIn("regular file", self.fails(1, "inspect", "-m", "/dev/null"))
+            self.assertIn("/dev/null", self.fails(1, "inspect", "-m", "/dev/null"))
             os.mkfifo(Path(folder) / "config.json")
             self.assertIn("regular file", self.fails(1, "inspect", "-m", folder, timeout=20))
 

@@ -21,7 +21,8 @@ Result<File> File::open(const std::string& path) {
   if (fstat(file.fd_, &info) != 0)
     return error(Code::kIo, "cannot stat {}: {}", path, std::strerror(errno));
   if (S_ISDIR(info.st_mode)) return error(Code::kInvalidArgument, "{} is a directory, not a file", path);
-  if (!S_ISREG(info.st_mode)) return error(Code::kIo, "{} is no regular file: it is read at any place, which a pipe or a device cannot do", path);
+  if (S_ISFIFO(info.st_mode) || S_ISSOCK(info.st_mode))
+    return error(Code::kIo, "{} is no regular file: it is read at any place, which a pipe cannot do", path);
   file.size_ = static_cast<uint64_t>(info.st_size);
   file.path_ = path;
   return file;

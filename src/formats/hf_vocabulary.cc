@@ -431,7 +431,7 @@ Result<std::optional<int64_t>> stated_id(const HfConfig& config, const std::stri
   if (!value) return first;
   const json list = value->is_array() ? *value : json::array({*value});
   for (const json& id : list) {
-    const bool good = id.is_number_unsigned() && id.get<uint64_t>() < n_rows;
+    const bool good = id.is_number_integer() && id >= 0 && id.get<uint64_t>() < n_rows;
     if (good && !first) first = id.get<int64_t>();
     if (!good && matters && id != -1)
       return wrong_type(config, field, fmt::format("a token of the {} in the vocabulary, or a list of them", n_rows));
