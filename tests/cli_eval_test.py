@@ -1,5 +1,7 @@
 """venturi eval: perplexities of the embedded model against those of llama.cpp and PyTorch."""
+import json
 import math
+import re
 import tempfile
 import unittest
 
@@ -68,6 +70,27 @@ class Forms(ProgramTest):
         results = [self.json_of("eval", "-m", MODEL, "-p", self.TEXT, "--ctx", 64, "--json", "-t", t)
                    for t in (1, 2)]
         self.assertEqual(results[0], results[1])
+
+    def test_windows_as_other_commands_spell_contexts(self):
+        text = self.TEXT * 20
+        self.assertEqual(self.json_of("eval", "-p", text, "--ctx", "1k", "--windows", 1, "--json"),
+                         self.json_of("eval", "-p", text, "--json", "--windows", 1, env={"VENTURI_CTX": "1024"}))
+        for flags in (["--windows", 0], ["--windows", -1], ["--ctx", 3], ["--ctx", 9999999999999]):
+            self.fails(2, "eval", "-p", text, *flags)
+
+    def test_a_window_longer_than_the_text_is_told_before_the_model_is_loaded(self):
+        self.assertIn("tokens", self.fails(2, "eval", "-p", "too short", "--ctx", 1 << 29))
+
+    def test_two_models_share_one_budget(self):
+        flags = ["eval", "-m", MODEL, "--base", MODEL, "-p", self.TEXT, "--ctx", 64, "--windows", 2, "--json"]
+        free = self.json_of(*flags)
+        outcome = self.succeeds(*flags, "--memory", "7M")
+        self.assertEqual(json.loads(outcome.out), free)
+        if not support.OPTIONS.sanitized:
+            self.assertLess(outcome.peak_rss, 7e6 + 64e6)
+        message = self.fails(3, *flags, "--memory", "600k")
+        enough = re.search(r"--memory (\d+M)", message).group(1)
+        self.assertEqual(self.json_of(*flags, "--memory", enough), free)
 
     def test_too_short_a_text_is_refused(self):
         self.fails(2, "eval", "-m", MODEL, "-p", "too short", "--ctx", 64)

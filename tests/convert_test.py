@@ -113,11 +113,26 @@ class RoundTrips(ConvertTest):
         three = self.convert(self.f32, "three.gguf", "--type", "Q4_K_M", "-t", 3)
         self.assertEqual(one.read_bytes(), three.read_bytes())
 
-    def test_a_file_may_be_converted_onto_itself(self):
-        path = self.convert(self.f32, "a.gguf", "--type", "F16")
-        expected = self.convert(path, "b.gguf", "--type", "Q8_0").read_bytes()
-        self.convert(path, "a.gguf", "--type", "Q8_0")
-        self.assertEqual(path.read_bytes(), expected)
+    def test_the_rope_of_llama_3(self):
+        source = support.SOURCE / "tests/data/models/llama-rope-llama3.gguf"
+        hf = self.convert(source, "hf", "--hf", "--type", "F32")
+        scaling = json.loads((hf / "config.json").read_text())["rope_scaling"]
+        self.assertEqual((scaling["rope_type"], scaling["factor"], scaling["original_max_position_embeddings"]),
+                         ("llama3", 8.0, 96))
+        back = self.convert(hf, "back.gguf", "--type", "F32")
+        ids = ["run", "-p", "a b", "-n", 12, "--temp", 0, "--ids", "--ignore-eos"]
+        self.assertEqual(self.succeeds(*ids, "-m", back).out, self.succeeds(*ids, "-m", source).out)
+
+    def test_types_in_lower_case(self):
+        self.assertEqual(self.convert(self.f32, "low.gguf", "--type", "q4_0").read_bytes(),
+                         self.convert(self.f32, "high.gguf", "--type", "Q4_0").read_bytes())
+
+    def test_calibration_keeps_to_a_budget(self):
+        flags = ["--type", "Q2_K", "--imatrix", self.text]
+        free = self.convert(self.f32, "free.gguf", *flags).read_bytes()
+        self.assertEqual(self.convert(self.f32, "held.gguf", *flags, "--memory", "12M").read_bytes(), free)
+        self.fails(3, "convert", "-m", self.f32, "-o", self.folder / "no.gguf", *flags, "--memory", "300k")
+        self.fails(2, "convert", "-m", self.f32, "-o", self.folder / "no.gguf", "--memory", "12M")
 
 
 class BrokenOff(ConvertTest):
@@ -203,6 +218,76 @@ class Refusals(ConvertTest):
         (hf / "model.safetensors.index.json").write_text("{}")
         self.assertIn("index.json", self.fails(2, "convert", "-m", self.f32, "-o", hf, "--hf"))
         self.assertEqual([p.name for p in hf.iterdir()], ["model.safetensors.index.json"])
+
+    def test_no_input_is_written_over(self):
+        original = self.folder / "a.gguf"
+        shutil.copy(self.f32, original)
+        content = original.read_bytes()
+        (self.folder / "link.gguf").symlink_to(original)
+        os.link(original, self.folder / "hard.gguf")
+        for source, out in itertools.product(("a.gguf", "link.gguf", "hard.gguf"), repeat=2):
+            with self.subTest(source=source, out=out):
+                self.fails(2, "convert", "-m", self.folder / source, "-o", self.folder / out, "--type", "Q8_0")
+                self.assertEqual(original.read_bytes(), content)
+        self.assertTrue((self.folder / "link.gguf").is_symlink())
+        hf = self.convert(self.f32, "hf", "--hf", "--type", "F32")
+        before = {p.name: p.read_bytes() for p in hf.iterdir()}
+        self.fails(2, "convert", "-m", hf, "-o", hf, "--hf", "--type", "F16")
+        for name in ("model.safetensors", "config.json", "tokenizer.model", "tokenizer.json"):
+            if name in before:
+                self.fails(2, "convert", "-m", hf, "-o", hf / name, "--type", "F16")
+        self.assertEqual({p.name: p.read_bytes() for p in hf.iterdir()}, before)
+        text = self.folder / "text"
+        shutil.copy(self.text, text)
+        self.fails(2, "convert", "-m", original, "-o", text, "--imatrix", text)
+        self.assertEqual(text.read_bytes(), self.text.read_bytes())
+
+    def test_no_part_is_written_over(self):
+        self.convert(self.f32, "cut.gguf", "--type", "Q4_0", "--split", "500K")
+        parts = {p: p.read_bytes() for p in sorted(self.folder.glob("cut-*.gguf"))}
+        self.fails(2, "convert", "-m", next(iter(parts)), "-o", self.folder / "cut.gguf", "--type", "Q4_0", "--split", "500K")
+        self.fails(2, "convert", "-m", next(iter(parts)), "-o", list(parts)[1])
+        self.assertEqual({p: p.read_bytes() for p in parts}, parts)
+
+    def test_a_renamed_part_is_the_files_fault(self):
+        self.convert(self.f32, "cut.gguf", "--type", "Q4_0", "--split", "500K")
+        renamed = self.folder / "renamed.gguf"
+        sorted(self.folder.glob("cut-*.gguf"))[0].rename(renamed)
+        self.assertIn("renamed.gguf", self.fails(1, "inspect", "-m", renamed))
+
+    def test_parts_of_a_directory_are_not_written(self):
+        self.assertIn("--split", self.fails(2, "convert", "-m", self.f32, "-o", self.folder / "hf", "--hf", "--split", "1M"))
+
+    def test_configs_that_contradict_the_weights(self):
+        whole = self.hf()
+        config = json.loads((whole / "config.json").read_text())
+        for change in ({"tie_word_embeddings": not config["tie_word_embeddings"]} if config["tie_word_embeddings"] else {},
+                       {"attention_bias": True}, {"vocab_size": 0}, {"vocab_size": config["vocab_size"] + 1},
+                       {"bos_token_id": 99999}, {"eos_token_id": [2, 99999]}, {"eos_token_id": "two"}):
+            for field in change:
+                with self.subTest(change=change):
+                    self.assertIn(field, self.changed(whole, "config.json", {**config, **change}))
+        for change in ({"bos_token": 5}, {"add_bos_token": "x"}, {"chat_template": 7}, {"eos_token": {"content": [1]}}):
+            for field in change:
+                with self.subTest(change=change):
+                    self.assertIn(field, self.changed(whole, "tokenizer_config.json", change))
+
+    def test_a_vocabulary_smaller_than_its_padded_rows(self):
+        whole = self.hf()
+        config = json.loads((whole / "config.json").read_text())
+        (whole / "config.json").write_text(json.dumps({**config, "vocab_size": config["vocab_size"] - 10}))
+        self.succeeds("inspect", "-m", whole)
+
+    def changed(self, whole, name, content):
+        """The refusal of a directory with another config."""
+        copy = self.folder / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(whole, copy)
+        (copy / name).write_text(json.dumps(content))
+        error = self.refused(copy)
+        self.assertIn(name, error)
+        self.assertEqual(error.count(str(copy)), 1, error)
+        return error
 
     def test_types_that_there_are_not(self):
         self.assertIn("Q9_Z", self.refused(self.f32, "--type", "Q9_Z", code=2))

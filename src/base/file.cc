@@ -13,13 +13,16 @@ namespace venturi {
 
 Result<File> File::open(const std::string& path) {
   File file;
-  file.fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // A pipe would wait for its writer.
+  file.fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file.fd_ < 0)
     return error(errno == ENOENT ? Code::kNotFound : Code::kIo, "cannot open {}: {}", path, std::strerror(errno));
   struct stat info;
   if (fstat(file.fd_, &info) != 0)
     return error(Code::kIo, "cannot stat {}: {}", path, std::strerror(errno));
   if (S_ISDIR(info.st_mode)) return error(Code::kInvalidArgument, "{} is a directory, not a file", path);
+  if (S_ISFIFO(info.st_mode) || S_ISSOCK(info.st_mode))
+    return error(Code::kIo, "{} is no regular file: it is read at any place, which a pipe cannot do", path);
   file.size_ = static_cast<uint64_t>(info.st_size);
   file.path_ = path;
   return file;
@@ -65,6 +68,15 @@ Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes) 
   const int fd = path == "-" ? ::dup(0) : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0)
     return error(errno == ENOENT ? Code::kNotFound : Code::kIo, "cannot open {}: {}", path, std::strerror(errno));
+  struct stat info;
+  if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) {
+    const uint64_t left = static_cast<uint64_t>(std::max<off_t>(0, info.st_size - std::max<off_t>(0, ::lseek(fd, 0, SEEK_CUR))));
+    if (left > max_bytes) {
+      ::close(fd);
+      return error(Code::kInvalidArgument, "{} is larger than {} bytes", path, max_bytes);
+    }
+    text.reserve(left);
+  }
   // Read to the end rather than to the size, so that pipes work.
   char chunk[1 << 16];
   for (;;) {

@@ -27,6 +27,12 @@ inline void cpu_relax() {
 // far shorter than the gap between two requests.
 constexpr int kSpins = 4000;
 
+// With more threads than CPUs a spinning one keeps the CPU from the one that it waits for.
+int spins(int n_threads) {
+  static const int cpus = default_thread_count();
+  return n_threads > cpus ? 0 : kSpins;
+}
+
 double read_number(const char* path) {
   double value = -1;
   if (FILE* f = std::fopen(path, "r")) {
@@ -78,18 +84,20 @@ void ThreadPool::run_erased(void (*function)(void*, int), void* self) {
     wake_.notify_all();
   }
   function(self, 0);
+  const int most = spins(n_threads_);
   for (int spin = 0; pending_.load(std::memory_order_acquire) != 0; ++spin) {
     cpu_relax();
     // With more threads than free CPUs the one we wait for may need this one.
-    if (spin > kSpins) std::this_thread::yield();
+    if (spin > most) std::this_thread::yield();
   }
 }
 
 void ThreadPool::worker_loop(int worker) {
   uint32_t seen = 0;
+  const int most = spins(n_threads_);
   for (;;) {
     int spin = 0;
-    while (epoch_.load(std::memory_order_acquire) == seen && spin < kSpins) {
+    while (epoch_.load(std::memory_order_acquire) == seen && spin < most) {
       cpu_relax();
       ++spin;
     }

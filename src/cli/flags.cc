@@ -2,12 +2,22 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 
 #include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
 
 namespace venturi {
+
+namespace {
+
+constexpr uint64_t kMaxText = 1u << 30;  // bytes of a text for eval, tokenize and their like
+
+}  // namespace
 
 const CLI::Validator kTokenCount(
     [](std::string& text) -> std::string {
@@ -58,6 +68,7 @@ void ModelFlags::add_plan(CLI::App& app) {
 
 Result<EngineOptions> ModelFlags::engine_options(int64_t outputs, int sequences) const {
   EngineOptions options;
+  if (!sidecar.empty()) TRY(File::open(sidecar));  // read only where the model does not fit; a wrong name is told at once
   if (!memory.empty()) options.memory = TRY(parse_bytes(memory));
   if (!pin.empty()) options.wishes.pinned_bytes = TRY(parse_bytes(pin));
   if (!window.empty()) options.wishes.window_bytes = TRY(parse_bytes(window));
@@ -81,11 +92,14 @@ Result<EngineOptions> ModelFlags::engine_options(int64_t outputs, int sequences)
   return options;
 }
 
-Result<std::string> ModelFlags::path() const {
-  std::string path = model.empty() ? default_model() : model;
-  if (path.empty()) return error(Code::kInvalidArgument, "no model: give one with -m FILE");
+Result<std::string> model_path(const std::string& given) {
+  std::string path = given.empty() ? default_model() : given;
+  if (path.empty())
+    return error(Code::kInvalidArgument, "no model: give one with -m FILE; the embedded one is not beside this program");
   return path;
 }
+
+Result<std::string> ModelFlags::path() const { return model_path(model); }
 
 Result<std::optional<PlanFile>> ModelFlags::load_plan() const {
   if (plan.empty()) return std::optional<PlanFile>();
@@ -97,6 +111,9 @@ Result<std::optional<PlanFile>> ModelFlags::load_plan() const {
 Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences) const {
   EngineOptions options = TRY(engine_options(outputs, sequences));
   const std::string path = TRY(this->path());
+  if (threads > default_thread_count())
+    spdlog::warn("-t {}: the machine gives this program {}; more threads than that wait for each other", threads,
+                 default_thread_count());
   if (auto file = TRY(load_plan())) {
     const Plan& first = file->plans[0];
     options = options_of(first);
@@ -134,8 +151,13 @@ void TextFlags::add(CLI::App& app, const char* what) {
   p->excludes(f);
 }
 
+Status TextFlags::check() const {
+  if (file.empty() || file == "-" || ::access(file.c_str(), R_OK) == 0) return {};
+  return error(errno == ENOENT ? Code::kNotFound : Code::kIo, "cannot open {}: {}", file, std::strerror(errno));
+}
+
 Result<std::string> TextFlags::text() const {
-  if (!file.empty()) return read_text_file(file);
+  if (!file.empty()) return read_text_file(file, kMaxText);
   return prompt;
 }
 

@@ -42,8 +42,12 @@ struct ModelFlags {
 struct TextFlags {
   std::string prompt, file;
   void add(CLI::App& app, const char* what);
+  Status check() const;  // of the file, before anything is loaded
   Result<std::string> text() const;
 };
+
+// The model, or the default one; an error if there is none.
+Result<std::string> model_path(const std::string& given);
 
 // The embedded default model beside the program or in the source tree; empty if there is none.
 std::string default_model();

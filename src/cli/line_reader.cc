@@ -64,6 +64,15 @@ int read_character(EditLine* editor, wchar_t* out) {
   }
 }
 
+// std::getline, but of a line longer than `most` only one byte more than that.
+bool read_line(std::istream& in, std::string& line, size_t most) {
+  line.clear();
+  int c = in.get();
+  if (c == std::istream::traits_type::eof()) return false;
+  for (; c != std::istream::traits_type::eof() && c != '\n' && line.size() <= most; c = in.get()) line += static_cast<char>(c);
+  return true;
+}
+
 char* prompt(EditLine*) {
   static char text[] = "> ";
   return text;
@@ -117,8 +126,8 @@ LineReader::LineReader(const std::string& history_path, int wake_fd) {
 
 LineReader::~LineReader() = default;
 
-LineReader::Outcome LineReader::next(std::string& line) {
-  if (!editor_) return std::getline(std::cin, line) ? Outcome::kLine : Outcome::kEnd;
+LineReader::Outcome LineReader::next(std::string& line, size_t most) {
+  if (!editor_) return read_line(std::cin, line, most) ? Outcome::kLine : Outcome::kEnd;
   // Before the prompt is shown, or what is typed at once would be echoed twice.
   el_set(editor_->edit, EL_PREP_TERM, 1);
   errno = 0;

@@ -17,7 +17,7 @@ class LineReader {
   // kInterrupted: the line was given up.
   // kEnd: the end of input, Ctrl-D on an empty line.
   enum class Outcome { kLine, kInterrupted, kEnd };
-  Outcome next(std::string& line);
+  Outcome next(std::string& line, size_t most);
 
   bool terminal() const { return editor_ != nullptr; }
 

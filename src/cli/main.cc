@@ -3,16 +3,23 @@
 // Exit codes: 0 done; 1 it failed (a file, a disk, a model); 2 the command line is wrong;
 // 3 it does not fit the memory budget.
 #include <CLI/CLI.hpp>
+#include <fmt/ranges.h>
 
 #include <cstdio>
+#include <new>
 
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/environment.h"
+#include "cli/text.h"
 #include "command_registry.inc"
 
 namespace venturi {
 
 namespace {
+
+using Action = std::function<Status()>;
+using Commands = std::vector<std::pair<CLI::App*, Action>>;
 
 int exit_code(const Error& error) {
   if (error.code == Code::kOutOfBudget) return 3;
@@ -20,45 +27,87 @@ int exit_code(const Error& error) {
   return 1;
 }
 
-int main(int argc, char** argv) {
-  init_logging();
-  CLI::App app{"Venturi runs large language models inside a stated budget."};
+Commands add_commands(CLI::App& app) {
   app.name("venturi");
   app.set_version_flag("--version", "venturi " VENTURI_VERSION);
   app.require_subcommand(1);
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong command line, 3 does not fit the memory budget.\n"
              "Every long flag has a mirror in the environment: --memory is VENTURI_MEMORY.");
-  std::vector<std::pair<CLI::App*, std::function<Status()>>> commands;
+  Commands commands;
   for (const Command* command : kAll_Command) {
     CLI::App* sub = app.add_subcommand(std::string(command->name), std::string(command->summary));
     commands.emplace_back(sub, command->setup(*sub));
-    // VENTURI_<FLAG> for every long flag.
-    for (CLI::Option* option : sub->get_options()) {
-      if (option->get_lnames().empty() || option->get_lnames()[0] == "help") continue;
-      std::string name = "VENTURI_" + option->get_lnames()[0];
-      for (char& c : name) c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-      option->envname(name);
-    }
   }
+  return commands;
+}
+
+// Why a command line has no command, where the word in its place is none.
+std::string unknown_command(const Commands& commands, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return "";
+  std::string known;
+  for (const auto& [sub, action] : commands) {
+    if (sub->get_name() == argv[1]) return "";
+    known += (known.empty() ? "" : ", ") + sub->get_name();
+  }
+  return fmt::format("there is no command '{}'; there are {}", printable(argv[1]), known);
+}
+
+// Twice: first the command line alone, then with what the environment adds to it for the chosen command.
+// Nothing where the program is to go on, else its exit code.
+std::optional<int> parse(CLI::App& app, const Commands& commands, int argc, char** argv) {
+  bool alone = true;
   try {
     app.parse(argc, argv);
+  } catch (const CLI::Success& e) {  // help, version
+    show_mirrors(app);
+    return app.exit(e);
+  } catch (const CLI::ParseError&) {
+    alone = false;
+  }
+  std::vector<std::string> mirrors;
+  for (const auto& [sub, action] : commands)
+    if (sub->parsed()) mirrors = enable_mirrors(*sub);
+  if (alone && mirrors.empty()) return std::nullopt;
+  try {
+    app.clear();
+    app.parse(argc, argv);
+    return std::nullopt;
   } catch (const CLI::ParseError& e) {
-    const int code = app.exit(e);
-    return code == 0 ? 0 : 2;
-  }
-  for (auto& [sub, action] : commands) {
-    if (!sub->parsed()) continue;
-    const Status status = action();
-    if (!status) {
-      std::fflush(stdout);
-      std::fprintf(stderr, "venturi %s: %s\n", sub->get_name().c_str(), status.error().message.c_str());
-      return exit_code(status.error());
+    if (const std::string message = unknown_command(commands, argc, argv); !message.empty()) {
+      std::fprintf(stderr, "venturi: %s\n", message.c_str());
+      return 2;
     }
-    if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
-      std::fprintf(stderr, "venturi %s: standard output could not be written to the end\n", sub->get_name().c_str());
-      return 1;
+    if (!alone) {
+      app.exit(e);
+    } else {
+      std::fprintf(stderr, "%s\nfrom the environment: %s\n", printable(e.what()).c_str(),
+                   fmt::format("{}", fmt::join(mirrors, ", ")).c_str());
     }
+    return 2;
   }
+}
+
+int run_command(const CLI::App& sub, const Action& action) {
+  const Status status = action();
+  if (!status) {
+    std::fflush(stdout);
+    std::fprintf(stderr, "venturi %s: %s\n", sub.get_name().c_str(), printable(status.error().message).c_str());
+    return exit_code(status.error());
+  }
+  if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
+    std::fprintf(stderr, "venturi %s: standard output could not be written to the end\n", sub.get_name().c_str());
+    return 1;
+  }
+  return 0;
+}
+
+int main(int argc, char** argv) {
+  init_logging();
+  CLI::App app{"Venturi runs large language models inside a stated budget."};
+  const Commands commands = add_commands(app);
+  if (const auto code = parse(app, commands, argc, argv)) return *code;
+  for (const auto& [sub, action] : commands)
+    if (sub->parsed()) return run_command(*sub, action);
   return 0;
 }
 
@@ -66,4 +115,12 @@ int main(int argc, char** argv) {
 
 }  // namespace venturi
 
-int main(int argc, char** argv) { return venturi::main(argc, argv); }
+int main(int argc, char** argv) try {
+  return venturi::main(argc, argv);
+} catch (const std::bad_alloc&) {
+  std::fputs("venturi: the system has no memory left\n", stderr);
+  return 1;
+} catch (const std::exception& e) {
+  std::fprintf(stderr, "venturi: %s\n", e.what());
+  return 1;
+}

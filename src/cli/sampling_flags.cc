@@ -1,9 +1,18 @@
 #include "cli/sampling_flags.h"
 
+#include <cerrno>
 #include <cstdlib>
 #include <limits>
 
 namespace venturi {
+
+const CLI::Validator kSeed(
+    [](std::string& text) -> std::string {
+      errno = 0;
+      (void)std::strtoull(text.c_str(), nullptr, 0);
+      return errno == ERANGE ? text + " is beyond " + std::to_string(std::numeric_limits<uint64_t>::max()) : "";
+    },
+    "", "seed");
 
 void SamplingFlags::add(CLI::App& app) {
   app.add_option("--temp", params.temperature, "temperature; 0 takes the likeliest token")->capture_default_str();
@@ -19,7 +28,7 @@ void SamplingFlags::add(CLI::App& app) {
   app.add_option("--mirostat-ent", params.mirostat_tau, "mirostat's target surprise in bits")->capture_default_str();
   app.add_option("--mirostat-lr", params.mirostat_eta, "mirostat's learning rate")->capture_default_str();
   app.add_option("--logit-bias", bias, "add to a token's logit: ID+1.5, ID-2, ID-inf (repeatable)");
-  app.add_option("--seed", params.seed, "seed; the same seed gives the same tokens")->capture_default_str();
+  app.add_option("--seed", params.seed, "seed; the same seed gives the same tokens")->check(kSeed)->capture_default_str();
 }
 
 Result<Sampler> SamplingFlags::sampler() const {

@@ -10,6 +10,9 @@
 
 namespace venturi {
 
+// Refuses what 64 bits do not hold.
+extern const CLI::Validator kSeed;
+
 struct SamplingFlags {
   SamplingParams params;
   std::vector<std::string> bias;  // ID+1.5, ID-2, ID-inf

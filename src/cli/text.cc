@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <cstdio>
 
+#include <fmt/format.h>
+
+#include "tokenizers/utf8.h"
+
 namespace venturi {
 
 std::string markdown_table(const std::vector<std::vector<std::string>>& rows) {
@@ -22,6 +26,22 @@ std::string markdown_table(const std::vector<std::vector<std::string>>& rows) {
       for (const size_t w : width) out += std::string(w + 2, '-') + "|";
       out += "\n";
     }
+  }
+  return out;
+}
+
+std::string printable(std::string_view text, Breaks breaks) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint c = decode_utf8(text, at);
+    const size_t length = std::max(c.length, 1u);
+    const bool kept = breaks == Breaks::kKept && c.value == '\n';
+    if (c.length > 0 && (kept || !is_control(c.value))) {
+      out += text.substr(at, length);
+    } else {
+      for (size_t i = at; i < at + length; ++i) out += fmt::format("\\x{:02x}", static_cast<uint8_t>(text[i]));
+    }
+    at += length;
   }
   return out;
 }

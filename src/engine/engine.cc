@@ -55,7 +55,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
   if (tokenizer) {
     engine->tokenizer_ = std::move(tokenizer).value();
   } else {
-    engine->tokenizer_error_ = std::move(tokenizer).error();
+    engine->tokenizer_error_ = std::move(tokenizer).error().within(engine->file_->path);
   }
   return engine;
 }

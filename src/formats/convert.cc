@@ -6,6 +6,7 @@
 #include "formats/convert_stream.h"
 #include "formats/convert_types.h"
 #include "formats/gguf_write.h"
+#include "formats/overwrite.h"
 
 namespace venturi {
 
@@ -61,7 +62,8 @@ class GgufConversion {
     report_.paths =
         TRY(write_gguf(path, metadata, tensors_,
                        [this](size_t index, const ByteSink& sink) { return give(index, sink); },
-                       {.part_bytes = options_.part_bytes}));
+                       {.part_bytes = options_.part_bytes,
+                        .check = [this](const std::string& output) { return refuse_overwrite(model_, output); }}));
     if (overflows_ > 0)
       report_.warnings.push_back(fmt::format(
           "{} values are too large for F16 and became infinite; use BF16 or F32", overflows_));

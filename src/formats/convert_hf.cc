@@ -3,11 +3,13 @@
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <numbers>
 
 #include "formats/convert.h"
 #include "formats/convert_stream.h"
 #include "formats/hf_architecture.h"
 #include "formats/hf_vocabulary.h"
+#include "formats/overwrite.h"
 #include "formats/safetensors.h"
 
 namespace venturi {
@@ -59,31 +61,46 @@ constexpr FieldName kFloats[] = {{"rms_norm_eps", "attention.layer_norm_rms_epsi
 // The shortest decimal that is the same f32: 1e-05, not 9.99999974e-06.
 double shortest(double value) { return std::stod(fmt::format("{}", static_cast<float>(value))); }
 
+// The context that a blended factor of dimension `i` tells: the inverse of llama3_rope_factors with 1 and 4 as the
+// low and the high factor. 0 if the factor is not between.
+uint64_t blended_context(double factor, double largest, size_t i, size_t n_pairs, double base) {
+  if (!(factor > 1.0001) || !(factor < largest * 0.9999)) return 0;
+  const double smooth = (1 / factor - 1 / largest) / (1 - 1 / largest);
+  const double wave = 2 * std::numbers::pi * std::pow(base, static_cast<double>(i) / static_cast<double>(n_pairs));
+  const double context = wave * (1 + 3 * smooth);
+  return context < 1e9 ? static_cast<uint64_t>(std::llround(context)) : 0;
+}
+
 // rope_freqs.weight is Llama 3's scaling with its parameters left out. They are the same in all
-// models that were published with it, but for the factor; what they give is compared with the
-// tensor.
+// models that were published with it, but for the factor; of others the original context is told from the
+// tensor. What they give is compared with it.
 Result<json> llama3_scaling(const ModelFile& model, const TensorInfo& tensor, const json& config) {
   std::vector<float> factors(static_cast<size_t>(tensor.n_values()));
   TRY(model.read_rows_f32(tensor, 0, factors));
   float largest = 1;
   for (const float factor : factors) largest = std::max(largest, factor);
-  const json scaling = {{"rope_type", "llama3"},
-                        {"factor", largest},
-                        {"low_freq_factor", 1.0},
-                        {"high_freq_factor", 4.0},
-                        {"original_max_position_embeddings", 8192}};
-  json with = config;
-  with["rope_scaling"] = scaling;
-  const auto expected = TRY(llama3_rope_factors(HfConfig(std::move(with), model.path)));
-  bool same = expected.size() == factors.size();
-  for (size_t i = 0; same && i < factors.size(); ++i)
-    same = std::abs(expected[i] - factors[i]) <= 1e-4f * factors[i];
-  if (!same)
-    return error(Code::kUnsupported,
-                 "{}: rope_freqs.weight is not Llama 3's scaling with its usual "
-                 "parameters, and config.json has no other way to say it",
-                 model.path);
-  return scaling;
+  const double base = config.contains("rope_theta") ? config["rope_theta"].get<double>() : 10000;
+  std::vector<uint64_t> contexts = {8192};
+  for (size_t i = 0; i < factors.size() && contexts.size() < 2; ++i)
+    if (const uint64_t context = blended_context(factors[i], largest, i, factors.size(), base)) contexts.push_back(context);
+  for (const uint64_t context : contexts) {
+    const json scaling = {{"rope_type", "llama3"},
+                          {"factor", largest},
+                          {"low_freq_factor", 1.0},
+                          {"high_freq_factor", 4.0},
+                          {"original_max_position_embeddings", context}};
+    json with = config;
+    with["rope_scaling"] = scaling;
+    const auto expected = TRY(llama3_rope_factors(HfConfig(std::move(with), model.path)));
+    bool same = expected.size() == factors.size();
+    for (size_t i = 0; same && i < factors.size(); ++i)
+      same = std::abs(expected[i] - factors[i]) <= 1e-4f * factors[i];
+    if (same) return scaling;
+  }
+  return error(Code::kUnsupported,
+               "{}: rope_freqs.weight is not Llama 3's scaling with its usual "
+               "parameters, and config.json has no other way to say it",
+               model.path);
 }
 
 Result<json> factor_list(const ModelFile& model, const TensorInfo& tensor) {
@@ -231,6 +248,9 @@ class HfConversion {
     const Family family = TRY(family_of(model_.metadata));
     const json config = TRY(config_json(model_, family, options_.type));
     TRY(plan(*find_hf_architecture(family.class_name), codec));
+    for (const char* name : {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+                             "tokenizer.model", "tokenizer_config.json", "chat_template.jinja"})
+      TRY(refuse_overwrite(model_, fmt::format("{}/{}", folder, name)));
     std::error_code failed;
     std::filesystem::create_directories(folder, failed);
     if (failed) return error(Code::kIo, "cannot make the folder {}: {}", folder, failed.message());

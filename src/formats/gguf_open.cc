@@ -69,7 +69,7 @@ Status add_part(ModelFile& model, File file, GgufHeader header) {
 Status open_parts(ModelFile& model, const std::string& path, uint64_t count) {
   const auto name = parse_part_name(path);
   if (!name || name->count != count)
-    return error(Code::kInvalidArgument,
+    return error(Code::kCorrupt,
                  "{} is one of {} parts, and the others are found by name: "
                  "expected a name ending in -00001-of-{:05}.gguf",
                  path, count, count);

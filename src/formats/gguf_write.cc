@@ -184,10 +184,13 @@ Result<std::vector<std::string>> write_gguf(const std::string& path, const Metad
   if (prefix.ends_with(".gguf")) prefix.remove_suffix(5);
 
   std::vector<std::string> paths;
-  std::vector<AtomicFile> files;  // committed together: no first part without the last
   for (size_t i = 0; i < parts.size(); ++i) {
     paths.push_back(parts.size() == 1 ? path : gguf_part_path(prefix, i, parts.size()));
-    files.push_back(TRY(AtomicFile::create(paths.back())));
+    if (options.check) TRY(options.check(paths.back()));
+  }
+  std::vector<AtomicFile> files;  // committed together: no first part without the last
+  for (size_t i = 0; i < parts.size(); ++i) {
+    files.push_back(TRY(AtomicFile::create(paths[i])));
     const std::span own(tensors.data() + parts[i].begin, parts[i].end - parts[i].begin);
     const std::string head = header(part_metadata(metadata, i, parts.size(), tensors.size()), own);
     TRY(files.back().reserve(head.size() + data_bytes(own)));

@@ -32,6 +32,8 @@ struct GgufWriteOptions {
   // Parts are cut before the tensor that would take one past this many bytes of tensors; 0 writes
   // one file. Part k of n is PATH with "-0000k-of-0000n" before ".gguf".
   uint64_t part_bytes = 0;
+  // Asked for every path before anything is written.
+  std::function<Status(const std::string& path)> check = {};
 };
 
 // `metadata` is written as it is, but for the keys that describe the file's own layout

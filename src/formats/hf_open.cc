@@ -62,6 +62,24 @@ std::string folder_name(const std::string& path) {
       .string();
 }
 
+// What the config says of weights against the weights that are there.
+Status check_weights(const HfConfig& config, const ModelFile& model, const TensorInfo& embedding) {
+  const auto vocabulary = TRY(config.uint({"vocab_size"}));
+  const auto rows = static_cast<uint64_t>(embedding.n_rows());  // may be padded
+  if (vocabulary && (*vocabulary == 0 || *vocabulary > rows))
+    return error(Code::kCorrupt, "{}: field 'vocab_size' is {}, but the token embedding has {} rows", config.path(),
+                 *vocabulary, rows);
+  const auto tied = TRY(config.flag({"tie_word_embeddings"}));
+  if (tied && !*tied && !model.find("output.weight") && model.find("output_norm.weight"))
+    return error(Code::kCorrupt, "{}: 'tie_word_embeddings' is false, but the safetensors have no lm_head.weight",
+                 config.path());
+  const auto biased = TRY(config.flag({"attention_bias"}));
+  if (biased && *biased && model.find("blk.0.attn_q.weight") && !model.find("blk.0.attn_q.bias"))
+    return error(Code::kCorrupt, "{}: 'attention_bias' is true, but the safetensors have no biases of the attention",
+                 config.path());
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<ModelFile>> open_hf_directory(const std::string& path) {
@@ -81,11 +99,15 @@ Result<std::unique_ptr<ModelFile>> open_hf_directory(const std::string& path) {
   SafetensorsModel stored = TRY(open_safetensors_folder(path));
   model->files = std::move(stored.files);
   auto mapped = map_hf_tensors(family, config, stored.tensors, *model);
-  if (!mapped.ok()) return std::move(mapped).error().within(path);
+  if (!mapped.ok()) {
+    Error failure = std::move(mapped).error();
+    return failure.message.starts_with(path) ? std::move(failure) : std::move(failure).within(path);
+  }
   const TensorInfo* embedding = model->find("token_embd.weight");
   if (!embedding || embedding->dims.size() != 2)
     return error(Code::kCorrupt, "{}: the safetensors hold no token embedding of two dimensions",
                  path);
+  TRY(check_weights(config, *model, *embedding));
   TRY(set_hf_vocabulary(path, whole, static_cast<uint64_t>(embedding->n_rows()), model->metadata));
   return model;
 }

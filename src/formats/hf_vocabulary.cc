@@ -386,7 +386,7 @@ Status set_from_json(const Settings& settings, uint64_t n_rows, Metadata& metada
   const std::string path = settings.folder + "/tokenizer.json";
   TokenizerJson tokenizer;
   {
-    const std::string text = TRY(read_text_file(path, kMaxFileBytes));
+    const std::string text = TRY(read_regular_file(path, kMaxFileBytes));
     tokenizer = TRY(parse_tokenizer_json(text, path));
   }
   Vocabulary vocabulary(n_rows, path);
@@ -409,11 +409,34 @@ Status set_from_json(const Settings& settings, uint64_t n_rows, Metadata& metada
 // --- what both share
 // -------------------------------------------------------------------------------
 
-// "bos_token" may be a string or an object with "content".
-std::string special_text(const HfConfig& tokenizer, std::string_view name) {
+Error wrong_type(const HfConfig& config, std::string_view field, std::string_view expected) {
+  return error(Code::kCorrupt, "{}: field '{}': expected {}, found {}", config.path(), field, expected,
+               shown(config.find(field)->dump(-1, ' ', false, json::error_handler_t::replace)));
+}
+
+// "bos_token" may be a string, an object with "content", or false for none.
+Result<std::string> special_text(const HfConfig& tokenizer, std::string_view name) {
   const json* value = tokenizer.find(name);
-  if (!value) return {};
-  return value->is_object() ? text_of(child(*value, "content")) : text_of(value);
+  if (!value || *value == false) return std::string();
+  const json* text = value->is_object() ? child(*value, "content") : value;
+  if (!text || !text->is_string()) return wrong_type(tokenizer, name, "a string or an object with a content");
+  return text->get<std::string>();
+}
+
+// The id that a config states, the first of a list; nothing where it states none or says -1 for that. Of those
+// that text is made with, one outside the vocabulary is an error, others are left out.
+Result<std::optional<int64_t>> stated_id(const HfConfig& config, const std::string& field, bool matters, uint64_t n_rows) {
+  const json* value = config.find(field);
+  std::optional<int64_t> first;
+  if (!value) return first;
+  const json list = value->is_array() ? *value : json::array({*value});
+  for (const json& id : list) {
+    const bool good = id.is_number_integer() && id >= 0 && id.get<uint64_t>() < n_rows;
+    if (good && !first) first = id.get<int64_t>();
+    if (!good && matters && id != -1)
+      return wrong_type(config, field, fmt::format("a token of the {} in the vocabulary, or a list of them", n_rows));
+  }
+  return first;
 }
 
 struct SpecialName {
@@ -430,14 +453,13 @@ Status set_special_ids(const Settings& settings, const HfConfig& generation, uin
   std::unordered_map<std::string_view, int64_t> ids;
   for (size_t i = 0; i < tokens.size(); ++i) ids.try_emplace(tokens[i], static_cast<int64_t>(i));
   for (const SpecialName& special : kSpecials) {
-    const std::string text = special_text(settings.tokenizer, fmt::format("{}_token", special.hf));
+    const std::string text = TRY(special_text(settings.tokenizer, fmt::format("{}_token", special.hf)));
+    const bool matters = special.hf == "bos" || special.hf == "eos";
     if (const auto it = ids.find(text); !text.empty() && it != ids.end())
       set_id(metadata, special.gguf, it->second);
     for (const HfConfig* config : {&settings.config, &generation}) {
-      const json* value = config->find(fmt::format("{}_token_id", special.hf));
-      if (value && value->is_array() && !value->empty()) value = &value->front();
-      if (value && value->is_number_unsigned() && value->get<uint64_t>() < n_rows)
-        set_id(metadata, special.gguf, value->get<int64_t>());
+      const auto id = TRY(stated_id(*config, fmt::format("{}_token_id", special.hf), matters, n_rows));
+      if (id) set_id(metadata, special.gguf, *id);
     }
   }
   return {};
@@ -446,9 +468,7 @@ Status set_special_ids(const Settings& settings, const HfConfig& generation, uin
 Status set_added_flags(const Settings& settings, Metadata& metadata) {
   for (const char* name : {"bos", "eos", "sep"}) {
     const std::string field = fmt::format("add_{}_token", name);
-    const json* value = settings.tokenizer.find(field);
-    if (value && value->is_boolean())
-      metadata.set_bool("tokenizer.ggml." + field, value->get<bool>());
+    if (const auto value = TRY(settings.tokenizer.flag({field}))) metadata.set_bool("tokenizer.ggml." + field, *value);
   }
   return {};
 }
@@ -456,7 +476,7 @@ Status set_added_flags(const Settings& settings, Metadata& metadata) {
 // chat_template.jinja, else tokenizer_config.json's "chat_template": a string, or a list of named
 // ones of which "default" is the template.
 Status set_chat_template(const Settings& settings, Metadata& metadata) {
-  auto file = read_text_file(settings.folder + "/chat_template.jinja", 1 << 24);
+  auto file = read_regular_file(settings.folder + "/chat_template.jinja", 1 << 24);
   if (file.ok()) {
     metadata.set_string("tokenizer.chat_template", std::move(*file));
     return {};
@@ -468,6 +488,7 @@ Status set_chat_template(const Settings& settings, Metadata& metadata) {
     metadata.set_string("tokenizer.chat_template", value->get<std::string>());
     return {};
   }
+  if (!value->is_array()) return wrong_type(settings.tokenizer, "chat_template", "a string or a list of named ones");
   std::vector<std::string> names;
   for (const json& entry : *value) {
     const std::string name = text_of(child(entry, "name")),
@@ -497,7 +518,7 @@ Result<HfConfig> optional_config(const std::string& path) {
 using NamedIds = std::vector<std::pair<std::string_view, int64_t>>;
 Result<NamedIds> set_pieces(const Settings& settings, uint64_t n_rows, Metadata& metadata) {
   const std::string path = settings.folder + "/tokenizer.model";
-  const auto bytes = read_text_file(path, kMaxFileBytes);
+  const auto bytes = read_regular_file(path, kMaxFileBytes);
   if (!bytes.ok() && bytes.error().code != Code::kNotFound) return bytes.error();
   std::optional<Error> problem;
   if (bytes.ok()) {

@@ -197,7 +197,7 @@ Status Sampler::load(std::span<const float> logits, uint64_t position) {
   if (std::any_of(std::begin(wrong), std::end(wrong), [](int32_t w) { return w != 0; })) {
     const auto at =
         std::find_if(logits_.begin(), logits_.end(), [](float x) { return !(x < kInfinity); });
-    return error(Code::kInvalidArgument, "position {}: the logit of token {} is {}", position,
+    return error(Code::kCorrupt, "position {}: the logit of token {} is {}; the model is damaged", position,
                  at - logits_.begin(), *at);
   }
   max_logit_ = *std::max_element(std::begin(greatest), std::end(greatest));

@@ -330,7 +330,7 @@ TEST(Sampler, BadLogitsAreErrorsThatNameThePosition) {
   logits[42] = std::nanf("");
   auto result = sampler.sample(logits, 1234);
   ASSERT_FALSE(result.ok());
-  EXPECT_EQ(result.error().message, "position 1234: the logit of token 42 is nan");
+  EXPECT_EQ(result.error().message, "position 1234: the logit of token 42 is nan; the model is damaged");
   logits[42] = kInfinity;
   EXPECT_FALSE(sampler.sample(logits, 0).ok());
   logits[42] = -kInfinity;

@@ -332,6 +332,9 @@ Status run(const Options& o) {
   const uint64_t process = process_bytes();
   auto engine = TRY(options.model.open(1, static_cast<int>(o.streams)));
   if (engine->info().embeds) options.generate = 0;  // nothing to decode
+  if (const int64_t most = std::max(options.prompt, options.generate); most > engine->options().context)
+    return error(Code::kInvalidArgument, "a test of {} tokens does not fit the context of {}; give -c {} or more", most,
+                 engine->options().context, most);
   Bench bench(*engine, options, process, profile ? &*profile : nullptr);
   if (auto status = bench.prepare(); !status) return status;
   std::vector<Outcome> outcomes;

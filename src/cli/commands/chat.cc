@@ -3,6 +3,7 @@
 #include "cli/flags.h"
 #include "cli/interrupt.h"
 #include "cli/line_reader.h"
+#include "cli/prompt.h"
 #include "cli/report.h"
 #include "cli/sampling_flags.h"
 #include "cli/text.h"
@@ -49,6 +50,9 @@ class Chat {
 
   // A question and its answer. After an error the conversation is what it was before.
   Status turn(SequenceState& sequence, const std::string& text, InterruptWatch& interrupt) {
+    if (text.size() > longest_line_ && longest_line_ < kMaxPrompt)
+      return too_long(engine_, o_.model.context > 0,
+                      fmt::format("this message has more than {} bytes and so more tokens than fit", longest_line_), 0);
     const nlohmann::ordered_json before = conversation_.messages;
     conversation_.messages.push_back({{"role", "user"}, {"content", text}});
     Status status = answer(sequence, interrupt);
@@ -57,6 +61,7 @@ class Chat {
   }
 
   const Decoded& decoded() const { return decoded_; }
+  uint64_t longest_line() const { return longest_line_; }
 
   void clear() {
     conversation_.messages = nlohmann::ordered_json::array();
@@ -117,6 +122,9 @@ class Chat {
   Result<std::vector<TokenId>> render() const {
     auto segments = chat::render_chat(template_, conversation_);
     if (!segments) return std::move(segments).error().within("the chat template");
+    std::vector<std::string_view> texts;
+    for (const chat::Segment& segment : *segments) texts.push_back(segment.text);
+    const Lease lease = TRY(tokenizer_lease(engine_.file().metadata, engine_.ledger(), texts));
     std::vector<TokenId> tokens = encoder_.encode(*segments);
     if (tokens.empty()) return error(Code::kCorrupt, "the chat template gives nothing for this conversation");
     const auto bos = tokenizer_.bos();
@@ -134,13 +142,16 @@ class Chat {
       const size_t first = o_.system.empty() ? 0 : 1;
       const bool has_turns = conversation_.messages.size() >= first + 3;
       if (!has_turns)
-        return error(Code::kOutOfBudget, "this message alone takes {} tokens and an answer needs {}, the context holds "
-                     "{}; -c {} would do", tokens.size(), room, context, tokens.size() + static_cast<size_t>(room));
-      if (o_.on_full == "refuse")
-        return error(Code::kOutOfBudget,
-                     "the context is full: the conversation has {} tokens and an answer needs {}, the context "
-                     "holds {}. /clear starts over; -c {} gives more; --on-full shift drops the oldest turns",
-                     tokens.size(), room, context, 2 * context);
+        return too_long(engine_, o_.model.context > 0,
+                        fmt::format("this message alone takes {} tokens and an answer needs {}", tokens.size(), room),
+                        static_cast<int64_t>(tokens.size()) + room);
+      if (o_.on_full == "refuse") {
+        Error full = too_long(engine_, o_.model.context > 0,
+                              fmt::format("the context is full: the conversation has {} tokens and an answer needs {}", tokens.size(), room),
+                              static_cast<int64_t>(tokens.size()) + room);
+        full.message += "; /clear starts over, --on-full shift drops the oldest turns";
+        return full;
+      }
       // The oldest question and its answer.
       conversation_.messages.erase(first);
       conversation_.messages.erase(first);
@@ -153,6 +164,7 @@ class Chat {
   chat::SegmentEncoder encoder_;
   const Options& o_;
   chat::Conversation conversation_;
+  const uint64_t longest_line_ = longest_prompt(engine_);
   std::vector<TokenId> held_;  // by the sequence
   Decoded decoded_;            // of all answers
 };
@@ -186,7 +198,7 @@ Status converse(Chat& chat, SequenceState& sequence) {
   if (reader.terminal()) std::fputs(kCommands, stderr);
   std::string line;
   for (;;) {
-    const LineReader::Outcome outcome = reader.next(line);
+    const LineReader::Outcome outcome = reader.next(line, chat.longest_line());
     if (interrupt.take() || outcome == LineReader::Outcome::kInterrupted) {
       std::fputs("\n", stderr);
       continue;

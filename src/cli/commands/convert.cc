@@ -5,13 +5,14 @@
 #include "cli/text.h"
 #include "engine/calibrate.h"
 #include "formats/convert.h"
+#include "formats/overwrite.h"
 
 namespace venturi {
 
 namespace {
 
 struct Options {
-  std::string model, output, type = "F16", imatrix, split;
+  std::string model, output, type = "F16", imatrix, split, memory;
   bool pure = false, hf = false;
   int threads = 0;
   int64_t imatrix_tokens = 65536;
@@ -19,7 +20,9 @@ struct Options {
 
 Result<ImportanceData> importance(const Options& o, const std::string& path) {
   const std::string text = TRY(read_text_file(o.imatrix));
-  auto engine = TRY(Engine::open(path, {.context = 512, .threads = o.threads}));
+  EngineOptions options{.context = 512, .threads = o.threads};
+  if (!o.memory.empty()) options.memory = TRY(parse_bytes(o.memory));
+  auto engine = TRY(Engine::open(path, options));
   ProgressLine line("calibrating");
   return calibrate(*engine, text, {.max_tokens = o.imatrix_tokens,
                                    .progress = [&](int64_t done, int64_t total) { line.update(static_cast<double>(done) / static_cast<double>(total)); }});
@@ -35,11 +38,17 @@ Status check_model(const ModelFile& model) {
 }
 
 Status run(const Options& o) {
-  const std::string path = o.model.empty() ? default_model() : o.model;
+  if (o.hf && !o.split.empty())
+    return error(Code::kInvalidArgument, "--split cuts GGUF files; a Hugging Face directory is written with one file of weights");
+  const std::string path = TRY(model_path(o.model));
   const auto model = TRY(open_model(path));
   TRY(check_model(*model));
+  if (is_same_file(o.output, o.imatrix))
+    return error(Code::kInvalidArgument, "-o {} is the text of --imatrix; write to another place", o.output);
   ConvertOptions options;
   options.type = o.type;
+  // Types are written in capitals.
+  for (char& c : options.type) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   options.pure = o.pure;
   if (!o.split.empty()) options.part_bytes = TRY(parse_bytes(o.split));
   ImportanceData data;
@@ -77,8 +86,9 @@ const Command command_convert{"convert", "Convert a model to GGUF of any type, o
   app.add_option("--type", o->type, "F32, F16, BF16, Q8_0, Q4_0, Q4_K_M, Q6_K, IQ4_XS, …")->capture_default_str();
   app.add_flag("--pure", o->pure, "every matrix in that one type, no mixture");
   app.add_flag("--hf", o->hf, "write a Hugging Face directory with safetensors");
-  app.add_option("--imatrix", o->imatrix, "text to calibrate on: weights that meet large inputs are rounded with more care");
+  auto* imatrix = app.add_option("--imatrix", o->imatrix, "text to calibrate on: weights that meet large inputs are rounded with more care");
   app.add_option("--imatrix-tokens", o->imatrix_tokens, "tokens of it to use")->check(CLI::Range(512, 1 << 30))->capture_default_str();
+  app.add_option("--memory", o->memory, "budget for running the model on that text, e.g. 2G (default: none)")->needs(imatrix);
   app.add_option("--split", o->split, "cut the output into parts of about this size, e.g. 2G");
   app.add_option("-t,--threads", o->threads, "threads")->check(CLI::Range(1, 1024));
   return [o] { return run(*o); };

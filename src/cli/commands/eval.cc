@@ -1,7 +1,9 @@
 // venturi eval: perplexity of a text, and what a model loses against another: KL divergence and
 // agreement of the top token.
 #include "cli/command.h"
+#include "cli/engine_pair.h"
 #include "cli/flags.h"
+#include "cli/prompt.h"
 #include "cli/text.h"
 
 #include <cmath>
@@ -44,30 +46,45 @@ Result<const Act*> run_window(Engine& engine, SequenceState& sequence, std::span
   return engine.step(step);
 }
 
-Status run(const Options& o) {
-  if (o.window < 4) return error(Code::kInvalidArgument, "--ctx {} is too short; 4 or more", o.window);
+// The tokens of the text, before a model is loaded: a text shorter than one window needs none.
+Result<std::vector<TokenId>> tokenize(const Options& o) {
+  const auto file = TRY(open_model(TRY(o.model.path())));
+  auto tokenizer = Tokenizer::from_metadata(file->metadata);
+  if (!tokenizer) return std::move(tokenizer).error().within(file->path);
+  const auto ledger = Ledger::create(TRY(o.model.engine_options()).memory);
+  std::vector<TokenId> tokens =
+      TRY(encode_text(**tokenizer, file->metadata, *ledger, TRY(o.text.text()), {.add_special = false}));
+  if (const auto bos = (*tokenizer)->bos()) tokens.insert(tokens.begin(), *bos);
+  if (static_cast<int64_t>(tokens.size()) < o.window)
+    return error(Code::kInvalidArgument, "the text has {} tokens, less than one window of {}", tokens.size(), o.window);
+  return tokens;
+}
+
+Result<EnginePair> open_engines(const Options& o) {
   ModelFlags flags = o.model;
   flags.context = flags.batch = o.window;
-  auto engine = TRY(flags.open(o.window));
-  if (engine->info().embeds)
-    return error(Code::kUnsupported, "{} gives embeddings, not logits: it has no perplexity", engine->file().path);
-  std::unique_ptr<Engine> base;
-  if (!o.base.empty()) {
-    ModelFlags base_flags = flags;
-    base_flags.model = o.base;
-    base = TRY(base_flags.open(o.window));
-    if (base->info().embeds || base->info().vocab_size != engine->info().vocab_size)
-      return error(Code::kInvalidArgument, "the models' vocabularies differ: {} and {}", engine->info().vocab_size,
-                   base->info().vocab_size);
+  EnginePair engines;
+  if (o.base.empty()) {
+    engines.model = TRY(flags.open(o.window));
+  } else {
+    engines = TRY(open_pair(flags, o.base, o.window));
   }
-  const Tokenizer* tokenizer = TRY(engine->tokenizer());
-  const std::string text = TRY(o.text.text());
-  std::vector<TokenId> tokens = tokenizer->encode(text, {.add_special = false});
-  if (const auto bos = tokenizer->bos()) tokens.insert(tokens.begin(), *bos);
+  const Engine& engine = *engines.model;
+  if (engine.info().embeds)
+    return error(Code::kUnsupported, "{} gives embeddings, not logits: it has no perplexity", engine.file().path);
+  if (engines.base && (engines.base->info().embeds || engines.base->info().vocab_size != engine.info().vocab_size))
+    return error(Code::kInvalidArgument, "the models' vocabularies differ: {} and {}", engine.info().vocab_size,
+                 engines.base->info().vocab_size);
+  return engines;
+}
+
+Status run(const Options& o) {
+  const std::vector<TokenId> tokens = TRY(tokenize(o));
   int64_t windows = static_cast<int64_t>(tokens.size()) / o.window;
-  if (windows == 0)
-    return error(Code::kInvalidArgument, "the text has {} tokens, less than one window of {}", tokens.size(), o.window);
   if (o.max_windows > 0) windows = std::min(windows, o.max_windows);
+  const EnginePair engines = TRY(open_engines(o));
+  const auto &engine = engines.model, &base = engines.base;
+  const Tokenizer* tokenizer = TRY(engine->tokenizer());
 
   auto sequence = TRY(engine->new_sequence());
   std::unique_ptr<SequenceState> base_sequence;
@@ -138,10 +155,13 @@ const Command command_eval{"eval", "Perplexity of a text; KL divergence against 
   o->model.add_state(app);
   app.remove_option(app.get_option("--ctx"));
   app.remove_option(app.get_option("--batch"));
-  app.add_option("-c,--ctx", o->window, "tokens of a window; the second half of each is scored")->capture_default_str();
+  app.add_option("-c,--ctx,--context", o->window, "tokens of a window, 4 or more; the second half of each is scored; 8k is 8192")
+      ->check(CLI::Range(int64_t{4}, int64_t{1} << 30))
+      ->transform(kTokenCount)
+      ->capture_default_str();
   o->text.add(app, "the text");
   app.add_option("--base", o->base, "model to compare with: the full-precision one");
-  app.add_option("--windows", o->max_windows, "at most this many windows");
+  app.add_option("--windows", o->max_windows, "at most this many windows (default: all)")->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   app.add_flag("--json", o->json, "JSON");
   return [o] { return run(*o); };
 }};

@@ -2,9 +2,11 @@
 #include "cli/command.h"
 #include "base/file.h"
 #include "cli/flags.h"
+#include "cli/prompt.h"
 #include "cli/routing_report.h"
 #include "cli/text.h"
 #include "formats/model_file.h"
+#include "formats/overwrite.h"
 #include "models/architecture.h"
 #include "ops/placement.h"
 #include "ops/route_replay.h"
@@ -59,8 +61,7 @@ Result<RoutingTrace> observe_routes(Engine& engine, const std::string& text) {
   for (const Weight* gate : gates)
     if (gate->n_planes != gates[0]->n_planes)
       return error(Code::kUnsupported, "the layers of {} differ in their numbers of experts", engine.file().path);
-  const Tokenizer* tokenizer = TRY(engine.tokenizer());
-  std::vector<TokenId> tokens = tokenizer->encode(text, {});
+  std::vector<TokenId> tokens = TRY(encode_text(engine, text));
   if (tokens.empty()) return error(Code::kInvalidArgument, "the text is empty: give one with -f FILE or -p TEXT");
   if (static_cast<int64_t>(tokens.size()) > engine.options().context) tokens.resize(static_cast<size_t>(engine.options().context));
   RouteRecorder recorder(std::move(gates));
@@ -86,12 +87,15 @@ Status run_routing(const Options& o) {
   uint64_t bytes = 0;
   if (o.routes.empty()) {
     auto engine = TRY(o.model.open());
+    if (!o.save_routes.empty()) TRY(refuse_overwrite(engine->file(), o.save_routes));
     trace = TRY(observe_routes(*engine, TRY(o.text.text())));
     bytes = expert_bytes(engine->catalog());
   } else {
     trace = TRY(read_routing_trace(o.routes));
   }
   if (!o.save_routes.empty()) {
+    if (is_same_file(o.save_routes, o.text.file))
+      return error(Code::kInvalidArgument, "--save-routes {} is the text; write to another place", o.save_routes);
     AtomicFile file = TRY(AtomicFile::create(o.save_routes));
     TRY(file.append(format_routing_trace(trace)));
     TRY(file.commit());
@@ -102,7 +106,7 @@ Status run_routing(const Options& o) {
 
 Status run(const Options& o) {
   if (o.routing || !o.routes.empty()) return run_routing(o);
-  const auto file = TRY(open_model(o.model.model.empty() ? default_model() : o.model.model));
+  const auto file = TRY(open_model(TRY(o.model.path())));
   std::map<std::string, std::pair<uint64_t, uint64_t>> by_type;  // type -> tensors, bytes
   uint64_t bytes = 0, parameters = 0;
   for (const TensorInfo& t : file->tensors) {
@@ -144,14 +148,14 @@ Status run(const Options& o) {
   for (const auto& [key, value] : file->metadata.entries()) {
     std::string text = dump(value_json(file->metadata, key, value), -1);
     if (text.size() > 120) text = text.substr(0, 117) + "...";
-    out += fmt::format("{} = {}\n", key, text);
+    out += fmt::format("{} = {}\n", printable(key, Breaks::kEscaped), printable(text, Breaks::kEscaped));
   }
   if (o.tensors) {
     rows = {{"tensor", "type", "dims", "bytes"}};
     for (const TensorInfo& t : file->tensors) {
       std::string dims;
       for (const int64_t d : t.dims) dims += fmt::format("{}{}", dims.empty() ? "" : " x ", d);
-      rows.push_back({t.name, std::string(t.codec->name), dims, format_bytes(t.bytes())});
+      rows.push_back({printable(t.name, Breaks::kEscaped), std::string(t.codec->name), dims, format_bytes(t.bytes())});
     }
     out += "\n" + markdown_table(rows);
   }
@@ -161,7 +165,7 @@ Status run(const Options& o) {
 
 // What the activations of a step take, by how its blocks are placed. Needs the header only.
 Status show_activations(const Options& o) {
-  const auto file = TRY(open_model(o.model.model.empty() ? default_model() : o.model.model));
+  const auto file = TRY(open_model(TRY(o.model.path())));
   WeightCatalog catalog(*file);
   const auto model = TRY(create_model(*file, catalog));
   const int64_t positions = model->info().max_context;

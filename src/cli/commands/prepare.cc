@@ -4,6 +4,7 @@
 #include "cli/progress.h"
 #include "cli/text.h"
 #include "engine/sparse.h"
+#include "formats/overwrite.h"
 
 namespace venturi {
 
@@ -23,6 +24,7 @@ Status run(const Options& o) {
     return error(Code::kUnsupported, "{}: none of its feed-forwards has a ReLU, so every token needs all of their neurons; "
                  "there is nothing to prepare", file->path);
   const std::string path = o.output.empty() ? sidecar_path(o.model) : o.output;
+  TRY(refuse_overwrite(*file, path));
   ThreadPool pool(o.threads > 0 ? o.threads : default_thread_count());
   uint64_t bytes = 0;
   {

@@ -52,7 +52,25 @@ std::string report(const MachineProfile& p) {
                             noise > kNoisy ? "; the machine is not steady, predictions will be as far off" : "");
 }
 
+// What is wrong with the file that the disk will be measured with, told before the seconds of measuring.
+Status check_disk_file(const Options& o) {
+  if (o.no_disk) return {};
+  if (!o.model.empty()) {
+    TRY(open_model(o.model));
+    return {};
+  }
+  TRY(parse_bytes(o.size));
+  TRY(ProbeFile::create(o.folder, 1));
+  return {};
+}
+
 Status run(const Options& o) {
+  // What lacks a part would be taken for a whole one.
+  const bool stores = !o.no_store && !o.no_disk && !o.no_kernels;
+  const std::string stored = o.profile.empty() ? stored_profile_path() : o.profile;
+  if (stores && stored.empty())
+    return error(Code::kIo, "the profile has no place: neither XDG_CACHE_HOME nor HOME is set (--profile FILE, or --no-store)");
+  TRY(check_disk_file(o));
   auto pool = std::make_shared<ThreadPool>(o.threads > 0 ? o.threads : default_thread_count());
   const auto ledger = Ledger::create();
   MachineProfile profile = TRY(probe_machine(*ledger, *pool, {.repetitions = o.repetitions}));
@@ -72,13 +90,7 @@ Status run(const Options& o) {
     }
     profile.disk = TRY(probe_disk_patterns(*ledger, path));
   }
-  // What lacks a part would be taken for a whole one.
-  if (!o.no_store && !o.no_disk && !o.no_kernels) {
-    const std::string path = o.profile.empty() ? stored_profile_path() : o.profile;
-    if (path.empty())
-      return error(Code::kIo, "the profile has no place: neither XDG_CACHE_HOME nor HOME is set (--profile FILE, or --no-store)");
-    TRY(write_profile(path, profile));
-  }
+  if (stores) TRY(write_profile(stored, profile));
   print_out(o.json ? profile_json(profile).dump(1) + "\n" : report(profile));
   return {};
 }

@@ -2,6 +2,7 @@
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/grammar_flags.h"
+#include "cli/prompt.h"
 #include "cli/report.h"
 #include "cli/sampling_flags.h"
 #include "cli/speculation_flags.h"
@@ -24,7 +25,7 @@ struct Options {
 };
 
 Status run(const Options& o) {
-  const std::string prompt = TRY(o.text.text());
+  TRY(o.text.check());
   Sampler sampler = TRY(o.sampling.sampler());
   const auto plan = TRY(o.model.load_plan());
   ModelFlags model = o.model;
@@ -34,12 +35,13 @@ Status run(const Options& o) {
     return error(Code::kUnsupported, "{} gives embeddings, not text", engine->file().path);
   const auto speculator = TRY(o.speculation.speculator(*engine, std::move(draft)));
   const Tokenizer* tokenizer = TRY(engine->tokenizer());
-  const std::vector<TokenId> tokens = tokenizer->encode(prompt, {.parse_special = o.special});
+  const std::string prompt = TRY(read_prompt(o.text, *engine, o.model.context > 0));
+  const std::vector<TokenId> tokens = TRY(encode_text(*engine, prompt, {.parse_special = o.special}));
   if (tokens.empty()) return error(Code::kInvalidArgument, "the prompt is empty; give one with -p TEXT or -f FILE");
   const int64_t context = engine->options().context, room = context - static_cast<int64_t>(tokens.size());
   if (room < 0)
-    return error(Code::kOutOfBudget, "the prompt has {} tokens, the context holds {}; give -c {} or more", tokens.size(),
-                 context, tokens.size() + 1);
+    return too_long(*engine, o.model.context > 0, fmt::format("the prompt has {} tokens", tokens.size()),
+                    static_cast<int64_t>(tokens.size()));
   const auto constraint = TRY(o.grammar.constraint(*tokenizer));
   auto sequence = TRY(engine->new_sequence());
   Detokenizer detokenizer(*tokenizer, o.special);

@@ -17,8 +17,10 @@ struct Options {
 };
 
 Status run(const Options& o) {
-  const auto file = TRY(open_model(o.model.empty() ? default_model() : o.model));
-  const auto tokenizer = TRY(Tokenizer::from_metadata(file->metadata));
+  const auto file = TRY(open_model(TRY(model_path(o.model))));
+  auto opened = Tokenizer::from_metadata(file->metadata);
+  if (!opened) return std::move(opened).error().within(file->path);
+  const auto& tokenizer = *opened;
   const std::string text = TRY(o.text.text());
   const auto ids = tokenizer->encode(text, {.add_special = !o.no_bos, .parse_special = o.special});
   std::string out;
