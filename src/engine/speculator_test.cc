@@ -158,6 +158,7 @@ TEST(Speculator, TheServiceDrawsTheSame) {
   for (int n = 0; n <= 3; ++n) {
     ServiceOptions service_options;
     service_options.cost = kFree;
+    service_options.scheduler.max_queued_seconds = 1e9;  // with that cost every wait is long
     service_options.speculator = n == 3 ? by(lookup_drafter()) : by(std::make_unique<Oracle>(texts, n + 1, 3));
     auto service = Service::start(*engine, service_options);
     ASSERT_TRUE(service);
@@ -237,6 +238,7 @@ TEST(Speculator, AModelGuessesItselfRight) {
   drafters.push_back(model_drafter(open(3), *engine).value());
   ServiceOptions options;
   options.cost = kFree;
+  options.scheduler.max_queued_seconds = 1e9;
   options.speculator = std::make_shared<Speculator>(std::move(drafters), 4);
   const auto many = open(6);
   auto service = Service::start(*many, options);
