@@ -229,12 +229,28 @@ int64_t StatePool::pages_to_have() const {
   return static_cast<int64_t>(groups_[shared_group_].free_pages.size()) + idle_pages_;
 }
 
+int32_t StatePool::take_free(size_t group) {
+  std::vector<int32_t>& free = groups_[group].free_pages;
+  const int32_t page = free.back();
+  free.pop_back();
+  if (toucher_) toucher_->used(static_cast<int>(group), page);
+  return page;
+}
+
+void StatePool::touch_ahead() {
+  if (toucher_) return;
+  std::vector<TouchAhead::Region> regions;
+  for (size_t slot = 0; slot < slots_.size(); ++slot)
+    regions.push_back({.begin = memory_[slot].data(), .bytes = memory_[slot].size(),
+                       .stride = group_of_[slot] < 0 ? 0 : strides_[slot], .group = std::max(group_of_[slot], 0)});
+  toucher_.emplace(std::move(regions), static_cast<int>(groups_.size()));
+}
+
 std::optional<int32_t> StatePool::take_page() {
   std::vector<int32_t>& free = groups_[shared_group_].free_pages;
   while (free.empty())
     if (!reclaim_ || !reclaim_()) return std::nullopt;
-  const int32_t page = free.back();
-  free.pop_back();
+  const int32_t page = take_free(static_cast<size_t>(shared_group_));
   holders_[page] = 1;
   return page;
 }
@@ -342,8 +358,7 @@ Status SequenceState::grow(size_t group, int64_t end_block) {
   }
   while (table.end() < end_block) {
     if (free.empty()) return error(Code::kOutOfBudget, "no free page of sequence state is left");
-    table.pages.push_back(free.back());
-    free.pop_back();
+    table.pages.push_back(pool_->take_free(group));
   }
   return {};
 }

@@ -25,6 +25,7 @@
 #include "base/ledger.h"
 #include "base/scratch_file.h"
 #include "cache/page_ring.h"
+#include "cache/touch_ahead.h"
 #include "kernels/attention/attention.h"
 
 namespace venturi {
@@ -117,6 +118,8 @@ class StatePool : public std::enable_shared_from_this<StatePool> {
   // The sequences of the step that comes, all prepared: what it will read back is read ahead.
   void expect(std::span<SequenceState* const> sequences);
   StateCounters counters() const;
+  // From now on memory is asked for before steps come to it (touch_ahead.h).
+  void touch_ahead();
   const ScratchFile* file() const { return file_ ? &*file_ : nullptr; }  // null: nothing spills
   const PageRing* ring() const { return ring_.get(); }
 
@@ -152,6 +155,8 @@ class StatePool : public std::enable_shared_from_this<StatePool> {
     std::vector<int32_t> free_pages;
   };
 
+  // A page of a group, which has one.
+  int32_t take_free(size_t group);
   int64_t stride(int slot) const { return static_cast<int64_t>(strides_[slot]); }
   // Of blocks [begin, end) of a slot in a sequence.
   PageRange range(int slot, int32_t sequence, int64_t begin, int64_t end) const;
@@ -180,6 +185,8 @@ class StatePool : public std::enable_shared_from_this<StatePool> {
   std::vector<bool> kept_;
   int64_t idle_pages_ = 0;  // the cache alone holds
   std::function<bool()> reclaim_;
+
+  std::optional<TouchAhead> toucher_;  // last: its thread ends before the memory goes
 };
 
 class SequenceState {

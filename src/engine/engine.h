@@ -92,6 +92,8 @@ class Engine {
   // Of state that went to the disk and came back.
   StateCounters state_counters() const { return pool_->counters(); }
   const StatePool& state_pool() const { return *pool_; }
+  // Memory of the state is asked for before steps come to it: for a server, whose streams should not wait for it.
+  void touch_state_ahead() { pool_->touch_ahead(); }
   ThreadPool& threads() { return *threads_; }  // between steps, for whoever calls step()
   PrefixCache* prefix_cache() { return prefix_cache_.get(); }  // null: no prefix is kept
   double load_seconds() const { return load_seconds_; }

@@ -164,6 +164,7 @@ Result<std::unique_ptr<Service>> Service::start(Engine& engine, const ServiceOpt
   const Tokenizer* tokenizer = TRY(engine.tokenizer());
   std::unique_ptr<Service> service(new Service(engine, *tokenizer, options));
   service->publish();
+  engine.touch_state_ahead();
   service->thread_ = std::thread([s = service.get()] { s->loop(); });
   return service;
 }
