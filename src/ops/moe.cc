@@ -113,7 +113,7 @@ std::vector<int32_t> order_experts(Context& context, const ExpertWeights& w, con
   for (const int32_t e : routes.expert)
     if (!std::exchange(seen[static_cast<size_t>(e)], 1)) order.push_back(e);
   if (context.computes() && w.gate->residency) {
-    w.gate->residency->begin_experts(*w.gate, order);
+    w.gate->residency->begin_experts(*w.gate, order, static_cast<int64_t>(routes.expert.size()));
   } else {
     std::sort(order.begin(), order.end());
   }

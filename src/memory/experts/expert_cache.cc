@@ -14,6 +14,8 @@ namespace {
 constexpr double kLeastChance = 0.5;
 // Layers ahead: as far as a guess has time to arrive.
 constexpr int64_t kGuessLayers = 3;
+// Rows of an expert, on average, from which interleaving pays at its first use.
+constexpr int64_t kManyRows = 8;
 
 }  // namespace
 
@@ -61,8 +63,9 @@ double ExpertCache::worth(int64_t unit) const {
   return evictor_->worth(unit / shape_.n_experts, static_cast<int32_t>(unit % shape_.n_experts));
 }
 
-void ExpertCache::begin_experts(const Weight& gate, std::span<int32_t> experts) {
+void ExpertCache::begin_experts(const Weight& gate, std::span<int32_t> experts, int64_t choices) {
   std::lock_guard lock(mutex_);
+  many_rows_ = choices >= kManyRows * static_cast<int64_t>(experts.size());
   begin(place_of_.at(&gate).first, experts);
 }
 
@@ -253,7 +256,8 @@ Result<Piece> ExpertCache::acquire(const Weight& weight, int64_t plane, int64_t 
     if (table_.slot_of(unit) == use->slot) table_.drop(unit);
     return failure;
   }
-  const bool pack = repack_ && !p.packed && packs_in_place(weight);
+  const bool pack = repack_ && !p.packed && (p.used || many_rows_) && packs_in_place(weight);
+  p.used = true;
   const uint64_t ticket = static_cast<uint64_t>(use - visit_.data());
   lock.unlock();  // in use: nobody writes there
   if (pack) {

@@ -2,7 +2,9 @@
 //
 // An expert (gate, up and down of one plane) takes a slot. When a mixture begins, those of its experts
 // that are not held are given slots by the eviction policy and read, deep and direct, while those that
-// are held compute. An expert is interleaved for the kernels when it is first used, where it lies.
+// are held compute. An expert is interleaved for the kernels, where it lies, when it is used again or by many rows:
+// half of what is read is used once, by one row, when nothing else is to be done and the disk waits for what is routed
+// next, while what is held computes beside reads.
 //
 // Which unit gets which slot is decided at once and by the policy alone, as in simulate(), so that the
 // experts read are the experts counted there; a slot whose expert is yet to be used in this step is
@@ -50,7 +52,7 @@ class ExpertCache : public Residency {
   static Result<std::unique_ptr<ExpertCache>> create(Ledger& ledger, ThreadPool& pool, WeightCatalog& catalog,
                                                      const ResidencyPlan& plan, const DiskOptions& disk, bool repack);
 
-  void begin_experts(const Weight& gate, std::span<int32_t> experts) override;
+  void begin_experts(const Weight& gate, std::span<int32_t> experts, int64_t choices) override;
   Result<Piece> acquire(const Weight& weight, int64_t plane, int64_t row) override;
   void release(const Piece& piece) override;
   Status fetch_rows(const Weight& weight, std::span<const int32_t> ids, uint8_t* staging,
@@ -66,7 +68,7 @@ class ExpertCache : public Residency {
  private:
   struct Part {
     uint8_t* data = nullptr;  // of the first row
-    bool ready = false, packed = false;
+    bool ready = false, used = false, packed = false;
   };
   struct Slot {
     int64_t unit = SlotTable::kNone;  // whose bytes are here or on their way
@@ -102,7 +104,7 @@ class ExpertCache : public Residency {
   const ExpertLayout layout_;
   const ExpertShape shape_;
   const Eviction& policy_;
-  bool repack_ = true, guessing_ = true;
+  bool repack_ = true, guessing_ = true, many_rows_ = false;
   ThreadPool* pool_ = nullptr;
   Buffer memory_;
   std::unordered_map<const Weight*, std::pair<int64_t, int>> place_of_;  // layer, part
