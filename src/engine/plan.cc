@@ -7,6 +7,9 @@
 
 #include "engine/fit.h"
 #include "engine/sparse.h"
+#include "memory/experts/expert_layout.h"
+#include "memory/experts/simulate.h"
+#include "ops/route_replay.h"
 
 namespace venturi {
 
@@ -145,14 +148,34 @@ EngineOptions options_of(const Plan& plan) {
   return options;
 }
 
+Status Planner::assume_routes(RoutingTrace trace) {
+  // It checks the trace against the model.
+  routes_ = TRY(RouteReplay::create(std::move(trace), mixture_gates(*catalog_), experts_used(*file_))).trace();
+  return {};
+}
+
+// A step of shape mode asks for `streams` times as many experts as a token; rows that choose the same ask for fewer.
+double experts_found(const RoutingTrace& trace, const WeightCatalog& catalog, const ResidencyPlan& residency, int64_t streams) {
+  const auto layout = ExpertLayout::of(catalog);
+  const Eviction* policy = find_eviction(residency.expert_policy);
+  if (residency.expert_cache_bytes == 0 || !layout || !policy) return -1;
+  const CacheSetting setting{.slots = layout->slots_in(residency.expert_cache_bytes), .streams = streams};
+  const CacheCount count = simulate(trace, setting, *policy);
+  const double steps = static_cast<double>(trace.n_tokens() / streams);
+  const double asked = steps * static_cast<double>(trace.n_layers * std::min(trace.n_experts, streams * trace.top_k));
+  return asked > 0 ? 1 - static_cast<double>(count.misses()) / asked : -1;
+}
+
 void Planner::predict(Plan& plan, const MachineProfile& profile, int64_t prompt) {
   if (sidecar_) set_bundles(*catalog_, *sidecar_, plan.neurons.used());
   catalog_->pin_all();
   if (!catalog_->pin(plan.residency)) return;  // it was made here
   const EngineOptions& o = plan.options;
+  const double found = routes_ ? experts_found(*routes_, *catalog_, plan.residency, o.sequences) : -1;
   const CostInputs in{*model_, *catalog_, plan.residency, profile, o.threads, o.repack, &plan.state, &plan.neurons,
-                      active_neurons_};
+                      active_neurons_, found};
   Prediction& p = plan.predicted;
+  p.experts_found = std::max(found, 0.0);
   p.active_neurons = plan.neurons.used() ? active_neurons_ : 0;
   p.prompt = std::clamp<int64_t>(prompt, 1, o.context);
   const StepForecast prefill = forecast_prefill(in, p.prompt, o.batch);

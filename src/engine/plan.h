@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "memory/routing_trace.h"
 #include "planner/cost.h"
 #include "planner/profile.h"
 
@@ -25,6 +26,7 @@ struct Prediction {
   uint64_t peak_memory_bytes = 0;     // what the ledger will hold at most, and the process itself
   double memory_bytes_per_token = 0, disk_bytes_per_token = 0;  // read, decoding
   double active_neurons = 0;          // of a row, assumed (CostInputs); 0 where none is read by itself
+  double experts_found = 0;           // in their cache, of those that decoding asks for; 0 where there is none, or by default
   std::string binds;                  // "disk", "memory" or "compute": what decoding waits for
 };
 
@@ -88,6 +90,8 @@ class Planner {
   Result<Plan> fit(const EngineOptions& options);
   // From now on predictions take so many of the neurons that are read by themselves to be active.
   void assume_active(double share) { active_neurons_ = share; }
+  // From now on predictions take the mixture to route as in the trace. Code::kInvalidArgument when it is of another shape.
+  Status assume_routes(RoutingTrace trace);
   // Fills in what it is predicted to give for a prompt of so many tokens.
   void predict(Plan& plan, const MachineProfile& profile, int64_t prompt = 512);
 
@@ -100,7 +104,12 @@ class Planner {
   std::unique_ptr<Sidecar> sidecar_;
   bool retyped_ = false;  // no file has this
   double active_neurons_ = kActiveNeurons;
+  std::optional<RoutingTrace> routes_;
 };
+
+// Of the experts that steps of so many sequences ask for on this trace, the share that the plan's cache would have;
+// negative where there is no cache.
+double experts_found(const RoutingTrace& trace, const WeightCatalog& catalog, const ResidencyPlan& residency, int64_t streams);
 
 // Runs the plan as it was made.
 EngineOptions options_of(const Plan& plan);

@@ -22,6 +22,7 @@ Json prediction_json(const Prediction& p) {
           {"memory_bytes_per_token", p.memory_bytes_per_token},
           {"disk_bytes_per_token", p.disk_bytes_per_token}};
   if (p.active_neurons > 0) json["active_neurons"] = p.active_neurons;
+  if (p.experts_found > 0) json["experts_found"] = p.experts_found;
   return json;
 }
 
@@ -36,6 +37,7 @@ Result<Prediction> prediction_from(const Fields& f) {
   p.memory_bytes_per_token = TRY(f.number("memory_bytes_per_token", 0, kMost));
   p.disk_bytes_per_token = TRY(f.number("disk_bytes_per_token", 0, kMost));
   if (f.has("active_neurons")) p.active_neurons = TRY(f.number("active_neurons", 0, 1));
+  if (f.has("experts_found")) p.experts_found = TRY(f.number("experts_found", 0, 1));
   return p;
 }
 

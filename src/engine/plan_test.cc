@@ -8,6 +8,10 @@
 
 #include "engine/sparse.h"
 #include "formats/test_files.h"
+#include "memory/experts/expert_layout.h"
+#include "memory/experts/simulate.h"
+#include "memory/experts/test_traces.h"
+#include "ops/route_replay.h"
 
 namespace venturi {
 namespace {
@@ -61,6 +65,37 @@ TEST(Plan, ACacheOfExpertsComesBackToo) {
   const auto back = parse_plan_file(plan_file_json(made).dump(), "plan.json");
   ASSERT_TRUE(back) << back.error().message;
   EXPECT_EQ(back->plans[0].residency, made.plans[0].residency);
+}
+
+// Headers do not say how a mixture routes; a trace of it does.
+TEST(Plan, TakesRoutesFromATrace) {
+  const std::string path = VENTURI_SOURCE_DIR "/tests/data/models/llama-mixtral.gguf";
+  auto planner = Planner::open(path).value();
+  const ExpertLayout layout = *ExpertLayout::of(planner->catalog());
+  const int64_t top_k = experts_used(planner->file()), slots = layout.units() / 2, tokens = 300;
+  EngineOptions wanted{.context = 64, .threads = 2};
+  wanted.wishes = {.expert_slots = slots, .expert_policy = "lru", .expert_guesses = false};
+  Plan plan = planner->fit(wanted).value();
+  ASSERT_GT(plan.residency.expert_cache_bytes, 0u);
+  planner->predict(plan, machine());
+  EXPECT_EQ(plan.predicted.experts_found, 0);
+  const auto read = [&](const RoutingTrace& trace) {
+    const auto taken = planner->assume_routes(trace);
+    EXPECT_TRUE(taken) << taken.error().message;
+    planner->predict(plan, machine());
+    const CacheCount count = simulate(trace, {.slots = slots}, *find_eviction("lru"));
+    EXPECT_NEAR(plan.predicted.experts_found, count.hit_rate(), 1e-9);
+    return std::pair(plan.predicted.disk_bytes_per_token, static_cast<double>(count.misses()));
+  };
+  const auto [often, misses_often] = read(uniform_trace(layout.n_layers, layout.n_experts, top_k, tokens, 3));
+  const auto [seldom, misses_seldom] = read(sticky_trace(layout.n_layers, layout.n_experts, top_k, tokens, 8, 3));
+  EXPECT_LT(seldom, often);
+  EXPECT_NEAR(seldom / often, misses_seldom / misses_often, 1e-6);
+  const PlanFile file{.model = path, .model_bytes = 1, .fingerprint = "x", .profile = machine(), .plans = {plan}};
+  EXPECT_EQ(parse_plan_file(plan_file_json(file).dump(), "plan.json")->plans[0].predicted.experts_found, plan.predicted.experts_found);
+  const auto other = planner->assume_routes(uniform_trace(layout.n_layers + 1, layout.n_experts, top_k, 5, 1));
+  ASSERT_FALSE(other);
+  EXPECT_THAT(other.error().message, testing::HasSubstr("layers"));
 }
 
 // What an engine makes of a plan that has been a file is what was planned.

@@ -8,9 +8,14 @@
 //
 //   seconds = max(compute, disk bytes / disk rate) + kExposed * min(compute, disk bytes / disk rate)
 //
+// and what is known only when a layer has routed, the experts that a cache lacks, is added to that: nothing waits to be
+// computed meanwhile but the experts that it has.
+//
 // Of a feed-forward whose neurons are read one by one, how many are active is not in any header: it is assumed
 // (active_neurons, of a row), as is that those in memory are no likelier to be active than others. Neurons that stay
 // because they were active recently are, so a run reads less.
+//
+// Nor is it how a mixture routes: experts_found, from a trace of its routes, or what published consistency figures suggest.
 //
 // Units: bytes, seconds. Runs nothing, reads nothing.
 #pragma once
@@ -60,6 +65,8 @@ struct CostInputs {
   const StatePlan* state = nullptr;  // null: all of it in memory
   const NeuronPlan* neurons = nullptr;  // of the catalog's bundles; null or not used(): there are none
   double active_neurons = kActiveNeurons;
+  // Of the experts that a step of a few rows asks for, the share that the cache has; negative: as mixtures commonly route.
+  double experts_found = -1;
 };
 
 // One step in shape mode.

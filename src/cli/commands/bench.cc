@@ -126,12 +126,13 @@ class Bench {
                     for (int64_t i = 0; i < o_.generate; ++i) {
                       Step step;
                       for (int64_t s = 0; s < streams; ++s) {
-                        step.tokens.push_back(token(i + s));
+                        step.tokens.push_back(token(begin_ + i * streams + s));
                         step.spans.push_back({.row_begin = s, .n_rows = 1, .position = i, .state = sequences_[s].get()});
                         step.output_rows.push_back(s);
                       }
                       TRY(engine_.step(step));
                     }
+                    begin_ += o_.generate * streams;
                     return {};
                   },
                   [&](const Machine& m) {
@@ -219,8 +220,9 @@ class Bench {
 
   Figures predict(const std::function<StepForecast(const CostInputs&)>& forecast, double tokens) const {
     const EngineOptions& o = engine_.options();
+    const double found = replay_ ? experts_found(replay_->trace(), engine_.catalog(), engine_.residency(), std::max<int64_t>(1, o_.streams)) : -1;
     const StepForecast f = forecast({engine_.model(), engine_.catalog(), engine_.residency(), *profile_, o.threads, o.repack,
-                                     &engine_.state_pool().plan(), &engine_.neuron_plan()});
+                                     &engine_.state_pool().plan(), &engine_.neuron_plan(), kActiveNeurons, found});
     return {.tokens_per_second = tokens / f.seconds,
             .peak_memory_bytes = engine_.footprint().peak() + process_,
             .disk_bytes_per_token = f.disk_bytes / tokens};
@@ -235,6 +237,7 @@ class Bench {
   Buffer spare_;
   uint64_t spare_held_ = 0;
   std::vector<std::unique_ptr<SequenceState>> sequences_;
+  int64_t begin_ = 0;  // of the tokens of the next repetition: a mixture's cache must not find what it has just had
   std::optional<RouteReplay> replay_;  // goes on from repetition to repetition: no token comes twice soon
 };
 

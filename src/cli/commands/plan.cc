@@ -14,7 +14,7 @@ namespace {
 struct Options {
   ModelFlags model;
   ProfileChoice profile;
-  std::string sweep, csv, svg;
+  std::string sweep, csv, svg, routes;
   int64_t streams = 1, prompt = 512;
   double min_tps = 0, active = kActiveNeurons;
   bool json = false, weights = false;
@@ -100,6 +100,7 @@ Status run(const Options& o) {
   const EngineOptions options = TRY(o.model.engine_options(1, static_cast<int>(o.streams)));
   const auto planner = TRY(Planner::open(TRY(o.model.path())));
   planner->assume_active(o.active);
+  if (!o.routes.empty()) TRY(planner->assume_routes(TRY(read_routing_trace(o.routes))));
   if (!o.sweep.empty()) return run_sweep(o, *planner, options);
   auto fitted = planner->fit(options);
   if (!fitted) return nothing_fits(*planner, options, std::move(fitted).error());
@@ -132,6 +133,7 @@ const Command command_plan{"plan", "Predict speed, memory and disk reads of a mo
   app.add_option("--min-tps", o->min_tps, "tokens a second that each stream must reach")->check(CLI::NonNegativeNumber);
   app.add_option("--active", o->active, "of the neurons that a sidecar holds, the share that a token needs; headers do not say")
       ->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  app.add_option("--routes", o->routes, "a trace of how the mixture routes (inspect --routing --save-routes); headers do not say");
   auto* file = app.add_option("--profile", o->profile.file, "the machine's profile (default: what venturi probe stored)");
   app.add_flag("--probe", o->profile.probe, "measure the machine anew, as this model would use it (a few seconds)")->excludes(file);
   auto* sweep = app.add_option("--sweep", o->sweep, "memory=LOW:HIGH[:POINTS]: a plan for each of these budgets");
