@@ -5,7 +5,7 @@
 
 Rows, each a bounded run that starts the servers it needs, ours and the peer's in alternation:
   arrival      8 streams decode and a 1,500-token prompt arrives: longest gap, time to its first token
-  saturation   the peer's rate when all arrives at once, and what it gives unloaded (`burst` begins with it unless told)
+  saturation   the peer's rate when all of the trace arrives at once, and what it gives unloaded (`burst` begins with it unless told)
   burst        a bursty trace at 80 % of that rate: goodput under targets of three times unloaded
   flood        one key floods, another sends now and then (ours alone)
   turn         the second turn of a 1,500-token conversation
@@ -189,7 +189,7 @@ def loadtest(o, server, *flags):
 def saturation(o):
     with Server(False, o, streams=8) as s:
         alone = loadtest(o, s, *SHAPE[:-4], *SHAPE[-2:], "-n", 4, "--rate", 0.6, "--burst-shape", 1000, "--seed", 3)
-        full = loadtest(o, s, *SHAPE, "-n", 16, "--rate", 1000, "--seed", 3)
+        full = loadtest(o, s, *SHAPE, "-n", o.requests, "--rate", 1000, "--seed", o.seed)
     return {"rate": full["requests_per_second"], "ttft_s": alone["ttft_seconds"]["p50"], "tpot_s": alone["tpot_seconds"]["p50"]}
 
 
@@ -301,7 +301,7 @@ def main():
     p.add_argument("--venturi", default=ROOT / "build/release/venturi")
     p.add_argument("--peer", default="llama-server")
     p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--requests", type=int, default=40, help="burst: how many")
+    p.add_argument("--requests", type=int, default=80, help="saturation, burst: how many")
     p.add_argument("--sent", type=int, default=12, help="flood: requests of the key that does not flood, alone and beside it")
     p.add_argument("--turns", type=int, default=2, help="flood: how often")
     p.add_argument("--seed", type=int, default=1)
