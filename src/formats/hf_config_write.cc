@@ -21,20 +21,20 @@ constexpr FieldName kUints[] = {{"hidden_size", "embedding_length"},
 constexpr FieldName kNumbers[] = {{"rms_norm_eps", "attention.layer_norm_rms_epsilon"},
                                   {"rope_theta", "rope.freq_base"}};
 
-// The context that a blended factor of dimension `i` tells: the inverse of llama3_rope_factors with 1 and 4 as the
-// low and the high factor. 0 if the factor is not between.
+// The context that a blended factor of dimension `i` tells: the inverse of llama3_rope_factors with
+// 1 and 4 as the low and the high factor. 0 if the factor is not between.
 uint64_t blended_context(double factor, double largest, size_t i, size_t n_pairs, double base) {
   if (!(factor > 1.0001) || !(factor < largest * 0.9999)) return 0;
   const double smooth = (1 / factor - 1 / largest) / (1 - 1 / largest);
-  const double wave = 2 * std::numbers::pi *
-                      std::pow(base, static_cast<double>(i) / static_cast<double>(n_pairs));
+  const double wave =
+      2 * std::numbers::pi * std::pow(base, static_cast<double>(i) / static_cast<double>(n_pairs));
   const double context = wave * (1 + 3 * smooth);
   return context < 1e9 ? static_cast<uint64_t>(std::llround(context)) : 0;
 }
 
 // rope_freqs.weight is Llama 3's scaling with its parameters left out. They are the same in all
-// models that were published with it, but for the factor; of others the original context is told from the
-// tensor. What they give is compared with it.
+// models that were published with it, but for the factor; of others the original context is told
+// from the tensor. What they give is compared with it.
 Result<json> llama3_scaling(const ModelFile& model, const TensorInfo& tensor, const json& config) {
   std::vector<float> factors(static_cast<size_t>(tensor.n_values()));
   TRY(model.read_rows_f32(tensor, 0, factors));
@@ -84,8 +84,7 @@ Status add_scaling_fields(const ModelFile& model, const std::string& type, json&
   const auto key = [&](std::string_view name) { return arch_key(model.metadata, name); };
   const auto copy = [&](const char* field, std::string_view name, double times) -> Status {
     if (model.metadata.contains(key(name)))
-      scaling[field] =
-          product(static_cast<float>(TRY(model.metadata.get_float(key(name)))), times);
+      scaling[field] = product(static_cast<float>(TRY(model.metadata.get_float(key(name)))), times);
     return {};
   };
   if (type == "yarn") {
@@ -141,7 +140,8 @@ Result<uint64_t> head_size(const ModelFile& model) {
   const uint64_t heads = TRY(metadata.get_uint(arch_key(metadata, "attention.head_count")));
   const uint64_t width = TRY(metadata.get_uint(arch_key(metadata, "embedding_length")));
   if (heads == 0 || width % heads != 0)
-    return error(Code::kCorrupt, "{}: {} heads do not divide the width {}", model.path, heads, width);
+    return error(Code::kCorrupt, "{}: {} heads do not divide the width {}", model.path, heads,
+                 width);
   return width / heads;
 }
 
@@ -200,8 +200,10 @@ Status put_query_scalar(const ModelFile& model, uint64_t largest_depth, json& co
   const std::string key = arch_key(model.metadata, "attention.scale");
   json& field = config["query_pre_attn_scalar"];
   if (!model.metadata.contains(key)) {
-    const uint64_t width = TRY(model.metadata.get_uint(arch_key(model.metadata, "embedding_length")));
-    const uint64_t heads = TRY(model.metadata.get_uint(arch_key(model.metadata, "attention.head_count")));
+    const uint64_t width =
+        TRY(model.metadata.get_uint(arch_key(model.metadata, "embedding_length")));
+    const uint64_t heads =
+        TRY(model.metadata.get_uint(arch_key(model.metadata, "attention.head_count")));
     const uint64_t depth = TRY(model.metadata.get_uint(arch_key(model.metadata, "block_count")));
     field = depth == largest_depth && heads > 0 ? width / heads : TRY(head_size(model));
     return {};

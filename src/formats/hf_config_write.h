@@ -11,8 +11,8 @@
 
 namespace venturi {
 
-// What all families spell the same, then what the family's own set_config does to it. `dtype` is the
-// codec's name of the matrices.
+// What all families spell the same, then what the family's own set_config does to it. `dtype` is
+// the codec's name of the matrices.
 Result<nlohmann::json> hf_config_json(const ModelFile& model, const HfArchitecture& architecture,
                                       const HfClass& its_class, std::string_view dtype);
 

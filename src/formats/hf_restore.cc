@@ -34,7 +34,8 @@ float inverse(HfTransform transform, float value) {
   if (!is_negative_exp(transform)) return value;
   // The logarithm's rounding may miss the float whose power is exactly the value.
   const float nearest = static_cast<float>(std::log(-static_cast<double>(value)));
-  for (const float candidate : {nearest, std::nextafter(nearest, -HUGE_VALF), std::nextafter(nearest, HUGE_VALF)})
+  for (const float candidate :
+       {nearest, std::nextafter(nearest, -HUGE_VALF), std::nextafter(nearest, HUGE_VALF)})
     if (forward(transform, candidate) == value) return candidate;
   return nearest;
 }
@@ -51,11 +52,13 @@ Result<uint64_t> rotated_heads(const ModelFile& model, const HfOutput& output) {
   if (!is_rope(output.transform)) return uint64_t{0};
   const Metadata& metadata = model.metadata;
   const uint64_t n_heads = TRY(metadata.get_uint(arch_key(metadata, "attention.head_count")));
-  const uint64_t heads = output.transform == HfTransform::kRopeQuery
-                             ? n_heads
-                             : TRY(metadata.uint_or(arch_key(metadata, "attention.head_count_kv"), n_heads));
+  const uint64_t heads =
+      output.transform == HfTransform::kRopeQuery
+          ? n_heads
+          : TRY(metadata.uint_or(arch_key(metadata, "attention.head_count_kv"), n_heads));
   const TensorInfo& tensor = *output.tensor;
-  const auto rows = static_cast<uint64_t>(tensor.dims.size() == 1 ? tensor.dims[0] : tensor.n_rows());
+  const auto rows =
+      static_cast<uint64_t>(tensor.dims.size() == 1 ? tensor.dims[0] : tensor.n_rows());
   if (heads == 0 || rows % heads != 0 || rows / heads % 2 != 0)
     return error(Code::kCorrupt, "tensor '{}': {} heads do not divide its {} rows into pairs",
                  tensor.name, heads, rows);
@@ -77,8 +80,9 @@ Status read_values(const ModelFile& model, const HfOutput& output, uint64_t head
   for (size_t i = 0; i < original.size(); ++i) {
     const float value = original[i];
     if (!std::isfinite(value) || (is_negative_exp(output.transform) && !(value < 0)))
-      return error(Code::kCorrupt, "{}: tensor '{}' has the value {}, expected {}; the model is damaged", model.path,
-                   tensor.name, value, std::isfinite(value) ? "one below 0" : "a finite one");
+      return error(
+          Code::kCorrupt, "{}: tensor '{}' has the value {}, expected {}; the model is damaged",
+          model.path, tensor.name, value, std::isfinite(value) ? "one below 0" : "a finite one");
     stored[i] = inverse(output.transform, value);
   }
   return {};
@@ -117,34 +121,41 @@ struct Encoded {
 // Whether reading the tensor back from `codec` gives the same values.
 Result<bool> loses_nothing(const ModelFile& model, const HfOutput& output, const Codec& codec) {
   bool same = true;
-  TRY(for_each_chunk(model, output, [&](std::span<const float> original, std::span<const float> stored) -> Status {
-    if (!same) return {};
-    const Encoded encoded(codec, output.transform, stored);
-    same = std::equal(original.begin(), original.end(), encoded.read.begin());
-    return {};
-  }));
+  TRY(for_each_chunk(model, output,
+                     [&](std::span<const float> original, std::span<const float> stored) -> Status {
+                       if (!same) return {};
+                       const Encoded encoded(codec, output.transform, stored);
+                       same = std::equal(original.begin(), original.end(), encoded.read.begin());
+                       return {};
+                     }));
   return same;
 }
 
 uint64_t count_overflows(const Codec& codec, std::span<const float> read) {
   if (codec.name != "F16") return 0;
-  return static_cast<uint64_t>(std::count_if(read.begin(), read.end(), [](float x) { return !std::isfinite(x); }));
+  return static_cast<uint64_t>(
+      std::count_if(read.begin(), read.end(), [](float x) { return !std::isfinite(x); }));
 }
 
-Status write_values(const ModelFile& model, const HfOutput& output, const ByteSink& sink, HfLosses& losses) {
-  return for_each_chunk(model, output, [&](std::span<const float> original, std::span<const float> stored) -> Status {
-    const Encoded encoded(*output.codec, output.transform, stored);
-    losses.overflows += count_overflows(*output.codec, encoded.read);
-    if (changes_values(output.transform))
-      for (size_t i = 0; i < original.size(); ++i) losses.rounded += encoded.read[i] != original[i];
-    return sink(encoded.bytes);
-  });
+Status write_values(const ModelFile& model, const HfOutput& output, const ByteSink& sink,
+                    HfLosses& losses) {
+  return for_each_chunk(
+      model, output, [&](std::span<const float> original, std::span<const float> stored) -> Status {
+        const Encoded encoded(*output.codec, output.transform, stored);
+        losses.overflows += count_overflows(*output.codec, encoded.read);
+        if (changes_values(output.transform))
+          for (size_t i = 0; i < original.size(); ++i)
+            losses.rounded += encoded.read[i] != original[i];
+        return sink(encoded.bytes);
+      });
 }
 
-Status sink_encoded(const HfOutput& output, std::span<const float> values, const ByteSink& sink, HfLosses& losses) {
+Status sink_encoded(const HfOutput& output, std::span<const float> values, const ByteSink& sink,
+                    HfLosses& losses) {
   for (const float value : values)
     if (!std::isfinite(value))
-      return error(Code::kCorrupt, "tensor '{}' has the value {}, which no type can hold; the model is damaged",
+      return error(Code::kCorrupt,
+                   "tensor '{}' has the value {}, which no type can hold; the model is damaged",
                    output.tensor->name, value);
   const Encoded encoded(*output.codec, HfTransform::kNone, values);
   losses.overflows += count_overflows(*output.codec, encoded.read);
@@ -152,31 +163,39 @@ Status sink_encoded(const HfOutput& output, std::span<const float> values, const
 }
 
 // Some columns at a time, which are rows of what is written.
-Status write_transposed(const ModelFile& model, const HfOutput& output, const ByteSink& sink, HfLosses& losses) {
+Status write_transposed(const ModelFile& model, const HfOutput& output, const ByteSink& sink,
+                        HfLosses& losses) {
   const TensorInfo& tensor = *output.tensor;
   const int64_t n_in = tensor.n_in(), n_rows = tensor.n_rows();
   const int64_t width = std::clamp<int64_t>(kTransposedValues / n_rows, 1, n_in);
   const int64_t batch = std::clamp<int64_t>(kChunkValues / n_in, 1, n_rows);
-  std::vector<float> rows(static_cast<size_t>(batch * n_in)), columns(static_cast<size_t>(width * n_rows));
+  std::vector<float> rows(static_cast<size_t>(batch * n_in)),
+      columns(static_cast<size_t>(width * n_rows));
   for (int64_t first = 0; first < n_in; first += width) {
     const int64_t n = std::min(width, n_in - first);
     for (int64_t row = 0; row < n_rows; row += batch) {
       const int64_t n_read = std::min(batch, n_rows - row);
-      TRY(model.read_rows_f32(tensor, row, std::span(rows).first(static_cast<size_t>(n_read * n_in))));
+      TRY(model.read_rows_f32(tensor, row,
+                              std::span(rows).first(static_cast<size_t>(n_read * n_in))));
       for (int64_t r = 0; r < n_read; ++r)
         for (int64_t i = 0; i < n; ++i)
-          columns[static_cast<size_t>(i * n_rows + row + r)] = rows[static_cast<size_t>(r * n_in + first + i)];
+          columns[static_cast<size_t>(i * n_rows + row + r)] =
+              rows[static_cast<size_t>(r * n_in + first + i)];
     }
-    TRY(sink_encoded(output, std::span(columns).first(static_cast<size_t>(n * n_rows)), sink, losses));
+    TRY(sink_encoded(output, std::span(columns).first(static_cast<size_t>(n * n_rows)), sink,
+                     losses));
   }
   return {};
 }
 
 // Head by head: the rows of the first transposed, then those of the second.
-Status write_joined(const ModelFile& model, const HfOutput& output, const ByteSink& sink, HfLosses& losses) {
+Status write_joined(const ModelFile& model, const HfOutput& output, const ByteSink& sink,
+                    HfLosses& losses) {
   const TensorInfo &first = *output.tensor, &second = *output.second;
-  const int64_t heads = first.dims[2], n_first = first.dims[0], n_second = second.dims[1], n_in = second.dims[0];
-  std::vector<float> turned(static_cast<size_t>(n_first * n_in)), head(static_cast<size_t>((n_first + n_second) * n_in));
+  const int64_t heads = first.dims[2], n_first = first.dims[0], n_second = second.dims[1],
+                n_in = second.dims[0];
+  std::vector<float> turned(static_cast<size_t>(n_first * n_in)),
+      head(static_cast<size_t>((n_first + n_second) * n_in));
   for (int64_t h = 0; h < heads; ++h) {
     TRY(model.read_rows_f32(first, h * n_in, turned));
     for (int64_t i = 0; i < n_in; ++i)
@@ -189,11 +208,12 @@ Status write_joined(const ModelFile& model, const HfOutput& output, const ByteSi
 }
 
 // Which tensor a rule's transform makes of dimensions {…}, as PyTorch has it, slowest first.
-std::vector<int64_t> stored_shape(const HfArchitecture& architecture, const TensorInfo& tensor, HfTransform transform,
-                                  bool experts) {
+std::vector<int64_t> stored_shape(const HfArchitecture& architecture, const TensorInfo& tensor,
+                                  HfTransform transform, bool experts) {
   std::vector<int64_t> shape(tensor.dims.rbegin() + (experts ? 1 : 0), tensor.dims.rend());
   if (transform == HfTransform::kTransposed && shape.size() == 2) std::swap(shape[0], shape[1]);
-  const bool column = transform == HfTransform::kColumn || transform == HfTransform::kNegativeExpColumn;
+  const bool column =
+      transform == HfTransform::kColumn || transform == HfTransform::kNegativeExpColumn;
   if (column && shape.size() == 2 && shape[1] == 1) shape.pop_back();
   if (architecture.restore) architecture.restore(tensor.name, shape);
   return shape;
@@ -215,7 +235,8 @@ class Planner {
  private:
   // config.json says what they hold.
   static bool is_rope_tensor(std::string_view name) {
-    return name == "rope_freqs.weight" || name == "rope_factors_short.weight" || name == "rope_factors_long.weight";
+    return name == "rope_freqs.weight" || name == "rope_factors_short.weight" ||
+           name == "rope_factors_long.weight";
   }
 
   std::string whole_name(std::string name) const {
@@ -239,13 +260,13 @@ class Planner {
       if (joined.rule && model_.find(joined.gguf)) return true;
       const TensorInfo* other = model_.find(with_block(is_first ? join.second : join.first, block));
       if (!other)
-        return error(Code::kNotFound, "{}: tensor '{}' is there without '{}'", model_.path, tensor.name,
-                     with_block(is_first ? join.second : join.first, block));
+        return error(Code::kNotFound, "{}: tensor '{}' is there without '{}'", model_.path,
+                     tensor.name, with_block(is_first ? join.second : join.first, block));
       if (!is_first) return true;
       if (tensor.dims.size() != 3 || other->dims.size() != 3 || tensor.dims[1] != other->dims[0] ||
           tensor.dims[2] != other->dims[2])
-        return error(Code::kCorrupt, "{}: the tensors '{}' and '{}' are not the two halves of one", model_.path,
-                     tensor.name, other->name);
+        return error(Code::kCorrupt, "{}: the tensors '{}' and '{}' are not the two halves of one",
+                     model_.path, tensor.name, other->name);
       const int64_t n_rows = tensor.dims[2] * (tensor.dims[0] + other->dims[1]);
       add({.stored = {.name = whole_name(name), .shape = {n_rows, tensor.dims[1]}},
            .tensor = &tensor,
@@ -262,18 +283,21 @@ class Planner {
     const int64_t n_parts = experts ? tensor.dims[2] : 1, n_rows = tensor.n_rows() / n_parts;
     for (int64_t part = 0; part < n_parts; ++part) {
       const HfRule* rule = nullptr;
-      const std::string name = hf_name_of(architecture_, tensor.name, static_cast<int>(part), &rule);
+      const std::string name =
+          hf_name_of(architecture_, tensor.name, static_cast<int>(part), &rule);
       if (name.empty())
-        return error(Code::kUnsupported, "{}: tensor '{}' has no name in Hugging Face's {}", model_.path, tensor.name,
-                     architecture_.classes[0]);
-      HfOutput output{.stored = {.name = whole_name(name),
-                                 .shape = stored_shape(architecture_, tensor, rule->transform, experts)},
-                      .tensor = &tensor,
-                      .codec = &codec_,
-                      .transform = rule->transform,
-                      .first_row = part * n_rows,
-                      .n_rows = n_rows};
-      if (stays_f32(tensor) && codec_.name != "F32" && !TRY(loses_nothing(model_, output, codec_))) output.codec = find_codec("F32");
+        return error(Code::kUnsupported, "{}: tensor '{}' has no name in Hugging Face's {}",
+                     model_.path, tensor.name, architecture_.classes[0]);
+      HfOutput output{
+          .stored = {.name = whole_name(name),
+                     .shape = stored_shape(architecture_, tensor, rule->transform, experts)},
+          .tensor = &tensor,
+          .codec = &codec_,
+          .transform = rule->transform,
+          .first_row = part * n_rows,
+          .n_rows = n_rows};
+      if (stays_f32(tensor) && codec_.name != "F32" && !TRY(loses_nothing(model_, output, codec_)))
+        output.codec = find_codec("F32");
       add(std::move(output));
     }
     return {};
@@ -298,21 +322,24 @@ uint64_t HfOutput::bytes() const {
   return codec->bytes(values);
 }
 
-Result<std::vector<HfOutput>> plan_hf_outputs(const ModelFile& model, const HfArchitecture& architecture,
+Result<std::vector<HfOutput>> plan_hf_outputs(const ModelFile& model,
+                                              const HfArchitecture& architecture,
                                               const Codec& codec) {
   return Planner(model, architecture, codec).run();
 }
 
-Status write_hf_output(const ModelFile& model, const HfOutput& output, ThreadPool& pool, const ByteSink& sink,
-                       HfLosses& losses) {
+Status write_hf_output(const ModelFile& model, const HfOutput& output, ThreadPool& pool,
+                       const ByteSink& sink, HfLosses& losses) {
   const TensorInfo& tensor = *output.tensor;
   if (output.second) return write_joined(model, output, sink, losses);
   if (output.transform == HfTransform::kTransposed && tensor.dims.size() == 2)
     return write_transposed(model, output, sink, losses);
-  if (changes_values(output.transform) || tensor.dims.size() == 1) return write_values(model, output, sink, losses);
+  if (changes_values(output.transform) || tensor.dims.size() == 1)
+    return write_values(model, output, sink, losses);
   const uint64_t heads = TRY(rotated_heads(model, output));
   std::function<int64_t(int64_t)> row_of;
-  if (heads != 0) row_of = [&](int64_t row) { return paired_position(row, tensor.n_rows(), heads); };
+  if (heads != 0)
+    row_of = [&](int64_t row) { return paired_position(row, tensor.n_rows(), heads); };
   return encode_rows({.model = model,
                       .tensor = tensor,
                       .codec = *output.codec,

@@ -1,7 +1,7 @@
 // GGUF's tensors as Hugging Face stores them: names, shapes, and every transform undone.
 //
-// What GGUF keeps in F32 whatever its type (norms, biases, routers) is written in the type asked for
-// where that loses nothing, as it came from there, and in F32 otherwise.
+// What GGUF keeps in F32 whatever its type (norms, biases, routers) is written in the type asked
+// for where that loses nothing, as it came from there, and in F32 otherwise.
 #pragma once
 
 #include "base/thread_pool.h"
@@ -23,14 +23,15 @@ struct HfOutput {
   uint64_t bytes() const;
 };
 
-Result<std::vector<HfOutput>> plan_hf_outputs(const ModelFile& model, const HfArchitecture& architecture,
+Result<std::vector<HfOutput>> plan_hf_outputs(const ModelFile& model,
+                                              const HfArchitecture& architecture,
                                               const Codec& codec);
 
 // What was lost on the way.
 struct HfLosses {
   uint64_t overflows = 0;  // values that F16 cannot hold
-  uint64_t rounded = 0;    // values of which the inverse has more digits than the type, so that they
-                           // will be read a last digit off
+  uint64_t rounded = 0;  // values of which the inverse has more digits than the type, so that they
+                         // will be read a last digit off
 };
 
 Status write_hf_output(const ModelFile& model, const HfOutput& output, ThreadPool& pool,

@@ -300,7 +300,8 @@ Result<AtomicFile> begin_file(const std::string& path, std::span<const SafeTenso
   uint64_t offset = 0;
   for (const SafeTensor& tensor : tensors) {
     const uint64_t end = offset + tensor_bytes(tensor);
-    json[tensor.name] = {{"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+    json[tensor.name] = {
+        {"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
     offset = end;
   }
   std::string text = json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
@@ -364,7 +365,8 @@ Result<SafetensorsModel> open_safetensors_folder(const std::string& folder) {
                folder);
 }
 
-std::vector<SafetensorsPart> cut_safetensors(const std::string& folder, const std::vector<SafeTensor>& tensors,
+std::vector<SafetensorsPart> cut_safetensors(const std::string& folder,
+                                             const std::vector<SafeTensor>& tensors,
                                              uint64_t part_bytes) {
   std::vector<SafetensorsPart> parts = {{"", 0, 0}};
   uint64_t bytes = 0;
@@ -379,11 +381,13 @@ std::vector<SafetensorsPart> cut_safetensors(const std::string& folder, const st
   }
   for (size_t i = 0; i < parts.size(); ++i)
     parts[i].path = parts.size() == 1 ? folder + "/model.safetensors"
-                                      : fmt::format("{}/model-{:05}-of-{:05}.safetensors", folder, i + 1, parts.size());
+                                      : fmt::format("{}/model-{:05}-of-{:05}.safetensors", folder,
+                                                    i + 1, parts.size());
   return parts;
 }
 
-nlohmann::json safetensors_index(const std::vector<SafetensorsPart>& parts, const std::vector<SafeTensor>& tensors) {
+nlohmann::json safetensors_index(const std::vector<SafetensorsPart>& parts,
+                                 const std::vector<SafeTensor>& tensors) {
   nlohmann::json map = nlohmann::json::object();
   uint64_t total = 0;
   for (const SafetensorsPart& part : parts)
@@ -396,11 +400,12 @@ nlohmann::json safetensors_index(const std::vector<SafetensorsPart>& parts, cons
 
 Result<std::vector<AtomicFile>> write_safetensors(
     const std::vector<SafetensorsPart>& parts, const std::vector<SafeTensor>& tensors,
-    const std::vector<std::pair<std::string, std::string>>& metadata, const SafetensorsSource& source) {
+    const std::vector<std::pair<std::string, std::string>>& metadata,
+    const SafetensorsSource& source) {
   std::vector<AtomicFile> files;
   for (const SafetensorsPart& part : parts)
-    files.push_back(TRY(
-        begin_file(part.path, std::span(tensors).subspan(part.begin, part.end - part.begin), metadata)));
+    files.push_back(TRY(begin_file(
+        part.path, std::span(tensors).subspan(part.begin, part.end - part.begin), metadata)));
   for (size_t p = 0; p < parts.size(); ++p)
     for (size_t i = parts[p].begin; i < parts[p].end; ++i) {
       AtomicFile& file = files[p];
@@ -413,10 +418,12 @@ Result<std::vector<AtomicFile>> write_safetensors(
   return files;
 }
 
-Result<AtomicFile> write_safetensors(const std::string& path, const std::vector<SafeTensor>& tensors,
-                                     const std::vector<std::pair<std::string, std::string>>& metadata,
-                                     const SafetensorsSource& source) {
-  auto files = TRY(write_safetensors({{path, 0, tensors.size()}}, tensors, metadata, source));
+Result<AtomicFile> write_safetensors(
+    const std::string& path, const std::vector<SafeTensor>& tensors,
+    const std::vector<std::pair<std::string, std::string>>& metadata,
+    const SafetensorsSource& source) {
+  const std::vector<SafetensorsPart> whole = {{path, 0, tensors.size()}};
+  auto files = TRY(write_safetensors(whole, tensors, metadata, source));
   return std::move(files.front());
 }
 

@@ -50,7 +50,8 @@ Status set_pooling(const HfConfig& config, Metadata& metadata) {
       metadata.set_uint("bert.pooling_type", known.gguf);
       return {};
     }
-  return error(Code::kUnsupported, "{}: known poolings are mean, cls and last token", pooling.path());
+  return error(Code::kUnsupported, "{}: known poolings are mean, cls and last token",
+               pooling.path());
 }
 
 Status set_metadata(const HfConfig& config, Metadata& metadata) {
@@ -64,7 +65,8 @@ Status set_metadata(const HfConfig& config, Metadata& metadata) {
 
 Status set_config(const ModelFile& model, nlohmann::json& config) {
   TRY(put_number(model, "attention.layer_norm_epsilon", "layer_norm_eps", config));
-  if (const TensorInfo* types = model.find("token_types.weight")) config["type_vocab_size"] = types->n_rows();
+  if (const TensorInfo* types = model.find("token_types.weight"))
+    config["type_vocab_size"] = types->n_rows();
   config["position_embedding_type"] = "absolute";
   return {};
 }
@@ -74,7 +76,8 @@ Result<std::vector<HfFile>> more_files(const Metadata& metadata) {
   std::vector<HfFile> files;
   const uint64_t pooling = TRY(metadata.uint_or("bert.pooling_type", 0));
   if (pooling == 0) return files;
-  nlohmann::json config = {{"word_embedding_dimension", TRY(metadata.get_uint("bert.embedding_length"))}};
+  nlohmann::json config = {
+      {"word_embedding_dimension", TRY(metadata.get_uint("bert.embedding_length"))}};
   for (const PoolingName& known : kPoolings) config[known.hf] = known.gguf == pooling;
   files.push_back({std::string(kPoolingPath), std::move(config)});
   const auto module = [](int number, const char* path, const char* kind) {
@@ -83,7 +86,8 @@ Result<std::vector<HfFile>> more_files(const Metadata& metadata) {
                           {"path", path},
                           {"type", fmt::format("sentence_transformers.models.{}", kind)}};
   };
-  files.push_back({"modules.json", nlohmann::json::array({module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling")})});
+  files.push_back({"modules.json", nlohmann::json::array({module(0, "", "Transformer"),
+                                                          module(1, "1_Pooling", "Pooling")})});
   return files;
 }
 

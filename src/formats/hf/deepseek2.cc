@@ -32,8 +32,8 @@ constexpr auto kRules =
     hf_rules::join(hf_rules::kFrame, kLatentAttention, hf_rules::kGatedFeedForward,
                    hf_rules::kExperts, kSharedExperts, hf_rules::kUnneeded);
 
-constexpr HfJoin kJoins[] = {{"model.layers.{}.self_attn.kv_b_proj.weight", "blk.{}.attn_k_b.weight",
-                              "blk.{}.attn_v_b.weight"}};
+constexpr HfJoin kJoins[] = {{"model.layers.{}.self_attn.kv_b_proj.weight",
+                              "blk.{}.attn_k_b.weight", "blk.{}.attn_v_b.weight"}};
 
 // The multi-token prediction head of V3 is a block past the last one: left out.
 Status set_experts(const HfConfig& config, Metadata& metadata) {
@@ -64,10 +64,13 @@ constexpr std::string_view kLogMultiplier = "deepseek2.rope.scaling.yarn_log_mul
 // are scaled by what mscale gives over what mscale_all_dim gives: one, which GGUF does not write.
 Status set_temperature(const HfConfig& config, Metadata& metadata) {
   const HfConfig scaling = TRY(config.object("rope_scaling"));
-  const auto mscale = TRY(scaling.number({"mscale"})), all_dims = TRY(scaling.number({"mscale_all_dim"}));
+  const auto mscale = TRY(scaling.number({"mscale"})),
+             all_dims = TRY(scaling.number({"mscale_all_dim"}));
   if (mscale && *mscale != all_dims.value_or(0))
-    return error(Code::kUnsupported, "{}: rope_scaling has mscale {} and mscale_all_dim {}, which GGUF can only say alike",
-                 config.path(), *mscale, all_dims.value_or(0));
+    return error(
+        Code::kUnsupported,
+        "{}: rope_scaling has mscale {} and mscale_all_dim {}, which GGUF can only say alike",
+        config.path(), *mscale, all_dims.value_or(0));
   metadata.erase("deepseek2.rope.scaling.yarn_attn_factor");
   if (all_dims) metadata.set_float(kLogMultiplier, static_cast<float>(0.1 * *all_dims));
   return {};
@@ -91,7 +94,8 @@ Status set_metadata(const HfConfig& config, Metadata& metadata) {
 
 Result<HfClass> class_of(const ModelFile& model) {
   const bool v3 = TRY(model.metadata.uint_or("deepseek2.expert_gating_func", 1)) == 2;
-  return v3 ? HfClass{"DeepseekV3ForCausalLM", "deepseek_v3"} : HfClass{"DeepseekV2ForCausalLM", "deepseek_v2"};
+  return v3 ? HfClass{"DeepseekV3ForCausalLM", "deepseek_v3"}
+            : HfClass{"DeepseekV2ForCausalLM", "deepseek_v2"};
 }
 
 Status put_experts(const ModelFile& model, nlohmann::json& config) {
@@ -126,7 +130,8 @@ Status set_config(const ModelFile& model, nlohmann::json& config) {
   const uint64_t rope = TRY(metadata.get_uint("deepseek2.rope.dimension_count"));
   const uint64_t key_length = TRY(size_of("key_length"));
   if (rope > key_length)
-    return error(Code::kCorrupt, "{}: rope.dimension_count {} is more than the key length {}", model.path, rope, key_length);
+    return error(Code::kCorrupt, "{}: rope.dimension_count {} is more than the key length {}",
+                 model.path, rope, key_length);
   config["qk_nope_head_dim"] = key_length - rope;
   config["qk_rope_head_dim"] = rope;
   config["v_head_dim"] = TRY(size_of("value_length"));

@@ -78,8 +78,10 @@ Status set_config(const ModelFile& model, nlohmann::json& config) {
   TRY(put_uint(model, "attention.sliding_window", "sliding_window", config));
   TRY(put_number(model, "final_logit_softcapping", "final_logit_softcapping", config));
   const Metadata& metadata = model.metadata;
-  config["sliding_window_pattern"] = TRY(metadata.uint_or("gemma3.attention.sliding_window_pattern", 6));
-  config["rope_local_base_freq"] = shortest(TRY(metadata.float_or("gemma3.rope.freq_base_swa", 1e4)));
+  config["sliding_window_pattern"] =
+      TRY(metadata.uint_or("gemma3.attention.sliding_window_pattern", 6));
+  config["rope_local_base_freq"] =
+      shortest(TRY(metadata.float_or("gemma3.rope.freq_base_swa", 1e4)));
   if (!config.contains("rope_theta")) config["rope_theta"] = 10000.0;  // what GGUF means by none
   return put_query_scalar(model, 62, config);
 }

@@ -38,9 +38,10 @@ Status set_metadata(const HfConfig& config, Metadata& metadata) {
 }
 
 Status set_config(const ModelFile& model, nlohmann::json& config) {
-  for (const auto& [from, to] : {std::pair("hidden_size", "n_embd"), std::pair("num_hidden_layers", "n_layer"),
-                                 std::pair("num_attention_heads", "n_head"), std::pair("intermediate_size", "n_inner"),
-                                 std::pair("max_position_embeddings", "n_positions")})
+  for (const auto& [from, to] :
+       {std::pair("hidden_size", "n_embd"), std::pair("num_hidden_layers", "n_layer"),
+        std::pair("num_attention_heads", "n_head"), std::pair("intermediate_size", "n_inner"),
+        std::pair("max_position_embeddings", "n_positions")})
     rename_field(config, from, to);
   return put_number(model, "attention.layer_norm_epsilon", "layer_norm_epsilon", config);
 }

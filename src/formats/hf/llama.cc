@@ -28,7 +28,8 @@ Status set_metadata(const HfConfig& config, Metadata& metadata) {
   TRY(copy_uint(config, "sliding_window", "attention.sliding_window", metadata));
   TRY(copy_uint(config, "num_local_experts", "expert_count", metadata));
   // Left out of a config, the base is the class's default; GGUF's is 10000.
-  if (TRY(config.text({"model_type"})).value_or("") == "mixtral" && !metadata.contains("llama.rope.freq_base"))
+  if (TRY(config.text({"model_type"})).value_or("") == "mixtral" &&
+      !metadata.contains("llama.rope.freq_base"))
     metadata.set_float("llama.rope.freq_base", 1e6f);
   return copy_uint(config, "num_experts_per_tok", "expert_used_count", metadata);
 }

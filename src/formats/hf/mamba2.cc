@@ -77,13 +77,15 @@ Status set_config(const ModelFile& model, nlohmann::json& config) {
   const uint64_t inner = TRY(metadata.get_uint("mamba2.ssm.inner_size"));
   const uint64_t heads = TRY(metadata.get_uint("mamba2.ssm.time_step_rank"));
   if (width == 0 || heads == 0 || inner % heads != 0)
-    return error(Code::kCorrupt, "{}: {} heads do not divide the inner size {}", model.path, heads, inner);
+    return error(Code::kCorrupt, "{}: {} heads do not divide the inner size {}", model.path, heads,
+                 inner);
   for (const char* field : {"intermediate_size", "num_attention_heads", "max_position_embeddings"})
     config.erase(field);
   rename_field(config, "rms_norm_eps", "layer_norm_epsilon");
   // The inner size is a product that is cut to an integer.
   double expand = static_cast<double>(inner) / static_cast<double>(width);
-  if (static_cast<uint64_t>(expand * static_cast<double>(width)) != inner) expand = std::nextafter(expand, HUGE_VAL);
+  if (static_cast<uint64_t>(expand * static_cast<double>(width)) != inner)
+    expand = std::nextafter(expand, HUGE_VAL);
   config["expand"] = expand;
   config["num_heads"] = heads;
   config["head_dim"] = inner / heads;

@@ -41,7 +41,8 @@ Status set_config(const ModelFile& model, nlohmann::json& config) {
   TRY(put_heads(model, {.n_kv_heads = true}, config));
   TRY(put_uint(model, "expert_count", "num_experts", config));
   TRY(put_uint(model, "expert_used_count", "num_experts_per_tok", config));
-  TRY(put_uint(model, "expert_shared_feed_forward_length", "shared_expert_intermediate_size", config));
+  TRY(put_uint(model, "expert_shared_feed_forward_length", "shared_expert_intermediate_size",
+               config));
   if (!config.contains("shared_expert_intermediate_size"))
     if (const TensorInfo* shared = model.find("blk.0.ffn_up_shexp.weight"))
       config["shared_expert_intermediate_size"] = shared->n_rows();
