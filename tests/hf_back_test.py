@@ -4,10 +4,10 @@ What is written is read here by a reader of safetensors and one of GGUF of the t
 published definitions of the layouts: rotary halves, Conv1D, norms less one, experts one by one, A_log.
 """
 import array
+import contextlib
 import itertools
 import json
 import math
-import shutil
 import struct
 import tempfile
 import unittest
@@ -136,6 +136,16 @@ class Back(ProgramTest):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
 
+    @contextlib.contextmanager
+    def fresh_folder(self):
+        outer = self.folder
+        with tempfile.TemporaryDirectory() as folder:
+            self.folder = Path(folder)
+            try:
+                yield
+            finally:
+                self.folder = outer
+
     def convert(self, source, name, *flags):
         out = self.folder / name
         out.parent.mkdir(exist_ok=True)
@@ -155,7 +165,7 @@ class Back(ProgramTest):
 class RoundTrips(Back):
     def test_every_model_there_and_back(self):
         for model in F32:
-            with self.subTest(model=model.name):
+            with self.subTest(model=model.name), self.fresh_folder():
                 first = self.hf(model, "a/hf")
                 there = self.convert(first, "there.gguf", "--type", "F32")
                 second = self.hf(there, "b/hf")
@@ -170,20 +180,16 @@ class RoundTrips(Back):
                     for name, (dims, values) in original.items():
                         self.assertEqual((dims, values), back[name], name)
                 self.same_continuation(model, there)
-                shutil.rmtree(self.folder / "a")
-                shutil.rmtree(self.folder / "b")
 
     def test_16_bits_come_back_the_same(self):
         for model, dtype in itertools.product(F32, ("BF16", "F16")):
-            with self.subTest(model=model.name, dtype=dtype):
+            with self.subTest(model=model.name, dtype=dtype), self.fresh_folder():
                 source = self.hf(model, "source")
                 tensors = {name: (dtype, shape, rounded_to(dtype, floats(data)))
                            for name, (_, shape, data) in read_directory(source).items()}
                 write_safetensors(source / "model.safetensors", tensors)
                 gguf = self.convert(source, "there.gguf", "--type", dtype)
                 self.assertEqual(read_directory(self.hf(gguf, "back", dtype)), tensors)
-                shutil.rmtree(source)
-                shutil.rmtree(self.folder / "back")
 
     def test_f16_models(self):
         for model in MODELS:

@@ -75,8 +75,8 @@ Result<json> factor_list(const ModelFile& model, const TensorInfo& tensor) {
 
 // `times * value`, so that dividing by `times` gives the same f32 again.
 double product(float value, double times) {
-  const double exact = times * static_cast<double>(value), round = shortest(exact);
-  return static_cast<float>(round / times) == value ? round : exact;
+  return fewest_digits(times * static_cast<double>(value),
+                       [&](double d) { return static_cast<float>(d / times) == value; });
 }
 
 // What a scaling has beside its type and its factor.
@@ -149,6 +149,13 @@ Result<uint64_t> head_size(const ModelFile& model) {
 
 double shortest(double value) { return std::stod(fmt::format("{}", static_cast<float>(value))); }
 
+double fewest_digits(double exact, const std::function<bool(double)>& same) {
+  for (int digits = 1; digits < 17; ++digits)
+    if (const double rounded = std::stod(fmt::format("{:.{}g}", exact, digits)); same(rounded))
+      return rounded;
+  return exact;
+}
+
 Status put_uint(const ModelFile& model, std::string_view name, std::string_view field,
                 json& config) {
   if (const std::string key = arch_key(model.metadata, name); model.metadata.contains(key))
@@ -211,9 +218,8 @@ Status put_query_scalar(const ModelFile& model, uint64_t largest_depth, json& co
   const auto scale = static_cast<float>(TRY(model.metadata.get_float(key)));
   if (!(scale > 0)) return error(Code::kCorrupt, "{}: {} is {}", model.path, key, scale);
   const double exact = 1 / (static_cast<double>(scale) * static_cast<double>(scale));
-  field = exact;
-  for (const double told : {shortest(exact), std::round(exact)})
-    if (told > 0 && static_cast<float>(1 / std::sqrt(told)) == scale) field = told;
+  field = fewest_digits(
+      exact, [&](double d) { return d > 0 && static_cast<float>(1 / std::sqrt(d)) == scale; });
   return {};
 }
 

@@ -1,6 +1,7 @@
 // The way back: config.json from a model's keys.
 #pragma once
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -39,6 +40,9 @@ void rename_field(nlohmann::json& config, std::string_view from, std::string_vie
 
 // The shortest decimal that is the same f32: 1e-05, not 9.99999974e-06.
 double shortest(double value);
+
+// The decimal near `exact` with the fewest digits for which `same` holds; else `exact`.
+double fewest_digits(double exact, const std::function<bool(double)>& same);
 
 // query_pre_attn_scalar of Gemma: what attention.scale is the inverse square root of. Without that
 // key, the heads' size, or d_model / n_heads in the largest model, which is told by its depth.

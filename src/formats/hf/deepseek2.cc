@@ -142,8 +142,9 @@ Status set_config(const ModelFile& model, nlohmann::json& config) {
   TRY(put_experts(model, config));
   if (metadata.contains(kLogMultiplier)) {
     const auto multiplier = static_cast<float>(TRY(metadata.get_float(kLogMultiplier)));
-    const double exact = 10 * static_cast<double>(multiplier), round = shortest(exact);
-    const double mscale = static_cast<float>(0.1 * round) == multiplier ? round : exact;
+    const double mscale = fewest_digits(10 * static_cast<double>(multiplier), [&](double d) {
+      return static_cast<float>(0.1 * d) == multiplier;
+    });
     config["rope_scaling"] = {{"mscale", mscale}, {"mscale_all_dim", mscale}};
   }
   return {};
