@@ -255,9 +255,6 @@ class Refusals(ConvertTest):
         sorted(self.folder.glob("cut-*.gguf"))[0].rename(renamed)
         self.assertIn("renamed.gguf", self.fails(1, "inspect", "-m", renamed))
 
-    def test_parts_of_a_directory_are_not_written(self):
-        self.assertIn("--split", self.fails(2, "convert", "-m", self.f32, "-o", self.folder / "hf", "--hf", "--split", "1M"))
-
     def test_configs_that_contradict_the_weights(self):
         whole = self.hf()
         config = json.loads((whole / "config.json").read_text())

@@ -30,7 +30,7 @@ struct ConvertOptions {
   std::string type = "F16";                    // convert_types.h
   bool pure = false;                           // every matrix in the one codec
   const ImportanceData* importance = nullptr;  // GGUF only; tensors it lacks are weighted evenly
-  uint64_t part_bytes = 0;  // cut GGUF output into parts of about this many bytes; 0: one file
+  uint64_t part_bytes = 0;  // cut the output into parts of about this many bytes; 0: one file
   // Called now and then; false stops the conversion with Code::kCancelled.
   std::function<bool(const ConvertProgress&)> progress = {};
 };
@@ -51,8 +51,8 @@ Result<ConvertReport> convert_to_gguf(const ModelFile& model, const std::string&
                                       const ConvertOptions& options, ThreadPool& pool);
 
 // Writes `model` as a Hugging Face directory (config.json, generation_config.json, tokenizer files
-// and model.safetensors). options.type is F32, F16 or BF16. For the families that Hugging Face
-// names can be told for from a GGUF file: llama (with Mistral and Mixtral), qwen2, qwen3.
+// and model.safetensors, or parts of it with an index). options.type is F32, F16 or BF16. For the families
+// that have a model_type (hf_architecture.h).
 Result<ConvertReport> convert_to_hf(const ModelFile& model, const std::string& folder,
                                     const ConvertOptions& options, ThreadPool& pool);
 

@@ -103,6 +103,10 @@ bool is_there(Where where, int block, int n_blocks) {
   return false;
 }
 
+bool is_float(const Codec* codec) { return codec->block_elems == 1; }
+
+}  // namespace
+
 bool stays_f32(const TensorInfo& tensor) {
   if (tensor.dims.size() < 2 || !tensor.name.ends_with(".weight") ||
       tensor.name.ends_with("_norm.weight"))
@@ -111,10 +115,6 @@ bool stays_f32(const TensorInfo& tensor) {
     return tensor.name.find(part) != std::string::npos;
   });
 }
-
-bool is_float(const Codec* codec) { return codec->block_elems == 1; }
-
-}  // namespace
 
 std::vector<std::string_view> all_convert_types() {
   std::vector<std::string_view> names;

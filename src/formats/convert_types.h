@@ -43,4 +43,7 @@ class TypeRules {
 
 std::vector<std::string_view> all_convert_types();
 
+// Whether a GGUF file of any type keeps the tensor in F32: small, and what everything else hangs on.
+bool stays_f32(const TensorInfo& tensor);
+
 }  // namespace venturi

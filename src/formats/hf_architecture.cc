@@ -197,6 +197,18 @@ const HfArchitecture* find_hf_architecture(std::string_view class_name) {
   return nullptr;
 }
 
+Result<const HfArchitecture*> find_hf_family(std::string_view name) {
+  std::string known;
+  for (const HfArchitecture* architecture : kAll_HfArchitecture) {
+    if (architecture->model_type.empty()) continue;
+    if (architecture->name == name) return architecture;
+    known.append(known.empty() ? "" : ", ").append(architecture->name);
+  }
+  return error(Code::kUnsupported,
+               "the architecture {} cannot be written for Hugging Face; known are {}", shown(name),
+               known);
+}
+
 std::string arch_key(const Metadata& metadata, std::string_view name) {
   const auto architecture = metadata.get_string("general.architecture");
   return fmt::format("{}.{}", architecture.ok() ? *architecture : "", name);
@@ -264,6 +276,13 @@ HfMatch match_hf_name(const HfArchitecture& architecture, std::string_view name)
     return {&rule, i, captures.block, captures.expert, filled(rule.gguf, captures)};
   }
   return {};
+}
+
+bool is_gguf_name(std::string_view pattern, std::string_view name, int& block) {
+  Captures captures;
+  if (!matches(pattern, name, captures)) return false;
+  block = captures.block;
+  return true;
 }
 
 std::string hf_name_of(const HfArchitecture& architecture, std::string_view gguf_name, int expert,

@@ -48,6 +48,23 @@ struct HfActivation {
   bool named = false;  // another can be said, by the key ARCH.hidden_activation in Hugging Face's words
 };
 
+// What a model's config.json calls it: an entry of "architectures", and "model_type".
+struct HfClass {
+  std::string_view name, model_type;
+};
+
+// Stored as one where newer GGUF files have two, head by head: the rows of `first` transposed, then
+// the rows of `second`.
+struct HfJoin {
+  std::string_view hf, first, second;
+};
+
+// Another file of the directory, "1_Pooling/config.json".
+struct HfFile {
+  std::string path;
+  nlohmann::json content;
+};
+
 struct HfArchitecture {
   std::string_view name;  // general.architecture
   // Values of config.json's "architectures" that are this family. Of two families that share a GGUF
@@ -64,10 +81,26 @@ struct HfArchitecture {
   // The field of config.json that holds the text model's config, in a model of several parts.
   std::string_view nested_config = {};
   HfActivation activation = {};
+  // The output is the embedding unless the config says otherwise.
+  bool tied_by_default = false;
+
+  // The way back, for families that have a model_type; without one they are refused by name.
+  std::string_view model_type = {};
+  // Which class a model is, where it is not always classes[0] of model_type; may be null.
+  Result<HfClass> (*class_of)(const ModelFile& model) = nullptr;
+  // Undoes set_metadata.
+  Status (*set_config)(const ModelFile& model, nlohmann::json& config) = nullptr;
+  // Undoes adjust, on the shape of the tensor of that GGUF name; may be null.
+  void (*restore)(std::string_view name, std::vector<int64_t>& shape) = nullptr;
+  std::string_view own_prefix = {};  // written in front of every name but lm_head's
+  std::span<const HfJoin> joins = {};
+  Result<std::vector<HfFile>> (*more_files)(const Metadata& metadata) = nullptr;  // may be null
 };
 
 std::span<const HfArchitecture* const> all_hf_architectures();
 const HfArchitecture* find_hf_architecture(std::string_view class_name);
+// The family that is written back for a general.architecture. Code::kUnsupported naming those that are.
+Result<const HfArchitecture*> find_hf_family(std::string_view name);
 
 // general.architecture, sizes, epsilons, rope base and scaling: what all families spell the same.
 Status set_common_metadata(const HfConfig& config, std::string_view architecture,
@@ -93,6 +126,8 @@ struct HfMatch {
   std::string gguf;  // the whole name; empty if the tensor is not needed
 };
 HfMatch match_hf_name(const HfArchitecture& architecture, std::string_view name);
+// Whether a GGUF name is the pattern's, and if so what its block is (-1: the pattern has none).
+bool is_gguf_name(std::string_view pattern, std::string_view name, int& block);
 // The other way: the Hugging Face name of a GGUF tensor (of one expert of it), empty if there is
 // none.
 std::string hf_name_of(const HfArchitecture& architecture, std::string_view gguf_name, int expert,

@@ -182,7 +182,7 @@ Status add_rope_factors(const HfConfig& config, ModelFile& model) {
 Status map_hf_tensors(const HfArchitecture& architecture, const HfConfig& config,
                       const std::vector<SafeTensor>& stored, ModelFile& model) {
   // A tied output may be stored all the same; it is the embedding then.
-  const bool tied = TRY(config.flag({"tie_word_embeddings"})).value_or(false);
+  const bool tied = TRY(config.flag({"tie_word_embeddings"})).value_or(architecture.tied_by_default);
   const Targets targets = TRY(find_targets(architecture, model.metadata, tied, stored));
   TRY(add_rope_factors(config, model));
   for (const auto& [position, at_rule] : targets)

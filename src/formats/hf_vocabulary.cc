@@ -473,6 +473,17 @@ Status set_added_flags(const Settings& settings, Metadata& metadata) {
   return {};
 }
 
+// One order, whichever file said them: a model that goes to Hugging Face and back is the same file.
+void order_added_flags(Metadata& metadata) {
+  for (const char* name : {"bos", "eos", "sep"}) {
+    const std::string key = fmt::format("tokenizer.ggml.add_{}_token", name);
+    const auto value = metadata.get_bool(key);
+    if (!value.ok()) continue;
+    metadata.erase(key);
+    metadata.set_bool(key, *value);
+  }
+}
+
 // chat_template.jinja, else tokenizer_config.json's "chat_template": a string, or a list of named
 // ones of which "default" is the template.
 Status set_chat_template(const Settings& settings, Metadata& metadata) {
@@ -550,6 +561,7 @@ Status set_hf_vocabulary(const std::string& folder, const HfConfig& config, uint
   const NamedIds fallback = TRY(set_pieces(settings, n_rows, metadata));
   TRY(set_special_ids(settings, generation, n_rows, metadata));
   for (const auto& [name, id] : fallback) set_id(metadata, name, id);
+  order_added_flags(metadata);
   return set_chat_template(settings, metadata);
 }
 

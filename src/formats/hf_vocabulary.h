@@ -26,7 +26,7 @@ Result<std::string> hf_pre_tokenizer_name(const TokenizerJson& tokenizer, const 
 Result<nlohmann::json> hf_pre_tokenizer_json(std::string_view name);
 
 // Writes tokenizer.model or tokenizer.json, tokenizer_config.json and the chat template for a model
-// whose tokenizer.ggml.model is "llama" or "gpt2". The files are there once they are committed.
+// whose tokenizer.ggml.model is "llama", "t5", "gpt2" or "bert". The files are there once they are committed.
 Result<std::vector<AtomicFile>> write_hf_vocabulary(const Metadata& metadata,
                                                      const std::string& folder);
 

@@ -10,7 +10,9 @@ namespace {
 
 using nlohmann::json;
 
-enum TokenType : int64_t { kControl = 3, kUserDefined = 4, kUnused = 5 };
+constexpr std::string_view kSpaceMark = "\u2581";
+
+enum TokenType : int64_t { kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5 };
 
 std::string dumped(const json& value) {
   return value.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
@@ -61,7 +63,17 @@ void put_float(std::string& out, uint32_t field, float value) {
   out.append(reinterpret_cast<const char*>(&value), sizeof value);
 }
 
-Result<std::string> sentencepiece_bytes(const Metadata& metadata, const Tokens& tokens) {
+// The tables of a Unigram model's normaliser; empty if there are none.
+Result<std::string> charsmap(const Metadata& metadata) {
+  const MetaValue* value = metadata.find("tokenizer.ggml.precompiled_charsmap");
+  if (!value) return std::string();
+  const auto* array = std::get_if<MetaArray>(&value->value);
+  if (!array || (array->element != MetaType::kU8 && array->element != MetaType::kI8))
+    return error(Code::kCorrupt, "tokenizer.ggml.precompiled_charsmap is not an array of bytes");
+  return array->bytes;
+}
+
+Result<std::string> sentencepiece_bytes(const Metadata& metadata, const Tokens& tokens, bool unigram) {
   const auto scores = TRY(metadata.get_floats("tokenizer.ggml.scores"));
   if (scores.size() != tokens.texts.size())
     return error(Code::kCorrupt, "tokenizer.ggml.scores has {} entries for {} tokens",
@@ -75,7 +87,7 @@ Result<std::string> sentencepiece_bytes(const Metadata& metadata, const Tokens& 
     put_bytes(out, 1, piece);
   }
   std::string trainer;
-  put_number(trainer, 3, 2);   // BPE
+  put_number(trainer, 3, unigram ? 1 : 2);  // Unigram, BPE
   put_number(trainer, 35, 1);  // byte fallback
   const std::pair<uint32_t, std::string_view> ids[] = {
       {40, "unknown"}, {41, "bos"}, {42, "eos"}, {43, "padding"}};
@@ -85,7 +97,9 @@ Result<std::string> sentencepiece_bytes(const Metadata& metadata, const Tokens& 
   }
   put_bytes(out, 2, trainer);
   std::string normalizer;
-  put_bytes(normalizer, 1, "identity");
+  const std::string map = TRY(charsmap(metadata));
+  put_bytes(normalizer, 1, map.empty() ? "identity" : "nmt_nfkc");
+  if (!map.empty()) put_bytes(normalizer, 2, map);
   put_number(normalizer, 3, TRY(metadata.bool_or("tokenizer.ggml.add_space_prefix", true)));
   put_number(normalizer, 4,
              TRY(metadata.bool_or("tokenizer.ggml.remove_extra_whitespaces", false)));
@@ -100,14 +114,14 @@ Result<std::string> sentencepiece_bytes(const Metadata& metadata, const Tokens& 
 json added_tokens(const Tokens& tokens) {
   json added = json::array();
   for (size_t i = 0; i < tokens.texts.size(); ++i) {
-    if (tokens.types[i] != kControl && tokens.types[i] != kUserDefined) continue;
+    if (tokens.types[i] != kControl && tokens.types[i] != kUserDefined && tokens.types[i] != kUnknown) continue;
     added.push_back({{"id", i},
                      {"content", tokens.texts[i]},
                      {"single_word", false},
                      {"lstrip", false},
                      {"rstrip", false},
                      {"normalized", false},
-                     {"special", tokens.types[i] == kControl}});
+                     {"special", tokens.types[i] != kUserDefined}});
   }
   return added;
 }
@@ -175,14 +189,67 @@ Result<json> byte_level_json(const Metadata& metadata, const Tokens& tokens) {
               {"model", model}};
 }
 
-Result<json> tokenizer_config(const Metadata& metadata, const Tokens& tokens, bool sentencepiece) {
-  json config = {{"tokenizer_class", sentencepiece ? "LlamaTokenizer" : "PreTrainedTokenizerFast"}};
+// "##" marks pieces that continue a word; GGUF marks those that begin one.
+std::string word_piece(std::string_view token) {
+  if (token.starts_with('[') && token.ends_with(']')) return std::string(token);
+  if (token.starts_with(kSpaceMark)) return std::string(token.substr(kSpaceMark.size()));
+  return "##" + std::string(token);
+}
+
+// Whether no word begins with a capital letter: GGUF has no key for it (schemes/bert.cc).
+bool is_uncased(const Tokens& tokens) {
+  size_t capitals = 0;
+  for (const std::string_view token : tokens.texts)
+    capitals += token.size() == kSpaceMark.size() + 1 && token.starts_with(kSpaceMark) && token.back() >= 'A' &&
+                token.back() <= 'Z';
+  return capitals < 26;
+}
+
+Result<json> word_piece_json(const Metadata& metadata, const Tokens& tokens) {
+  json vocab = json::object();
+  for (size_t i = 0; i < tokens.texts.size(); ++i)
+    if (tokens.types[i] != kUnused && !vocab.emplace(word_piece(tokens.texts[i]), i).second)
+      return error(Code::kUnsupported, "token {}: WordPiece has one spelling for it and another token", i);
+  const std::string unknown = tokens.special(metadata, "unknown");
+  std::string first = tokens.special(metadata, "cls"), last = tokens.special(metadata, "seperator");
+  if (first.empty()) first = tokens.special(metadata, "bos");
+  if (last.empty()) last = tokens.special(metadata, "eos");
+  const bool uncased = is_uncased(tokens);
+  return json{{"version", "1.0"},
+              {"truncation", nullptr},
+              {"padding", nullptr},
+              {"added_tokens", added_tokens(tokens)},
+              {"normalizer",
+               {{"type", "BertNormalizer"},
+                {"clean_text", true},
+                {"handle_chinese_chars", true},
+                {"strip_accents", nullptr},
+                {"lowercase", uncased}}},
+              {"pre_tokenizer", {{"type", "BertPreTokenizer"}}},
+              {"post_processor", template_processing(tokens, first, last)},
+              {"decoder", {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}}},
+              {"model",
+               {{"type", "WordPiece"},
+                {"unk_token", unknown.empty() ? "[UNK]" : unknown},
+                {"continuing_subword_prefix", "##"},
+                {"max_input_chars_per_word", 100},
+                {"vocab", std::move(vocab)}}}};
+}
+
+Result<json> tokenizer_config(const Metadata& metadata, const Tokens& tokens, std::string_view model) {
+  const bool sentencepiece = model == "llama" || model == "t5";
+  json config = {{"tokenizer_class", model == "llama"  ? "LlamaTokenizer"
+                                     : model == "t5"   ? "T5Tokenizer"
+                                     : model == "bert" ? "BertTokenizer"
+                                                       : "PreTrainedTokenizerFast"}};
+  if (model == "bert") config["do_lower_case"] = is_uncased(tokens);
   const std::pair<std::string_view, std::string_view> names[] = {
-      {"bos", "bos"}, {"eos", "eos"}, {"unk", "unknown"}, {"pad", "padding"}};
+      {"bos", "bos"}, {"eos", "eos"}, {"unk", "unknown"}, {"pad", "padding"},
+      {"sep", "seperator"}, {"cls", "cls"}, {"mask", "mask"}};
   for (const auto& [hf, gguf] : names)
     if (const std::string text = tokens.special(metadata, gguf); !text.empty())
       config[fmt::format("{}_token", hf)] = text;
-  for (const char* name : {"add_bos_token", "add_eos_token"})
+  for (const char* name : {"add_bos_token", "add_eos_token", "add_sep_token"})
     if (const std::string key = fmt::format("tokenizer.ggml.{}", name); metadata.contains(key))
       config[name] = TRY(metadata.get_bool(key));
   if (sentencepiece) {
@@ -207,17 +274,19 @@ Result<std::vector<AtomicFile>> write_hf_vocabulary(const Metadata& metadata,
     files.push_back(TRY(AtomicFile::create(fmt::format("{}/{}", folder, name))));
     return files.back().append(text);
   };
-  if (model == "llama")
-    TRY(write("tokenizer.model", TRY(sentencepiece_bytes(metadata, tokens))));
+  if (model == "llama" || model == "t5")
+    TRY(write("tokenizer.model", TRY(sentencepiece_bytes(metadata, tokens, model == "t5"))));
+  else if (model == "bert")
+    TRY(write("tokenizer.json", dumped(TRY(word_piece_json(metadata, tokens)))));
   else if (model == "gpt2")
     TRY(write("tokenizer.json", dumped(TRY(byte_level_json(metadata, tokens)))));
   else
     return error(Code::kUnsupported,
                  "a tokenizer of the kind '{}' cannot be written for Hugging Face; "
-                 "llama and gpt2 can",
+                 "llama, t5, gpt2 and bert can",
                  model);
   TRY(write("tokenizer_config.json",
-            dumped(TRY(tokenizer_config(metadata, tokens, model == "llama")))));
+            dumped(TRY(tokenizer_config(metadata, tokens, model)))));
   const std::string chat = TRY(metadata.string_or("tokenizer.chat_template", ""));
   if (!chat.empty()) TRY(write("chat_template.jinja", chat));
   return files;

@@ -286,6 +286,35 @@ Result<SafetensorsModel> open_shards(const std::string& folder, const std::strin
   return model;
 }
 
+uint64_t tensor_bytes(const SafeTensor& tensor) {
+  uint64_t bytes = safetensors_type_bytes(tensor.dtype);
+  for (const int64_t dim : tensor.shape) bytes *= static_cast<uint64_t>(dim);
+  return bytes;
+}
+
+// A file with its header, and room for the tensors.
+Result<AtomicFile> begin_file(const std::string& path, std::span<const SafeTensor> tensors,
+                              const std::vector<std::pair<std::string, std::string>>& metadata) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  for (const auto& [key, value] : metadata) json["__metadata__"][key] = value;
+  uint64_t offset = 0;
+  for (const SafeTensor& tensor : tensors) {
+    const uint64_t end = offset + tensor_bytes(tensor);
+    json[tensor.name] = {
+        {"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+    offset = end;
+  }
+  std::string text = json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data begin aligned
+
+  AtomicFile file = TRY(AtomicFile::create(path));
+  const uint64_t header_bytes = text.size();
+  TRY(file.reserve(kPrefixBytes + header_bytes + offset));
+  TRY(file.append(std::span(reinterpret_cast<const uint8_t*>(&header_bytes), kPrefixBytes)));
+  TRY(file.append(text));
+  return file;
+}
+
 }  // namespace
 
 uint64_t safetensors_type_bytes(std::string_view dtype) {
@@ -336,40 +365,66 @@ Result<SafetensorsModel> open_safetensors_folder(const std::string& folder) {
                folder);
 }
 
+std::vector<SafetensorsPart> cut_safetensors(const std::string& folder,
+                                             const std::vector<SafeTensor>& tensors,
+                                             uint64_t part_bytes) {
+  std::vector<SafetensorsPart> parts = {{"", 0, 0}};
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const uint64_t more = tensor_bytes(tensors[i]);
+    if (part_bytes > 0 && bytes > 0 && bytes + more > part_bytes) {
+      parts.push_back({"", i, i});
+      bytes = 0;
+    }
+    parts.back().end = i + 1;
+    bytes += more;
+  }
+  for (size_t i = 0; i < parts.size(); ++i)
+    parts[i].path = parts.size() == 1 ? folder + "/model.safetensors"
+                                      : fmt::format("{}/model-{:05}-of-{:05}.safetensors", folder,
+                                                    i + 1, parts.size());
+  return parts;
+}
+
+nlohmann::json safetensors_index(const std::vector<SafetensorsPart>& parts,
+                                 const std::vector<SafeTensor>& tensors) {
+  nlohmann::json map = nlohmann::json::object();
+  uint64_t total = 0;
+  for (const SafetensorsPart& part : parts)
+    for (size_t i = part.begin; i < part.end; ++i) {
+      map[tensors[i].name] = std::filesystem::path(part.path).filename().string();
+      total += tensor_bytes(tensors[i]);
+    }
+  return {{"metadata", {{"total_size", total}}}, {"weight_map", std::move(map)}};
+}
+
+Result<std::vector<AtomicFile>> write_safetensors(
+    const std::vector<SafetensorsPart>& parts, const std::vector<SafeTensor>& tensors,
+    const std::vector<std::pair<std::string, std::string>>& metadata,
+    const SafetensorsSource& source) {
+  std::vector<AtomicFile> files;
+  for (const SafetensorsPart& part : parts)
+    files.push_back(TRY(begin_file(
+        part.path, std::span(tensors).subspan(part.begin, part.end - part.begin), metadata)));
+  for (size_t p = 0; p < parts.size(); ++p)
+    for (size_t i = parts[p].begin; i < parts[p].end; ++i) {
+      AtomicFile& file = files[p];
+      const uint64_t begin = file.size(), wanted = tensor_bytes(tensors[i]);
+      TRY(source(i, [&](std::span<const uint8_t> piece) { return file.append(piece); }));
+      if (file.size() - begin != wanted)
+        return error(Code::kInvalidArgument, "tensor {}: expected {} bytes to write, was given {}",
+                     shown(tensors[i].name), wanted, file.size() - begin);
+    }
+  return files;
+}
+
 Result<AtomicFile> write_safetensors(
     const std::string& path, const std::vector<SafeTensor>& tensors,
     const std::vector<std::pair<std::string, std::string>>& metadata,
-    const std::function<Status(size_t, const std::function<Status(std::span<const uint8_t>)>&)>&
-        source) {
-  nlohmann::ordered_json json = nlohmann::ordered_json::object();
-  for (const auto& [key, value] : metadata) json["__metadata__"][key] = value;
-  std::vector<uint64_t> sizes;
-  uint64_t offset = 0;
-  for (const SafeTensor& tensor : tensors) {
-    uint64_t bytes = safetensors_type_bytes(tensor.dtype);
-    for (const int64_t dim : tensor.shape) bytes *= static_cast<uint64_t>(dim);
-    sizes.push_back(bytes);
-    json[tensor.name] = {{"dtype", tensor.dtype},
-                         {"shape", tensor.shape},
-                         {"data_offsets", {offset, offset + bytes}}};
-    offset += bytes;
-  }
-  std::string text = json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
-  text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data begin aligned
-
-  AtomicFile file = TRY(AtomicFile::create(path));
-  const uint64_t header_bytes = text.size();
-  TRY(file.reserve(kPrefixBytes + header_bytes + offset));
-  TRY(file.append(std::span(reinterpret_cast<const uint8_t*>(&header_bytes), kPrefixBytes)));
-  TRY(file.append(text));
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    const uint64_t begin = file.size();
-    TRY(source(i, [&](std::span<const uint8_t> piece) { return file.append(piece); }));
-    if (file.size() - begin != sizes[i])
-      return error(Code::kInvalidArgument, "tensor {}: expected {} bytes to write, was given {}",
-                   shown(tensors[i].name), sizes[i], file.size() - begin);
-  }
-  return file;
+    const SafetensorsSource& source) {
+  const std::vector<SafetensorsPart> whole = {{path, 0, tensors.size()}};
+  auto files = TRY(write_safetensors(whole, tensors, metadata, source));
+  return std::move(files.front());
 }
 
 }  // namespace venturi

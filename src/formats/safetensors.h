@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <string>
 #include <string_view>
@@ -52,12 +53,37 @@ Result<SafetensorsModel> open_safetensors_folder(const std::string& folder);
 // Bytes a value of `dtype` takes; 0 for a type that the format does not have.
 uint64_t safetensors_type_bytes(std::string_view dtype);
 
-// Writes `tensors` (name, dtype and shape; the rest is worked out) in their order, bytes from
-// `source` piece by piece. The file is there once it is committed.
+// Gives the bytes of tensor `index`, piece by piece.
+using SafetensorsSource = std::function<Status(
+    size_t index, const std::function<Status(std::span<const uint8_t>)>& sink)>;
+
+// Tensors [begin, end) of a list, in a file of their own.
+struct SafetensorsPart {
+  std::string path;
+  size_t begin, end;
+};
+
+// The files of a model: model.safetensors, or, when `part_bytes` is not 0 and the tensors have more
+// bytes, model-00001-of-0000N.safetensors and so on, each of at most that many or of one tensor.
+std::vector<SafetensorsPart> cut_safetensors(const std::string& folder,
+                                             const std::vector<SafeTensor>& tensors,
+                                             uint64_t part_bytes);
+
+// model.safetensors.index.json of parts.
+nlohmann::json safetensors_index(const std::vector<SafetensorsPart>& parts,
+                                 const std::vector<SafeTensor>& tensors);
+
+// Writes `tensors` (name, dtype and shape; the rest is worked out) in their order. Room for all
+// parts is taken first. The files are there once they are committed.
+Result<std::vector<AtomicFile>> write_safetensors(
+    const std::vector<SafetensorsPart>& parts, const std::vector<SafeTensor>& tensors,
+    const std::vector<std::pair<std::string, std::string>>& metadata,
+    const SafetensorsSource& source);
+
+// All of them in one file.
 Result<AtomicFile> write_safetensors(
     const std::string& path, const std::vector<SafeTensor>& tensors,
     const std::vector<std::pair<std::string, std::string>>& metadata,
-    const std::function<
-        Status(size_t index, const std::function<Status(std::span<const uint8_t>)>& sink)>& source);
+    const SafetensorsSource& source);
 
 }  // namespace venturi

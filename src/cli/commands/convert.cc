@@ -38,8 +38,6 @@ Status check_model(const ModelFile& model) {
 }
 
 Status run(const Options& o) {
-  if (o.hf && !o.split.empty())
-    return error(Code::kInvalidArgument, "--split cuts GGUF files; a Hugging Face directory is written with one file of weights");
   const std::string path = TRY(model_path(o.model));
   const auto model = TRY(open_model(path));
   TRY(check_model(*model));
@@ -89,7 +87,7 @@ const Command command_convert{"convert", "Convert a model to GGUF of any type, o
   auto* imatrix = app.add_option("--imatrix", o->imatrix, "text to calibrate on: weights that meet large inputs are rounded with more care");
   app.add_option("--imatrix-tokens", o->imatrix_tokens, "tokens of it to use")->check(CLI::Range(512, 1 << 30))->capture_default_str();
   app.add_option("--memory", o->memory, "budget for running the model on that text, e.g. 2G (default: none)")->needs(imatrix);
-  app.add_option("--split", o->split, "cut the output into parts of about this size, e.g. 2G");
+  app.add_option("--split,--shard-size", o->split, "cut the weights into files of about this size, e.g. 2G");
   app.add_option("-t,--threads", o->threads, "threads")->check(CLI::Range(1, 1024));
   return [o] { return run(*o); };
 }};

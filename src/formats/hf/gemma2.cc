@@ -1,7 +1,7 @@
 // Gemma 2. Its norms are stored less 1, its output is its embedding.
-#include "formats/hf_architecture.h"
-
 #include <cmath>
+
+#include "formats/hf_config_write.h"
 
 namespace venturi {
 
@@ -12,7 +12,7 @@ constexpr std::string_view kClasses[] = {"Gemma2ForCausalLM"};
 constexpr HfRule kRules[] = {
     {"model.embed_tokens.weight", "token_embd.weight"},
     {"model.norm.weight", "output_norm.weight", HfTransform::kAddOne},
-    {"lm_head.weight", ""},
+    {"lm_head.weight", "output.weight"},
     {"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight", HfTransform::kAddOne},
     {"model.layers.{}.post_attention_layernorm.weight", "blk.{}.post_attention_norm.weight",
      HfTransform::kAddOne},
@@ -44,6 +44,14 @@ Status set_metadata(const HfConfig& config, Metadata& metadata) {
   return {};
 }
 
+Status set_config(const ModelFile& model, nlohmann::json& config) {
+  TRY(put_heads(model, {.size = true, .n_kv_heads = true}, config));
+  TRY(put_number(model, "attn_logit_softcapping", "attn_logit_softcapping", config));
+  TRY(put_number(model, "final_logit_softcapping", "final_logit_softcapping", config));
+  TRY(put_uint(model, "attention.sliding_window", "sliding_window", config));
+  return put_query_scalar(model, 46, config);
+}
+
 }  // namespace
 
 extern const HfArchitecture hf_gemma2;
@@ -52,6 +60,9 @@ const HfArchitecture hf_gemma2{.name = "gemma2",
                                .prefixes = {},
                                .rules = kRules,
                                .set_metadata = set_metadata,
-                               .activation = {"hidden_activation", "gelu_pytorch_tanh"}};
+                               .activation = {"hidden_activation", "gelu_pytorch_tanh"},
+                               .tied_by_default = true,
+                               .model_type = "gemma2",
+                               .set_config = set_config};
 
 }  // namespace venturi

@@ -1,7 +1,7 @@
 // Gemma 3, the text part.
-#include "formats/hf_architecture.h"
-
 #include <cmath>
+
+#include "formats/hf_config_write.h"
 
 namespace venturi {
 
@@ -14,7 +14,7 @@ constexpr HfPrefix kPrefixes[] = {{"language_model.", ""}, {"model.language_mode
 constexpr HfRule kRules[] = {
     {"model.embed_tokens.weight", "token_embd.weight"},
     {"model.norm.weight", "output_norm.weight", HfTransform::kAddOne},
-    {"lm_head.weight", ""},
+    {"lm_head.weight", "output.weight"},
     {"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight", HfTransform::kAddOne},
     {"model.layers.{}.post_attention_layernorm.weight", "blk.{}.post_attention_norm.weight",
      HfTransform::kAddOne},
@@ -73,6 +73,19 @@ Status set_metadata(const HfConfig& config, Metadata& metadata) {
   return {};
 }
 
+Status set_config(const ModelFile& model, nlohmann::json& config) {
+  TRY(put_heads(model, {.size = true, .n_kv_heads = true}, config));
+  TRY(put_uint(model, "attention.sliding_window", "sliding_window", config));
+  TRY(put_number(model, "final_logit_softcapping", "final_logit_softcapping", config));
+  const Metadata& metadata = model.metadata;
+  config["sliding_window_pattern"] =
+      TRY(metadata.uint_or("gemma3.attention.sliding_window_pattern", 6));
+  config["rope_local_base_freq"] =
+      shortest(TRY(metadata.float_or("gemma3.rope.freq_base_swa", 1e4)));
+  if (!config.contains("rope_theta")) config["rope_theta"] = 10000.0;  // what GGUF means by none
+  return put_query_scalar(model, 62, config);
+}
+
 }  // namespace
 
 extern const HfArchitecture hf_gemma3;
@@ -82,6 +95,9 @@ const HfArchitecture hf_gemma3{.name = "gemma3",
                                .rules = kRules,
                                .set_metadata = set_metadata,
                                .nested_config = "text_config",
-                               .activation = {"hidden_activation", "gelu_pytorch_tanh"}};
+                               .activation = {"hidden_activation", "gelu_pytorch_tanh"},
+                               .tied_by_default = true,
+                               .model_type = "gemma3_text",
+                               .set_config = set_config};
 
 }  // namespace venturi

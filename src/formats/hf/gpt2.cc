@@ -1,6 +1,7 @@
-// GPT-2. Its linear weights are stored transposed, its output is its embedding.
+// GPT-2. Its linear weights are stored transposed, its output is its embedding unless
+// the config says otherwise.
 #include "base/checked.h"
-#include "formats/hf_architecture.h"
+#include "formats/hf_config_write.h"
 
 namespace venturi {
 
@@ -22,7 +23,7 @@ constexpr HfRule kRules[] = {
     {"h.{}.mlp.c_proj.*", "blk.{}.ffn_down.*", HfTransform::kTransposed},
     {"h.{}.attn.bias", ""},
     {"h.{}.attn.masked_bias", ""},
-    {"lm_head.weight", ""},
+    {"lm_head.weight", "output.weight"},
 };
 
 Status set_metadata(const HfConfig& config, Metadata& metadata) {
@@ -36,6 +37,15 @@ Status set_metadata(const HfConfig& config, Metadata& metadata) {
   return {};
 }
 
+Status set_config(const ModelFile& model, nlohmann::json& config) {
+  for (const auto& [from, to] :
+       {std::pair("hidden_size", "n_embd"), std::pair("num_hidden_layers", "n_layer"),
+        std::pair("num_attention_heads", "n_head"), std::pair("intermediate_size", "n_inner"),
+        std::pair("max_position_embeddings", "n_positions")})
+    rename_field(config, from, to);
+  return put_number(model, "attention.layer_norm_epsilon", "layer_norm_epsilon", config);
+}
+
 }  // namespace
 
 extern const HfArchitecture hf_gpt2;
@@ -44,6 +54,10 @@ const HfArchitecture hf_gpt2{.name = "gpt2",
                              .prefixes = kPrefixes,
                              .rules = kRules,
                              .set_metadata = set_metadata,
-                             .activation = {"activation_function", "gelu_pytorch_tanh", true}};
+                             .activation = {"activation_function", "gelu_pytorch_tanh", true},
+                             .tied_by_default = true,
+                             .model_type = "gpt2",
+                             .set_config = set_config,
+                             .own_prefix = "transformer."};
 
 }  // namespace venturi

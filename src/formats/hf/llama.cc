@@ -1,4 +1,5 @@
 // Llama 1 to 3.x, Mistral and Mixtral: one family in GGUF.
+#include "formats/hf_config_write.h"
 #include "formats/hf_rules.h"
 
 namespace venturi {
@@ -26,7 +27,30 @@ Status set_metadata(const HfConfig& config, Metadata& metadata) {
                     head_dim ? *head_dim : TRY(config.need_uint({"hidden_size"})) / heads);
   TRY(copy_uint(config, "sliding_window", "attention.sliding_window", metadata));
   TRY(copy_uint(config, "num_local_experts", "expert_count", metadata));
+  // Left out of a config, the base is the class's default; GGUF's is 10000.
+  if (TRY(config.text({"model_type"})).value_or("") == "mixtral" &&
+      !metadata.contains("llama.rope.freq_base"))
+    metadata.set_float("llama.rope.freq_base", 1e6f);
   return copy_uint(config, "num_experts_per_tok", "expert_used_count", metadata);
+}
+
+Result<HfClass> class_of(const ModelFile& model) {
+  if (TRY(model.metadata.uint_or("llama.expert_count", 0)) > 0)
+    return HfClass{"MixtralForCausalLM", "mixtral"};
+  if (TRY(model.metadata.uint_or("llama.attention.sliding_window", 0)) > 0)
+    return HfClass{"MistralForCausalLM", "mistral"};
+  return HfClass{"LlamaForCausalLM", "llama"};
+}
+
+Status set_config(const ModelFile& model, nlohmann::json& config) {
+  const bool plain = config["model_type"] == "llama";
+  TRY(put_heads(model, {.n_kv_heads = !plain}, config));
+  if (!plain) TRY(put_uint(model, "attention.sliding_window", "sliding_window", config));
+  if (plain) config["mlp_bias"] = model.find("blk.0.ffn_down.bias") != nullptr;
+  if (config["model_type"] != "mixtral") return {};
+  if (!config.contains("rope_theta")) config["rope_theta"] = 10000.0;
+  TRY(put_uint(model, "expert_count", "num_local_experts", config));
+  return put_uint(model, "expert_used_count", "num_experts_per_tok", config);
 }
 
 }  // namespace
@@ -37,6 +61,9 @@ const HfArchitecture hf_llama{.name = "llama",
                               .prefixes = {},
                               .rules = kRules,
                               .set_metadata = set_metadata,
-                              .activation = {.named = true}};
+                              .activation = {.named = true},
+                              .model_type = "llama",
+                              .class_of = class_of,
+                              .set_config = set_config};
 
 }  // namespace venturi

@@ -1,5 +1,7 @@
 // Mamba 2: recurrent state, no attention.
-#include "formats/hf_architecture.h"
+#include <cmath>
+
+#include "formats/hf_config_write.h"
 
 namespace venturi {
 
@@ -69,6 +71,36 @@ Status adjust(const Metadata& metadata, TensorInfo& tensor) {
   return {};
 }
 
+Status set_config(const ModelFile& model, nlohmann::json& config) {
+  const Metadata& metadata = model.metadata;
+  const uint64_t width = TRY(metadata.get_uint("mamba2.embedding_length"));
+  const uint64_t inner = TRY(metadata.get_uint("mamba2.ssm.inner_size"));
+  const uint64_t heads = TRY(metadata.get_uint("mamba2.ssm.time_step_rank"));
+  if (width == 0 || heads == 0 || inner % heads != 0)
+    return error(Code::kCorrupt, "{}: {} heads do not divide the inner size {}", model.path, heads,
+                 inner);
+  for (const char* field : {"intermediate_size", "num_attention_heads", "max_position_embeddings"})
+    config.erase(field);
+  rename_field(config, "rms_norm_eps", "layer_norm_epsilon");
+  // The inner size is a product that is cut to an integer.
+  double expand = static_cast<double>(inner) / static_cast<double>(width);
+  if (static_cast<uint64_t>(expand * static_cast<double>(width)) != inner)
+    expand = std::nextafter(expand, HUGE_VAL);
+  config["expand"] = expand;
+  config["num_heads"] = heads;
+  config["head_dim"] = inner / heads;
+  config["use_conv_bias"] = model.find("blk.0.ssm_conv1d.bias") != nullptr;
+  config["use_bias"] = model.find("blk.0.ssm_in.bias") != nullptr;
+  TRY(put_uint(model, "ssm.conv_kernel", "conv_kernel", config));
+  TRY(put_uint(model, "ssm.state_size", "state_size", config));
+  return put_uint(model, "ssm.group_count", "n_groups", config);
+}
+
+void restore(std::string_view name, std::vector<int64_t>& shape) {
+  if (name.ends_with("ssm_conv1d.weight") && shape.size() == 2) shape.insert(shape.begin() + 1, 1);
+  if (name.ends_with("ssm_norm.weight") && shape.size() == 2) shape = {shape[0] * shape[1]};
+}
+
 }  // namespace
 
 extern const HfArchitecture hf_mamba2;
@@ -77,6 +109,9 @@ const HfArchitecture hf_mamba2{.name = "mamba2",
                                .prefixes = {},
                                .rules = kRules,
                                .set_metadata = set_metadata,
-                               .adjust = adjust};
+                               .adjust = adjust,
+                               .model_type = "mamba2",
+                               .set_config = set_config,
+                               .restore = restore};
 
 }  // namespace venturi

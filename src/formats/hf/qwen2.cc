@@ -1,4 +1,5 @@
 // Qwen 1.5, 2 and 2.5.
+#include "formats/hf_config_write.h"
 #include "formats/hf_rules.h"
 
 namespace venturi {
@@ -19,6 +20,11 @@ Status set_metadata(const HfConfig& config, Metadata&) {
   return {};
 }
 
+Status set_config(const ModelFile& model, nlohmann::json& config) {
+  config["use_sliding_window"] = false;
+  return put_heads(model, {.n_kv_heads = true}, config);
+}
+
 }  // namespace
 
 extern const HfArchitecture hf_qwen2;
@@ -26,6 +32,8 @@ const HfArchitecture hf_qwen2{.name = "qwen2",
                               .classes = kClasses,
                               .prefixes = {},
                               .rules = kRules,
-                              .set_metadata = set_metadata};
+                              .set_metadata = set_metadata,
+                              .model_type = "qwen2",
+                              .set_config = set_config};
 
 }  // namespace venturi

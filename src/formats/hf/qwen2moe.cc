@@ -1,4 +1,5 @@
 // Qwen 1.5 and 2 with experts, one of them shared.
+#include "formats/hf_config_write.h"
 #include "formats/hf_rules.h"
 
 namespace venturi {
@@ -32,6 +33,26 @@ Status adjust(const Metadata&, TensorInfo& tensor) {
   return {};
 }
 
+Status set_config(const ModelFile& model, nlohmann::json& config) {
+  config["use_sliding_window"] = false;
+  config["decoder_sparse_step"] = 1;
+  config["mlp_only_layers"] = nlohmann::json::array();
+  config["norm_topk_prob"] = false;
+  TRY(put_heads(model, {.n_kv_heads = true}, config));
+  TRY(put_uint(model, "expert_count", "num_experts", config));
+  TRY(put_uint(model, "expert_used_count", "num_experts_per_tok", config));
+  TRY(put_uint(model, "expert_shared_feed_forward_length", "shared_expert_intermediate_size",
+               config));
+  if (!config.contains("shared_expert_intermediate_size"))
+    if (const TensorInfo* shared = model.find("blk.0.ffn_up_shexp.weight"))
+      config["shared_expert_intermediate_size"] = shared->n_rows();
+  return put_expert_width(model, config);
+}
+
+void restore(std::string_view name, std::vector<int64_t>& shape) {
+  if (name.ends_with("ffn_gate_inp_shexp.weight")) shape.insert(shape.begin(), 1);
+}
+
 }  // namespace
 
 extern const HfArchitecture hf_qwen2moe;
@@ -40,6 +61,9 @@ const HfArchitecture hf_qwen2moe{.name = "qwen2moe",
                                  .prefixes = {},
                                  .rules = kRules,
                                  .set_metadata = set_metadata,
-                                 .adjust = adjust};
+                                 .adjust = adjust,
+                                 .model_type = "qwen2_moe",
+                                 .set_config = set_config,
+                                 .restore = restore};
 
 }  // namespace venturi

@@ -1,4 +1,5 @@
 // Qwen 3, dense.
+#include "formats/hf_config_write.h"
 #include "formats/hf_rules.h"
 
 namespace venturi {
@@ -17,6 +18,11 @@ Status set_metadata(const HfConfig& config, Metadata&) {
   return {};
 }
 
+Status set_config(const ModelFile& model, nlohmann::json& config) {
+  config["use_sliding_window"] = false;
+  return put_heads(model, {.size = true, .n_kv_heads = true}, config);
+}
+
 }  // namespace
 
 extern const HfArchitecture hf_qwen3;
@@ -24,6 +30,8 @@ const HfArchitecture hf_qwen3{.name = "qwen3",
                               .classes = kClasses,
                               .prefixes = {},
                               .rules = kRules,
-                              .set_metadata = set_metadata};
+                              .set_metadata = set_metadata,
+                              .model_type = "qwen3",
+                              .set_config = set_config};
 
 }  // namespace venturi

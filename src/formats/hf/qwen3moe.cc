@@ -1,4 +1,5 @@
 // Qwen 3 with experts.
+#include "formats/hf_config_write.h"
 #include "formats/hf_rules.h"
 
 namespace venturi {
@@ -21,6 +22,17 @@ Status set_metadata(const HfConfig& config, Metadata& metadata) {
   return {};
 }
 
+Status set_config(const ModelFile& model, nlohmann::json& config) {
+  config["use_sliding_window"] = false;
+  config["decoder_sparse_step"] = 1;
+  config["mlp_only_layers"] = nlohmann::json::array();
+  config["norm_topk_prob"] = true;
+  TRY(put_heads(model, {.size = true, .n_kv_heads = true}, config));
+  TRY(put_uint(model, "expert_count", "num_experts", config));
+  TRY(put_uint(model, "expert_used_count", "num_experts_per_tok", config));
+  return put_expert_width(model, config);
+}
+
 }  // namespace
 
 extern const HfArchitecture hf_qwen3moe;
@@ -28,6 +40,8 @@ const HfArchitecture hf_qwen3moe{.name = "qwen3moe",
                                  .classes = kClasses,
                                  .prefixes = {},
                                  .rules = kRules,
-                                 .set_metadata = set_metadata};
+                                 .set_metadata = set_metadata,
+                                 .model_type = "qwen3_moe",
+                                 .set_config = set_config};
 
 }  // namespace venturi
