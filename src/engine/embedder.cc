@@ -6,10 +6,10 @@
 
 namespace venturi {
 
-Result<std::unique_ptr<Embedder>> Embedder::start(Engine& engine, int64_t max_waiting) {
+Result<std::unique_ptr<Embedder>> Embedder::start(Engine& engine, int64_t max_waiting, std::shared_ptr<Turn> turn) {
   if (!engine.info().embeds)
     return error(Code::kUnsupported, "{} gives text, not embeddings", engine.file().path);
-  std::unique_ptr<Embedder> embedder(new Embedder(engine, max_waiting));
+  std::unique_ptr<Embedder> embedder(new Embedder(engine, max_waiting, std::move(turn)));
   for (int i = 0; i < engine.options().sequences; ++i)
     embedder->states_.push_back(TRY(engine.new_sequence()));
   embedder->thread_ = std::thread([e = embedder.get()] { e->loop(); });
@@ -131,8 +131,13 @@ void Embedder::loop() {
       items = gather();
       busy_ = true;
     }
-    const double begin = now_seconds();
-    const Status status = run(items);
+    double begin;
+    Status status;
+    {
+      const auto turn = take_turn(turn_.get());
+      begin = now_seconds();
+      status = run(items);
+    }
     std::vector<std::unique_ptr<Job>> over;
     {
       const std::lock_guard lock(mutex_);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/turn.h"
 
 namespace venturi {
 
@@ -31,8 +32,8 @@ class Embedder {
   };
 
   // The engine is the embedder's until it is destroyed. Code::kUnsupported for a model that gives
-  // no embeddings. More than `max_waiting` requests are refused.
-  static Result<std::unique_ptr<Embedder>> start(Engine& engine, int64_t max_waiting = 1024);
+  // no embeddings. More than `max_waiting` requests are refused. `turn` as the service's.
+  static Result<std::unique_ptr<Embedder>> start(Engine& engine, int64_t max_waiting = 1024, std::shared_ptr<Turn> turn = {});
   // What waits ends with an error.
   ~Embedder();
   Embedder(const Embedder&) = delete;
@@ -58,13 +59,15 @@ class Embedder {
     size_t text;
   };
 
-  Embedder(Engine& engine, int64_t max_waiting) : engine_(engine), max_waiting_(max_waiting) {}
+  Embedder(Engine& engine, int64_t max_waiting, std::shared_ptr<Turn> turn)
+      : engine_(engine), max_waiting_(max_waiting), turn_(std::move(turn)) {}
   void loop();
   std::vector<Item> gather();
   Status run(const std::vector<Item>& items);
 
   Engine& engine_;
   const int64_t max_waiting_;
+  const std::shared_ptr<Turn> turn_;
   std::vector<std::unique_ptr<SequenceState>> states_;
 
   mutable std::mutex mutex_;  // of what follows

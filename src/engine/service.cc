@@ -142,7 +142,7 @@ StepCost first_cost(const Engine& engine) {
 }  // namespace
 
 Service::Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOptions& options)
-    : engine_(engine), tokenizer_(tokenizer), observer_(options.observer), speculator_(options.speculator),
+    : engine_(engine), tokenizer_(tokenizer), observer_(options.observer), speculator_(options.speculator), turn_(options.turn),
       store_(std::make_unique<Store>(engine, requests_)) {
   SchedulerOptions o = options.scheduler;
   o.max_running =
@@ -248,6 +248,7 @@ void Service::loop() {
       arrivals.swap(arrivals_);
       cancels.swap(cancels_);
     }
+    const auto turn = take_turn(turn_.get());
     const double begin = now_seconds(), told_before = at_work_.tell_seconds;
     take_in(arrivals, cancels);
     speculate();

@@ -22,6 +22,7 @@
 
 #include "engine/engine.h"
 #include "engine/speculator.h"
+#include "engine/turn.h"
 #include "grammar/constraint.h"
 #include "models/sampling.h"
 #include "scheduler/scheduler.h"
@@ -110,6 +111,7 @@ struct ServiceOptions {
   std::optional<StepCost> cost = {};
   ServiceObserver* observer = nullptr;  // outlives the service
   std::shared_ptr<Speculator> speculator = {};  // the service's alone; null: nothing is guessed
+  std::shared_ptr<Turn> turn = {};  // with the services of other models; null: there are none
 };
 
 struct ServiceCounts {
@@ -187,6 +189,7 @@ class Service {
   const Tokenizer& tokenizer_;
   ServiceObserver* const observer_;
   const std::shared_ptr<Speculator> speculator_;
+  const std::shared_ptr<Turn> turn_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<Scheduler> scheduler_;
   std::map<RequestId, std::unique_ptr<Request>> requests_;
