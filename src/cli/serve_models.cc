@@ -22,11 +22,11 @@ constexpr int64_t kOutputs = 32;
 Result<std::unique_ptr<Engine>> open(const ServeModelFlags& f, const ModelFlags& model) {
   if (f.streams > 0) {
     const int64_t outputs = f.speculation.outputs(f.streams);
-    auto engine = model.open(std::max(outputs, kOutputs), f.streams);
-    return engine || outputs >= kOutputs || engine.error().code != Code::kOutOfBudget ? std::move(engine) : model.open(outputs, f.streams);
+    auto engine = model.open(std::max(outputs, kOutputs), f.streams + f.spare_sequences);
+    return engine || outputs >= kOutputs || engine.error().code != Code::kOutOfBudget ? std::move(engine) : model.open(outputs, f.streams + f.spare_sequences);
   }
   for (int streams = kMostStreams;; streams /= 2) {
-    auto engine = model.open(std::max(f.speculation.outputs(streams), streams == kMostStreams ? kOutputs : streams), streams);
+    auto engine = model.open(std::max(f.speculation.outputs(streams), streams == kMostStreams ? kOutputs : streams), streams + f.spare_sequences);
     if (engine || streams == 1 || engine.error().code != Code::kOutOfBudget) return engine;
   }
 }
@@ -39,6 +39,7 @@ Result<std::unique_ptr<ServedModel>> start(const ServeModelFlags& f, std::string
   options.observer = &observer;
   options.speculator = TRY(f.speculation.speculator(*engine, std::move(draft)));
   options.turn = turn;
+  options.scheduler.max_running = std::min<int64_t>(options.scheduler.max_running, engine->options().sequences - f.spare_sequences);
   auto model = TRY(ServedModel::create(std::move(engine), std::move(name)));
   if (model->engine->info().embeds) {
     model->embedder = TRY(Embedder::start(*model->engine, f.max_queued, std::move(turn)));
@@ -68,13 +69,14 @@ ModelSpec only_model(const ServeModelFlags& flags, const std::string& name, cons
 // How the model runs when it is alone in the budget, and with which flags.
 struct Alone {
   ModelFlags model;
-  int streams = 1;
+  int streams = 1, spare_sequences = 0;
   int64_t outputs = 1;
+  int sequences() const { return streams + spare_sequences; }
   Plan plan;
 };
 
 Result<Plan> fit(Planner& planner, const Alone& a, uint64_t memory) {
-  EngineOptions options = TRY(a.model.engine_options(a.outputs, a.streams));
+  EngineOptions options = TRY(a.model.engine_options(a.outputs, a.sequences()));
   options.memory = std::min(options.memory, memory);
   options.ledger.reset();
   return planner.fit(options);
@@ -95,7 +97,7 @@ Status bound_state(Planner& planner, Alone& a, uint64_t limit) {
 }
 
 Result<Alone> fit_alone(Planner& planner, const ServeModelFlags& flags, const std::string& path, uint64_t limit) {
-  Alone a{.model = flags.model};
+  Alone a{.model = flags.model, .spare_sequences = flags.spare_sequences};
   a.model.model = path;
   for (a.streams = flags.streams > 0 ? flags.streams : kMostStreams;; a.streams /= 2) {
     a.outputs = std::max<int64_t>(flags.speculation.outputs(a.streams), a.streams == kMostStreams ? kOutputs : a.streams);
@@ -135,7 +137,7 @@ Result<ModelSpec> one_of_several(const ServeModelFlags& flags, const std::string
   alone.model.ledger = ledger;
   spec.open = [=](ServiceObserver& observer) -> Result<std::unique_ptr<ServedModel>> {
     if (ledger->limit() != Ledger::kUnlimited) TRY(check_room(alone, ledger->available(), ledger->limit()));
-    auto engine = TRY(alone.model.open(alone.outputs, alone.streams));
+    auto engine = TRY(alone.model.open(alone.outputs, alone.sequences()));
     return start(flags, name, std::move(engine), {}, observer, turn);
   };
   return spec;

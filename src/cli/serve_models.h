@@ -17,6 +17,7 @@ struct ServeModelFlags {
   std::vector<std::string> files;  // FILE or name=FILE
   std::string alias;
   int streams = 0;
+  int spare_sequences = 0;  // beside the streams, for what saves and restores their state
   int64_t max_queued = 1024;
   double max_wait_seconds = SchedulerOptions{}.max_queued_seconds;
 };

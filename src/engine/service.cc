@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "base/clock.h"
@@ -202,6 +203,13 @@ void Service::cancel(Ticket ticket, Finish why) {
   wake_.notify_one();
 }
 
+void Service::add(std::unique_ptr<Chore> chore) {
+  const std::lock_guard lock(mutex_);
+  new_chores_.push_back(std::move(chore));
+  is_idle_ = false;
+  wake_.notify_one();
+}
+
 bool Service::drain(double seconds) {
   std::unique_lock lock(mutex_);
   draining_ = true;
@@ -239,14 +247,16 @@ void Service::loop() {
     std::deque<Cancel> cancels;
     {
       std::unique_lock lock(mutex_);
-      if (scheduler_->idle() && arrivals_.empty()) {
+      if (scheduler_->idle() && arrivals_.empty() && new_chores_.empty() && chores_.empty()) {
         is_idle_ = true;
         idle_.notify_all();
-        wake_.wait(lock, [&] { return stopping_ || !arrivals_.empty() || !cancels_.empty(); });
+        wake_.wait(lock, [&] { return stopping_ || !arrivals_.empty() || !cancels_.empty() || !new_chores_.empty(); });
       }
       if (stopping_) break;
       arrivals.swap(arrivals_);
       cancels.swap(cancels_);
+      std::move(new_chores_.begin(), new_chores_.end(), std::back_inserter(chores_));
+      new_chores_.clear();
     }
     const auto turn = take_turn(turn_.get());
     const double begin = now_seconds(), told_before = at_work_.tell_seconds;
@@ -267,17 +277,21 @@ void Service::loop() {
     } else {
       at_work_.tell_seconds = told_before;  // no part of a step
     }
+    do_chores();
     publish();
   }
+  chores_.clear();
   while (!requests_.empty()) {
     const RequestId id = requests_.begin()->first;
     scheduler_->cancel(id);
     finish(id, Finish::kCancelled, {}, {});
   }
   std::deque<Arrival> left;
+  std::vector<std::unique_ptr<Chore>> undone;
   {
     const std::lock_guard lock(mutex_);
     left.swap(arrivals_);
+    undone.swap(new_chores_);
     is_idle_ = true;
     idle_.notify_all();
   }
@@ -327,6 +341,10 @@ void Service::take_in(Arrival& arrival) {
   ids_[arrival.ticket] = id;
   const Request& there = *(requests_[id] = std::move(request));
   tell(there, {.ticket = there.ticket, .times = there.times});
+}
+
+void Service::do_chores() {
+  std::erase_if(chores_, [&](const auto& chore) { return chore->some(engine_); });
 }
 
 // Guesses for the streams of a step that has nothing else: beside prompts every row is dear.

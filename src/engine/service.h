@@ -106,6 +106,14 @@ class ServiceObserver {
   virtual void step(const StepReport& step) = 0;
 };
 
+// Work on the engine's state between steps, a slice at a time.
+class Chore {
+ public:
+  virtual ~Chore() = default;  // where it is not over: the service ends
+  // On the service's thread, for a few milliseconds; true when it is over.
+  virtual bool some(Engine& engine) = 0;
+};
+
 struct ServiceOptions {
   SchedulerOptions scheduler = {};  // max_running, max_step_rows and max_step_outputs are the engine's
   std::optional<StepCost> cost = {};
@@ -147,6 +155,8 @@ class Service {
   // `seconds`.
   bool drain(double seconds);
   ServiceCounts counts() const;
+  // Does it beside the requests; the engine may have one sequence more than the scheduler runs requests, for this.
+  void add(std::unique_ptr<Chore> chore);
 
  private:
   class Store;
@@ -170,6 +180,7 @@ class Service {
   void take_in(std::deque<Arrival>& arrivals, const std::deque<Cancel>& cancels);
   void take_in(Arrival& arrival);
   void speculate();
+  void do_chores();
   void run(const StepWork& work);
   double run(std::span<const StepWork::Rows> work, std::vector<StepOutcome>& outcomes);
   std::vector<int64_t> output_rows(const StepWork::Rows& rows) const;
@@ -198,11 +209,13 @@ class Service {
   std::vector<std::vector<float>> masked_;  // for each thread
   double moved_seconds_ = 0;  // of the cache's file, as seen last
   ServiceCounts at_work_;     // the service's own, published after every step
+  std::vector<std::unique_ptr<Chore>> chores_;
 
   mutable std::mutex mutex_;  // of what follows
   std::condition_variable wake_, idle_;
   std::deque<Arrival> arrivals_;
   std::deque<Cancel> cancels_;
+  std::vector<std::unique_ptr<Chore>> new_chores_;
   Ticket next_ticket_ = 1;
   bool stopping_ = false, draining_ = false, is_idle_ = true;
   ServiceCounts counts_;

@@ -16,12 +16,13 @@ struct ApiKey {
   std::string name;  // in the accounts of fairness: "key 1", "key 2", …
 };
 
-struct Route;
+class Sessions;
 
 struct App {
   Models* models = nullptr;
   HttpServer* http = nullptr;
   std::shared_ptr<Ledger> ledger;  // of all models
+  Sessions* sessions = nullptr;    // null: none are kept
   std::vector<ApiKey> keys;
   bool draining = false;
 

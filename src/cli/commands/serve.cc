@@ -6,6 +6,7 @@
 #include "cli/serve_models.h"
 #include "cli/text.h"
 #include "server/app.h"
+#include "server/sessions.h"
 
 #include <csignal>
 #include <thread>
@@ -18,7 +19,7 @@ struct Options {
   ServeModelFlags models;
   server::ModelsOptions loading;
   server::HttpOptions http;
-  std::string key_file, key;
+  std::string key_file, key, session_folder;
   double drain_seconds = 30;
   bool insecure = false;
 };
@@ -58,7 +59,9 @@ Status run(const Options& o) {
   server::ModelsOptions loading = o.loading;
   loading.max_waiting = o.models.max_queued;
   const auto models = TRY(server::Models::create(std::move(served.specs), loading));
-  server::App app{.models = models.get(), .ledger = served.ledger, .keys = std::move(keys)};
+  std::unique_ptr<server::Sessions> sessions;
+  if (!o.session_folder.empty()) sessions = TRY(server::Sessions::open(o.session_folder));
+  server::App app{.models = models.get(), .ledger = served.ledger, .sessions = sessions.get(), .keys = std::move(keys)};
   auto http = TRY(server::HttpServer::listen(o.http, [&app](auto exchange) { app.handle(std::move(exchange)); }));
   app.http = http.get();
   const bool v6 = o.http.host.find(':') != std::string::npos;
@@ -81,6 +84,7 @@ Status run(const Options& o) {
   });
   if (drainer.joinable()) drainer.join();
   models->stop();
+  sessions.reset();
   http.reset();  // and with it what still pointed to models
   return {};
 }
@@ -104,6 +108,13 @@ const Command command_serve{
       app.add_option("--load-timeout", o->loading.load_wait_seconds, "seconds that a request waits for its model to be loaded")
           ->check(CLI::Range(0.1, 1e6))
           ->capture_default_str();
+      app.add_option_function<std::string>(
+          "--session-dir",
+          [o](const std::string& folder) {
+            o->session_folder = folder;
+            o->models.spare_sequences = 1;
+          },
+          "folder in which POST /sessions/save keeps the state of conversations (default: none is kept)");
       app.add_flag("--no-prefix-cache", model.no_prefix_cache,
                    "compute every prompt from its beginning (slower; the same results)");
       o->models.speculation.add(app);
