@@ -120,6 +120,9 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
   if (auto file = TRY(load_plan())) {
     const Plan& first = file->plans[0];
     options = options_of(first);
+    // Shared pages take the same room; where state or weights are on the disk the plan is run as it was made.
+    options.shared_state = shared_state && !first.residency.streams() && !options.spill;
+    options.prefix_cache = !no_prefix_cache;
     options.outputs = outputs;
     options.ledger = ledger;
     options.pool = pool;

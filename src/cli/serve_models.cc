@@ -17,16 +17,21 @@ using server::ServedModel;
 constexpr int kMostStreams = 16;
 // Prompts whose logprobs are wanted go on by so many tokens a step.
 constexpr int64_t kOutputs = 32;
+// Texts that a decoder embeds at once, beside the streams.
+constexpr int kEmbedSequences = 4;
+
+// Sequences beside the streams'.
+int spare_sequences(const ServeModelFlags& f) { return (f.keeps_sessions ? 1 : 0) + (f.pooling ? kEmbedSequences : 0); }
 
 // As many streams as asked for, or, where none is said, as fit the budget, at most 16.
 Result<std::unique_ptr<Engine>> open(const ServeModelFlags& f, const ModelFlags& model) {
   if (f.streams > 0) {
     const int64_t outputs = f.speculation.outputs(f.streams);
-    auto engine = model.open(std::max(outputs, kOutputs), f.streams + f.spare_sequences);
-    return engine || outputs >= kOutputs || engine.error().code != Code::kOutOfBudget ? std::move(engine) : model.open(outputs, f.streams + f.spare_sequences);
+    auto engine = model.open(std::max(outputs, kOutputs), f.streams + spare_sequences(f));
+    return engine || outputs >= kOutputs || engine.error().code != Code::kOutOfBudget ? std::move(engine) : model.open(outputs, f.streams + spare_sequences(f));
   }
   for (int streams = kMostStreams;; streams /= 2) {
-    auto engine = model.open(std::max(f.speculation.outputs(streams), streams == kMostStreams ? kOutputs : streams), streams + f.spare_sequences);
+    auto engine = model.open(std::max(f.speculation.outputs(streams), streams == kMostStreams ? kOutputs : streams), streams + spare_sequences(f));
     if (engine || streams == 1 || engine.error().code != Code::kOutOfBudget) return engine;
   }
 }
@@ -38,20 +43,39 @@ Result<std::unique_ptr<ServedModel>> start(const ServeModelFlags& f, std::string
   options.scheduler.max_queued_seconds = f.max_wait_seconds;
   options.observer = &observer;
   options.speculator = TRY(f.speculation.speculator(*engine, std::move(draft)));
-  options.turn = turn;
-  options.scheduler.max_running = std::min<int64_t>(options.scheduler.max_running, engine->options().sequences - f.spare_sequences);
-  auto model = TRY(ServedModel::create(std::move(engine), std::move(name)));
-  if (model->engine->info().embeds) {
-    model->embedder = TRY(Embedder::start(*model->engine, f.max_queued, std::move(turn)));
-  } else {
-    model->service = TRY(Service::start(*model->engine, options));
+  const bool embeds = engine->info().embeds;
+  const auto pooling = embeds || f.pooling ? f.pooling : TRY(pooling_of(*engine));
+  if (pooling && !embeds && !turn) turn = std::make_shared<Turn>();  // for the two of this engine
+  int64_t running = engine->options().sequences - spare_sequences(f);
+  Embedder::Options embedding{.max_waiting = f.max_queued, .turn = turn, .pooling = pooling};
+  if (!embeds && pooling) {
+    embedding.sequences = kEmbedSequences;
+    if (!f.pooling) {  // only its file said so: they are streams'
+      embedding.sequences = running > 2 * kEmbedSequences ? kEmbedSequences : 1;
+      running -= embedding.sequences;
+    }
   }
+  options.turn = turn;
+  options.scheduler.max_running = std::min(options.scheduler.max_running, running);
+  auto model = TRY(ServedModel::create(std::move(engine), std::move(name)));
+  if (embeds || pooling) model->embedder = TRY(Embedder::start(*model->engine, embedding));
+  if (!embeds && running > 0) model->service = TRY(Service::start(*model->engine, options));
   return model;
 }
 
 // ---- one model: it has the budget to itself ----
 
-ModelSpec only_model(const ServeModelFlags& flags, const std::string& name, const std::string& path, const std::shared_ptr<Ledger>& ledger) {
+// The streams that a plan was made for, without those that are spared.
+Result<int> planned_streams(const ServeModelFlags& flags, const PlanFile& plan) {
+  const int planned = plan.plans[0].options.sequences, streams = planned - spare_sequences(flags);
+  if (streams < 1 || flags.streams > streams)
+    return error(Code::kInvalidArgument, "{}: the plan is for {} streams, {} are wanted; plan with --streams {}", flags.model.plan, planned,
+                 std::max(flags.streams, 1) + spare_sequences(flags), std::max(flags.streams, 1) + spare_sequences(flags));
+  return streams;
+}
+
+ModelSpec only_model(ServeModelFlags flags, const std::string& name, const std::string& path, const std::shared_ptr<Ledger>& ledger,
+                     const std::shared_ptr<PlanRun>& plan) {
   ModelSpec spec{.name = name};
   spec.open = [=](ServiceObserver& observer) -> Result<std::unique_ptr<ServedModel>> {
     ModelFlags model = flags.model;
@@ -59,7 +83,8 @@ ModelSpec only_model(const ServeModelFlags& flags, const std::string& name, cons
     model.ledger = ledger;
     auto draft = TRY(flags.speculation.open_draft(model, flags.streams > 0 ? flags.streams : kMostStreams));
     auto engine = TRY(open(flags, model));
-    return start(flags, name, std::move(engine), std::move(draft), observer, {});
+    if (plan) plan->meter = std::make_shared<PlanMeter>(observer);
+    return start(flags, name, std::move(engine), std::move(draft), plan ? *plan->meter : observer, {});
   };
   return spec;
 }
@@ -97,7 +122,7 @@ Status bound_state(Planner& planner, Alone& a, uint64_t limit) {
 }
 
 Result<Alone> fit_alone(Planner& planner, const ServeModelFlags& flags, const std::string& path, uint64_t limit) {
-  Alone a{.model = flags.model, .spare_sequences = flags.spare_sequences};
+  Alone a{.model = flags.model, .spare_sequences = spare_sequences(flags)};
   a.model.model = path;
   for (a.streams = flags.streams > 0 ? flags.streams : kMostStreams;; a.streams /= 2) {
     a.outputs = std::max<int64_t>(flags.speculation.outputs(a.streams), a.streams == kMostStreams ? kOutputs : a.streams);
@@ -179,11 +204,20 @@ Result<ServeModels> serve_models(const ServeModelFlags& flags) {
       if (files[i].name == files.back().name)
         return error(Code::kInvalidArgument, "two models are named {}; name them by -m name=FILE", files[i].name);
   }
+  if (files.size() > 1 && !flags.model.plan.empty())
+    return error(Code::kInvalidArgument, "--plan goes with one model; {} are given", files.size());
   uint64_t memory = Ledger::kUnlimited;
+  ServeModelFlags one = flags;
+  one.model.model = files[0].path;
+  if (auto plan = TRY(one.model.load_plan())) {
+    one.streams = TRY(planned_streams(flags, *plan));
+    memory = plan->plans[0].options.memory;
+    made.plan = std::make_shared<PlanRun>(PlanRun{.file = std::move(*plan)});
+  }
   if (!flags.model.memory.empty()) memory = TRY(parse_bytes(flags.model.memory));
   made.ledger = Ledger::create(memory);
   if (files.size() == 1) {
-    made.specs.push_back(only_model(flags, files[0].name, files[0].path, made.ledger));
+    made.specs.push_back(only_model(one, files[0].name, files[0].path, made.ledger, made.plan));
     return made;
   }
   const auto turn = std::make_shared<Turn>();

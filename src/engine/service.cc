@@ -273,7 +273,8 @@ void Service::loop() {
         observer_->step({.rows = work.n_rows,
                          .predicted_seconds = work.predicted_seconds,
                          .engine_seconds = at_work_.engine_seconds - engine_before,
-                         .seconds = seconds});
+                         .seconds = seconds,
+                         .work = work.rows});
     } else {
       at_work_.tell_seconds = told_before;  // no part of a step
     }

@@ -88,6 +88,7 @@ struct StepReport {
   int64_t rows = 0;
   double predicted_seconds = 0, engine_seconds = 0;  // of the engine's part
   double seconds = 0;                                // with planning, drawing and listeners
+  std::span<const StepWork::Rows> work = {};         // during the call
 };
 
 struct RequestReport {

@@ -17,8 +17,8 @@ namespace venturi::server {
 struct ServedModel {
   std::string name;
   std::unique_ptr<Engine> engine;
-  std::unique_ptr<Service> service;    // null for a model that gives embeddings
-  std::unique_ptr<Embedder> embedder;  // null for a model that gives text
+  std::unique_ptr<Service> service;    // null for a model that gives embeddings alone
+  std::unique_ptr<Embedder> embedder;  // null for a model that gives text alone
   const Tokenizer* tokenizer = nullptr;
   std::unique_ptr<chat::Template> chat_template;
   std::unique_ptr<chat::SegmentEncoder> segments;

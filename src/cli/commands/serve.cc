@@ -83,6 +83,10 @@ Status run(const Options& o) {
     });
   });
   if (drainer.joinable()) drainer.join();
+  if (served.plan && served.plan->meter)
+    models->each([&](const server::Models::Entry& e) {
+      if (e.model) std::fputs(served.plan->meter->report(*e.model->engine, served.plan->file).c_str(), stderr);
+    });
   models->stop();
   sessions.reset();
   http.reset();  // and with it what still pointed to models
@@ -102,6 +106,7 @@ const Command command_serve{
           ->allow_extra_args(false);
       model.add_rest(app);
       model.add_state(app);
+      model.add_plan(app);
       model.shared_state = true;
       app.add_option("--idle-timeout", o->loading.idle_seconds, "unload a model that nobody has asked for in so many seconds (default: never)")
           ->check(CLI::Range(0.0, 1e8));
@@ -112,7 +117,7 @@ const Command command_serve{
           "--session-dir",
           [o](const std::string& folder) {
             o->session_folder = folder;
-            o->models.spare_sequences = 1;
+            o->models.keeps_sessions = true;
           },
           "folder in which POST /sessions/save keeps the state of conversations (default: none is kept)");
       app.add_flag("--no-prefix-cache", model.no_prefix_cache,
@@ -133,6 +138,13 @@ const Command command_serve{
                      "let pages of this origin (https://example.org, or *) use the server; may come several times");
       app.add_option("--alias", o->models.alias,
                      "the name that the model is served by (default: its file's)");
+      app.add_option_function<std::string>(
+             "--pooling",
+             [o](const std::string& name) {
+               o->models.pooling = name == "mean" ? Pooling::kMean : name == "first" ? Pooling::kFirst : Pooling::kLast;
+             },
+             "serve embeddings of models that give text, too: how a text's hidden states become one (default: as the file says, else none)")
+          ->check(CLI::IsMember({"mean", "first", "last"}));
       app.add_option("--streams", o->models.streams,
                      "requests computed at once (default: 16, or what fits the budget)")
           ->check(CLI::Range(1, 1024));

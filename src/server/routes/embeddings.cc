@@ -1,4 +1,4 @@
-// OpenAI: POST /v1/embeddings, of unit length.
+// OpenAI: POST /v1/embeddings, of unit length; with `dimensions`, of their first values.
 #include <bit>
 #include <cmath>
 
@@ -33,19 +33,22 @@ void to_unit_length(std::vector<float>& values) {
     for (float& v : values) v = static_cast<float>(v / std::sqrt(squares));
 }
 
+// A step of it failed.
+ApiError failure(const Error& why) {
+  if (why.code != Code::kOutOfBudget) return api_error(why);
+  return {.status = 503, .type = "server_error", .message = why.message, .retry_after_seconds = 1};
+}
+
 void embeddings(Call call) {
   const Target& target = call.target;
   const std::shared_ptr<Exchange> exchange = call.exchange;
   Fields fields(call.body);
   fields.ignore({"model"});
-  if (!target->embedder) fields.fail("model", "gives text, not embeddings");
+  if (!target->embedder) fields.fail("model", "gives text, not embeddings (unless served with --pooling)");
   const std::string format = fields.text("encoding_format", "float");
   if (format != "float" && format != "base64")
     fields.fail("encoding_format", "must be float or base64");
-  const int64_t width = target->engine->info().d_model;
-  if (fields.integer("dimensions", width, 1, 1 << 30) != width)
-    fields.fail("dimensions",
-                fmt::format("must be {}: this model cannot shorten its embeddings", width));
+  const auto width = static_cast<size_t>(fields.integer("dimensions", target->engine->info().d_model, 1, target->engine->info().d_model));
   fields.ignore({"user"});
   std::vector<std::vector<TokenId>> inputs;
   if (!fields.error()) inputs = read_texts(fields, *target, "input", kMaxInputs);
@@ -56,10 +59,11 @@ void embeddings(Call call) {
 
   const bool as_text = format == "base64";
   auto request = target->embedder->submit(
-      std::move(inputs), [target, exchange, tokens, as_text](Result<Embedder::Embeddings> result) {
-        if (!result) return reply(*exchange, api_error(result.error()));
+      std::move(inputs), [target, exchange, tokens, as_text, width](Result<Embedder::Embeddings> result) {
+        if (!result) return reply(*exchange, failure(result.error()));
         Json data = Json::array();
         for (std::vector<float>& one : *result) {
+          one.resize(width);
           to_unit_length(one);
           data.push_back({{"object", "embedding"},
                           {"index", data.size()},
