@@ -96,7 +96,7 @@ std::optional<Found> Models::find(const std::string& name, std::function<void(Fo
     if (found && std::count(found->spec.adapters.begin(), found->spec.adapters.end(), adapter) == 0) found = nullptr;
   }
   if (!found) return unknown(name);
-  if (found->state == ModelState::kLoaded) return target(*found, adapter);
+  if (found->state == ModelState::kLoaded && found != yielding_) return target(*found, adapter);
   if (stopping_ || draining_)
     return ApiError{.status = 503, .type = "server_error", .message = "the server is shutting down", .retry_after_seconds = 1};
   int64_t waiting = 0;
@@ -172,9 +172,32 @@ Models::Entry* Models::least_recently_used() const {
   return least;
 }
 
+// That answers the fewest requests.
+Models::Entry* Models::least_used() const {
+  Entry* least = nullptr;
+  for (const auto& entry : entries_)
+    if (entry->state == ModelState::kLoaded && (!least || entry->uses < least->uses)) least = entry.get();
+  return least;
+}
+
+// To those who wait for a model that is loaded: it was to yield, and did not have to.
+void Models::hand_over(Lock& lock) {
+  std::vector<std::pair<std::function<void(Found)>, Found>> told;
+  for (const auto& entry : entries_) {
+    if (entry->state != ModelState::kLoaded || entry.get() == yielding_) continue;
+    for (auto& waiter : std::exchange(entry->waiters, {})) told.emplace_back(std::move(waiter.then), target(*entry, waiter.adapter));
+  }
+  if (told.empty()) return;
+  lock.unlock();
+  for (auto& [then, found] : told) then(std::move(found));
+  told.clear();
+  lock.lock();
+}
+
 void Models::work() {
   Lock lock(mutex_);
   while (!stopping_) {
+    hand_over(lock);
     double wake = now_seconds() + kNever;
     if (draining_) {
       wake_.wait(lock);  // for stop()
@@ -242,15 +265,24 @@ Result<std::unique_ptr<ServedModel>> Models::open(Entry& entry, Lock& lock) {
     auto opened = entry.spec.open(entry.metrics);
     lock.lock();
     if (opened || opened.error().code != Code::kOutOfBudget) return opened;
-    const auto loaded = [](const auto& other) { return other->state == ModelState::kLoaded; };
-    while (draining_ || !least_recently_used()) {
-      const bool may_end = std::any_of(entries_.begin(), entries_.end(), loaded);
-      // Those who waited for it have been told that it took too long.
-      if (!may_end || entry.waiters.empty()) return opened;
-      wake_.wait_for(lock, until(entry.waiters.back().deadline - now_seconds() + 0.01));
-    }
+    const bool room = wait_for_room(entry, lock);
+    yielding_ = nullptr;
+    if (!room) return opened;
     unload(*least_recently_used(), lock);
   }
+}
+
+// Until a model that may go is there; false where that is not to be.
+bool Models::wait_for_room(const Entry& entry, Lock& lock) {
+  const double patience_ends = now_seconds() + options_.patience_seconds;
+  while (draining_ || !least_recently_used()) {
+    // Those who waited for it have been told that it took too long, or nothing is loaded that could go.
+    if (draining_ || entry.waiters.empty() || !least_used()) return false;
+    const double now = now_seconds();
+    if (now >= patience_ends && !yielding_) yielding_ = least_used();
+    wake_.wait_for(lock, until(std::min(entry.waiters.back().deadline + 0.01, yielding_ ? now + kNever : patience_ends) - now));
+  }
+  return true;
 }
 
 std::string Models::busy() const {

@@ -8,7 +8,8 @@
 // edit: they answer with Target::name.
 //
 // A model is loaded when it is asked for, and unloaded when it has been idle for long or when another needs its
-// room: the least recently used of those that answer nothing at the moment. Requests for a model that is being
+// room: the least recently used of those that answer nothing at the moment. Where all answer, one of them takes no new
+// requests after a while, until it has ended those that it has and made room. Requests for a model that is being
 // loaded wait, for a time.
 //
 // Threads: every public member may be called from any thread. One thread loads and unloads, one at a time;
@@ -63,7 +64,8 @@ struct ModelSpec {
 struct ModelsOptions {
   double idle_seconds = 0;        // a model that nobody asks for is unloaded after so long; 0: never
   double load_wait_seconds = 120;  // that a request waits for its model
-  int64_t max_waiting = 1024;     // such requests
+  int64_t max_waiting = 1024;      // such requests
+  double patience_seconds = 5;     // then new requests for a model in the way wait, so that it comes to an end
 };
 
 enum class ModelState { kUnloaded, kLoading, kLoaded, kUnloading };
@@ -131,6 +133,9 @@ class Models {
   Entry* next_to_load() const;
   Entry* next_to_unload(double now, double& wake) const;
   Entry* least_recently_used() const;
+  Entry* least_used() const;
+  bool wait_for_room(const Entry& entry, Lock& lock);
+  void hand_over(Lock& lock);
   std::string busy() const;
   ApiError failed_to_load(const Entry& entry, const Error& why) const;
 
@@ -140,6 +145,7 @@ class Models {
   mutable std::mutex mutex_;  // of the entries and what follows
   std::condition_variable wake_, wake_minder_;
   bool stopping_ = false, draining_ = false;
+  Entry* yielding_ = nullptr;  // takes no new requests
 
   std::thread loader_, minder_;  // last: everything is there when they start
 };

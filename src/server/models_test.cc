@@ -144,6 +144,27 @@ TEST(Models, WhatRunsIsWaitedForAndThenGivesWay) {
   EXPECT_FALSE(is_loaded(*models, "a"));
 }
 
+// One that always answers somebody does not keep the other out.
+TEST(Models, NobodyIsKeptOutForever) {
+  const Room room(1.5);
+  auto models = std::move(Models::create(list({room.spec("a"), room.spec("b")}), {.patience_seconds = 0.1})).value();
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> crowd;
+  for (int i = 0; i < 4; ++i)
+    crowd.emplace_back([&] {
+      while (!stop) {
+        const Found held = get(*models, "a");
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      }
+    });
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(status(get(*models, "b")), 200);
+    EXPECT_EQ(status(get(*models, "a")), 200);
+  }
+  stop = true;
+  for (std::thread& one : crowd) one.join();
+}
+
 TEST(Models, WaitingEnds) {
   const Room room(1.5);
   auto models = std::move(Models::create(list({room.spec("a"), room.spec("b")}), {.load_wait_seconds = 0.1, .max_waiting = 1})).value();
