@@ -28,8 +28,11 @@ const CLI::Validator kTokenCount(
     },
     "INT[k]", "token count");
 
-void ModelFlags::add(CLI::App& app) {
+void ModelFlags::add_model(CLI::App& app) {
   app.add_option("-m,--model", model, "GGUF file, or Hugging Face directory with safetensors (default: the embedded model)");
+}
+
+void ModelFlags::add_rest(CLI::App& app) {
   app.add_option("--memory", memory, "budget for weights, state, activations and buffers, e.g. 2G or 1500M (default: none)");
   app.add_option("--pin", pin, "keep at most so much of the weights in memory and stream the rest from disk (default: what the budget allows)");
   app.add_option("--window", window, "memory for what is streamed ahead of use (default: a twentieth of the budget)");
@@ -117,6 +120,9 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
   if (auto file = TRY(load_plan())) {
     const Plan& first = file->plans[0];
     options = options_of(first);
+    // Shared pages take the same room; where state or weights are on the disk the plan is run as it was made.
+    options.shared_state = shared_state && !first.residency.streams() && !options.spill;
+    options.prefix_cache = !no_prefix_cache;
     options.outputs = outputs;
     options.ledger = ledger;
     options.pool = pool;

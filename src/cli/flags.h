@@ -26,7 +26,12 @@ struct ModelFlags {
   std::shared_ptr<ThreadPool> pool = {};
   std::string plan;  // of `venturi plan`, instead of all of the above but the model
 
-  void add(CLI::App& app);
+  void add(CLI::App& app) {
+    add_model(app);
+    add_rest(app);
+  }
+  void add_model(CLI::App& app);
+  void add_rest(CLI::App& app);
   void add_state(CLI::App& app);  // where keys and values go that have no place in memory
   void add_plan(CLI::App& app);   // after the others
   // What the flags say, without the plan.
