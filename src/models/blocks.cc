@@ -158,8 +158,10 @@ void by_tiles(Context& context, const void* whose, int64_t rows, Body body) {
   const int64_t tile = context.row_tile() > 0 ? std::min(rows, context.row_tile()) : rows;
   const Context::Workspace workspace(
       context, context.workspace_bytes(whose, tile, [&](Context& shape) { body(shape, 0, tile); }));
-  for (int64_t begin = 0; begin < rows; begin += tile)
+  for (int64_t begin = 0; begin < rows; begin += tile) {
+    const Context::RowScope seen(context, begin, std::min(tile, rows - begin));
     body(context, begin, std::min(tile, rows - begin));
+  }
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ Act Decoder::forward(Context& context, const Step& step) const {
     if (post) y = post->run(context, y);
     add_in_place(context, x, y);
   }
-  x = take_rows(context, x, step.output_rows);
+  x = take_output_rows(context, x, step.output_rows);
   Act logits = linear(context, *head_, norm_.run(context, x));
   if (final_soft_cap_ > 0) soft_cap_in_place(context, logits, final_soft_cap_);
   return logits;

@@ -50,7 +50,7 @@ class Gpt2 : public Model {
                    layer.attention.run(context, step, layer.attention_norm.run(context, x)));
       add_feed_forward(context, layer.ffn_norm, layer.ffn, nullptr, x);
     }
-    x = take_rows(context, x, step.output_rows);
+    x = take_output_rows(context, x, step.output_rows);
     return linear(context, *head_, norm_.run(context, x));
   }
 
