@@ -62,7 +62,7 @@ std::unique_ptr<Engine> open(const std::string& path, const EngineOptions& optio
   return engine ? std::move(engine).value() : nullptr;
 }
 
-std::unique_ptr<Engine> open(const std::string& path, std::vector<AdapterSource> adapters, int threads = 2) {
+std::unique_ptr<Engine> open_with(const std::string& path, std::vector<AdapterSource> adapters, int threads = 2) {
   EngineOptions o = small();
   o.threads = threads;
   o.adapters = std::move(adapters);
@@ -115,7 +115,7 @@ class GoldenAdapter : public testing::TestWithParam<std::string> {
   void SetUp() override {
     golden_ = read_json(kAdapters + GetParam() + ".json");
     ASSERT_TRUE(golden_.is_object());
-    engine_ = open(kModels + golden_["model"].get<std::string>(), sources({GetParam()}));
+    engine_ = open_with(kModels + golden_["model"].get<std::string>(), sources({GetParam()}));
     ASSERT_TRUE(engine_);
   }
   Json golden_;
@@ -143,7 +143,7 @@ TEST_P(GoldenAdapter, SameBitsHoweverItIsCut) {
   const auto whole = run_rows(*engine_, tokens, engine_->only_adapter());
   EXPECT_EQ(run_rows(*engine_, tokens, engine_->only_adapter(), 1), whole);
   EXPECT_EQ(run_rows(*engine_, tokens, engine_->only_adapter(), 7), whole);
-  const auto alone = open(kModels + golden_["model"].get<std::string>(), sources({GetParam()}), 1);
+  const auto alone = open_with(kModels + golden_["model"].get<std::string>(), sources({GetParam()}), 1);
   EXPECT_EQ(run_rows(*alone, tokens, alone->only_adapter(), 5), whole);
 }
 
@@ -162,7 +162,7 @@ std::vector<TokenId> some_tokens(int64_t n, int seed) {
 }
 
 TEST(Adapters, MixedInOneStep) {
-  const auto engine = open(kModels + "llama-plain.gguf", sources(kLlama)), plain = open(kModels + "llama-plain.gguf", {});
+  const auto engine = open_with(kModels + "llama-plain.gguf", sources(kLlama)), plain = open_with(kModels + "llama-plain.gguf", {});
   const auto& all = engine->adapters().all();
   const Adapter* of[] = {all[0].get(), nullptr, all[2].get(), all[1].get()};
   std::vector<std::vector<TokenId>> tokens;
@@ -172,7 +172,7 @@ TEST(Adapters, MixedInOneStep) {
     tokens.push_back(some_tokens(9 + 3 * s, s));
     alone.push_back(of[s] ? run_rows(*engine, tokens[s], of[s]) : run_rows(*plain, tokens[s], nullptr));
   }
-  for (int s = 0; s < 4; ++s) sequences.push_back(std::move(*engine->new_sequence()));
+  for (int s = 0; s < 4; ++s) sequences.push_back(std::move(engine->new_sequence()).value());
   // All prompts but their last three tokens in one ragged step, then three of decoding.
   for (int64_t round = 0; round < 4; ++round) {
     Step step;
@@ -196,7 +196,7 @@ TEST(Adapters, MixedInOneStep) {
 TEST(Adapters, ScaleOverTheFiles) {
   auto half = sources({"llama-all"});
   half[0].scale = 0;
-  const auto engine = open(kModels + "llama-plain.gguf", half), plain = open(kModels + "llama-plain.gguf", {});
+  const auto engine = open_with(kModels + "llama-plain.gguf", half), plain = open_with(kModels + "llama-plain.gguf", {});
   const auto tokens = some_tokens(12, 1);
   EXPECT_EQ(run_rows(*engine, tokens, engine->only_adapter()), run_rows(*plain, tokens, nullptr));
 }
@@ -218,7 +218,7 @@ class Quantised : public testing::Test {
   };
 
   void write_adapter(const std::string& folder, uint64_t seed) {
-    const std::unique_ptr<ModelFile> base = std::move(*open_model(kTiny));
+    const std::unique_ptr<ModelFile> base = std::move(open_model(kTiny)).value();
     std::vector<SafeTensor> list;
     std::vector<std::vector<float>> data;
     made_.clear();
@@ -252,7 +252,7 @@ class Quantised : public testing::Test {
 
   // The base decoded, with the adapter last written added if `merged`.
   void write_decoded(const std::string& path, bool merged) {
-    const std::unique_ptr<ModelFile> base = std::move(*open_model(kTiny));
+    const std::unique_ptr<ModelFile> base = std::move(open_model(kTiny)).value();
     std::vector<GgufTensor> tensors;
     for (const TensorInfo& info : base->tensors) tensors.push_back({info.name, find_codec("F32"), info.dims});
     const auto source = [&](size_t index, const ByteSink& sink) -> Status {
@@ -290,8 +290,8 @@ TEST_F(Quantised, IsTheDecodedAndMergedModel) {
   write_adapter(adapter, 5);
   write_decoded(decoded, false);
   write_decoded(merged, true);
-  const auto engine = open(kTiny, {{.name = "a", .path = adapter}}), alone = open(decoded, {}), whole = open(merged, {}),
-             floats = open(decoded, {{.name = "a", .path = adapter}});
+  const auto engine = open_with(kTiny, {{.name = "a", .path = adapter}}), alone = open_with(decoded, {}), whole = open_with(merged, {}),
+             floats = open_with(decoded, {{.name = "a", .path = adapter}});
   ASSERT_TRUE(engine && alone && whole && floats);
   const std::vector<TokenId> tokens = (*engine->tokenizer())->encode("It was the best of times, it was the worst of times");
   const auto expected = run_rows(*whole, tokens, nullptr), base = run_rows(*alone, tokens, nullptr);
@@ -350,7 +350,7 @@ TEST_F(Quantised, ActivationsAreAsPlanned) {
 }
 
 TEST(Adapters, ShapeModeCountsThem) {
-  const auto engine = open(kModels + "llama-plain.gguf", sources({"llama-ffn"}));
+  const auto engine = open_with(kModels + "llama-plain.gguf", sources({"llama-ffn"}));
   const Adapter* adapter = engine->only_adapter();
   uint64_t bytes = 0, macs = 0, without = 0;
   for (const OpCost& c : engine->costs(3, 10, 1, adapter))
@@ -428,7 +428,7 @@ TEST_P(AdapterService, EachGetsWhatItGetsAlone) {
   o.shared_state = true;
   o.adapters = sources(kLlama);
   const auto engine = open(kModels + "llama-plain.gguf", o);
-  const auto single = open(kModels + "llama-plain.gguf", sources(kLlama));
+  const auto single = open_with(kModels + "llama-plain.gguf", sources(kLlama));
   ASSERT_TRUE(engine && single);
   ServiceOptions options;
   if (GetParam()) {
@@ -458,7 +458,7 @@ TEST(AdapterService, PrefixesAreOfTheirAdapter) {
   o.shared_state = true;
   o.adapters = sources({"llama-all", "llama-attention"});
   const auto engine = open(kModels + "llama-plain.gguf", o);
-  const auto single = open(kModels + "llama-plain.gguf", sources({"llama-all", "llama-attention"}));
+  const auto single = open_with(kModels + "llama-plain.gguf", sources({"llama-all", "llama-attention"}));
   ASSERT_TRUE(engine && engine->prefix_cache());
   auto service = Service::start(*engine);
   ASSERT_TRUE(service);
@@ -484,7 +484,7 @@ TEST(AdapterService, PreemptionChangesNothing) {
     if (file) o.spill = "";
     o.adapters = sources(kLlama);
     const auto engine = open(kModels + "llama-plain.gguf", o);
-    const auto single = open(kModels + "llama-plain.gguf", sources(kLlama));
+    const auto single = open_with(kModels + "llama-plain.gguf", sources(kLlama));
     ASSERT_TRUE(engine);
     ServiceOptions options;
     options.scheduler.promote_after_seconds = 0.005;
