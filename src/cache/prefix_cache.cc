@@ -124,31 +124,32 @@ void PrefixCache::pin(const std::vector<uint64_t>& entries, int by) {
 void PrefixCache::publish(const SequenceState& sequence, std::span<const int32_t> tokens,
                           Cursor& cursor, bool ending) {
   tokens = tokens.first(static_cast<size_t>(sequence.length()));
-  if (cursor.entry != 0 && !find(cursor.entry)) cursor = {};
+  if (cursor.entry != 0 && !find(cursor.entry)) cursor = {.kind = cursor.kind};
+  uint64_t parent = cursor.entry != 0 ? cursor.entry : root(cursor.kind);
   const int64_t end = sequence.length() / kPageTokens;
   for (; cursor.blocks < end; ++cursor.blocks) {
     const auto part = block_of(tokens, cursor.blocks);
     const int32_t page = sequence.shared_page(cursor.blocks);
-    Entry* entry = child(cursor.entry, part);
+    Entry* entry = child(parent, part);
     if (!entry) {
-      entry = &add(cursor.entry, part, page);
+      entry = &add(parent, part, page);
       drop_beginnings(*entry);
     } else if (entry->page < 0) {
       pool_->keep(entry->page = page);
     }
-    cursor.entry = entry->id;
+    cursor.entry = parent = entry->id;
   }
   if (!ending) return;
   uint64_t leaf = cursor.entry;
   if (sequence.length() % kPageTokens > 0) {
     const auto part = block_of(tokens, end);
     Entry* known = nullptr;
-    for (const uint64_t id : children_[cursor.entry]) {
+    for (const uint64_t id : children_[parent]) {
       Entry& entry = entries_.at(id);
       if (common_prefix(entry.tokens, part) == static_cast<int64_t>(part.size())) known = &entry;
     }
     if (!known) {
-      known = &add(cursor.entry, part, sequence.shared_page(end));
+      known = &add(parent, part, sequence.shared_page(end));
       drop_beginnings(*known);
     }
     leaf = known->id;
@@ -156,10 +157,10 @@ void PrefixCache::publish(const SequenceState& sequence, std::span<const int32_t
   touch(leaf);
 }
 
-PrefixCache::Path PrefixCache::path(std::span<const int32_t> tokens, int64_t most) {
+PrefixCache::Path PrefixCache::path(std::span<const int32_t> tokens, int64_t most, uint64_t kind) {
   Path path;
   tokens = tokens.first(static_cast<size_t>(most));
-  uint64_t parent = 0;
+  uint64_t parent = root(kind);
   for (int64_t block = 0; block * kPageTokens < most; ++block) {
     const auto part = block_of(tokens, block);
     if (part.size() == kPageTokens)
@@ -235,7 +236,7 @@ Status PrefixCache::take(SequenceState& sequence, const Path& path) {
 
 int64_t PrefixCache::attach(SequenceState& sequence, std::span<const int32_t> tokens, int64_t most,
                             Cursor& cursor) {
-  Path found = path(tokens, most);
+  Path found = path(tokens, most, cursor.kind);
   while (!found.entries.empty()) {
     const Status status = take(sequence, found);
     if (status) break;
@@ -254,7 +255,8 @@ int64_t PrefixCache::attach(SequenceState& sequence, std::span<const int32_t> to
   if (found.entries.empty()) return 0;
   if (found.tail > 0) found.entries.pop_back();
   cursor = {.entry = found.entries.empty() ? 0 : found.entries.back(),
-            .blocks = static_cast<int64_t>(found.entries.size())};
+            .blocks = static_cast<int64_t>(found.entries.size()),
+            .kind = cursor.kind};
   return sequence.length();
 }
 
@@ -263,7 +265,7 @@ std::optional<PrefixCache::Moved> PrefixCache::move_out(const SequenceState& seq
                                                         Cursor& cursor) {
   if (!file_) return std::nullopt;
   publish(sequence, tokens, cursor, true);
-  const Path all = path(tokens, sequence.length());
+  const Path all = path(tokens, sequence.length(), cursor.kind);
   if (all.tokens() != sequence.length()) return std::nullopt;
   Moved moved{all.entries, sequence.length()};
   pin(moved.entries, 1);
@@ -283,7 +285,8 @@ Result<bool> PrefixCache::move_in(SequenceState& sequence, const Moved& moved, C
   }
   if (path.tail > 0) path.entries.pop_back();
   cursor = {.entry = path.entries.empty() ? 0 : path.entries.back(),
-            .blocks = static_cast<int64_t>(path.entries.size())};
+            .blocks = static_cast<int64_t>(path.entries.size()),
+            .kind = cursor.kind};
   return true;
 }
 

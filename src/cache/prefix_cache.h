@@ -1,6 +1,6 @@
 // The prefix cache: pages of sequences that were computed before, for those that begin alike.
 //
-// A tree of blocks. A block is found by the block before it and by its tokens, which are compared,
+// A tree of blocks for each kind of computing (the model alone, or an adapter's). A block is found by the block before it and by its tokens, which are compared,
 // so that two prefixes are never taken for each other. Full blocks are shared where they lie; of a
 // block that is not full, or that a sequence leaves in its middle, a copy is taken. What no
 // sequence holds is given back when the pool is short, the least recently used first, leaves before
@@ -49,8 +49,9 @@ class PrefixCache {
 
   // How far the blocks of a sequence are in the tree.
   struct Cursor {
-    uint64_t entry = 0;
+    uint64_t entry = 0;  // 0: none
     int64_t blocks = 0;
+    uint64_t kind = 0;  // what computes the sequence; set before attach() or publish()
   };
   // What a sequence has computed of `tokens`: its full blocks, and, if it is `ending`, the last
   // one.
@@ -104,7 +105,9 @@ class PrefixCache {
   void erase(Entry& entry);
   void touch(uint64_t leaf);
   void pin(const std::vector<uint64_t>& entries, int by);
-  Path path(std::span<const int32_t> tokens, int64_t most);
+  // The parent of first blocks: no entry's id.
+  static uint64_t root(uint64_t kind) { return kind == 0 ? 0 : ~kind; }
+  Path path(std::span<const int32_t> tokens, int64_t most, uint64_t kind);
   Status take(SequenceState& sequence, const Path& path);
   bool reclaim();
   Status write(Entry& entry);
@@ -114,7 +117,7 @@ class PrefixCache {
   std::shared_ptr<StatePool> pool_;
   uint64_t next_id_ = 1;
   std::unordered_map<uint64_t, Entry> entries_;
-  std::unordered_map<uint64_t, std::vector<uint64_t>> children_;  // [parent]; 0: of the beginning
+  std::unordered_map<uint64_t, std::vector<uint64_t>> children_;  // [parent], or root(kind)
   std::list<uint64_t> ages_;                                      // least recently used first
 
   std::optional<ScratchFile> file_;

@@ -32,9 +32,10 @@ Result<Need> need_of(const std::string& path, EngineOptions options) {
 Result<EnginePair> open_pair(const ModelFlags& flags, const std::string& base, int64_t outputs) {
   ModelFlags first = flags, second = flags;
   second.model = base;
+  second.adapters.clear();  // what the model is compared with
   if (!flags.memory.empty()) {
     const EngineOptions options = TRY(flags.engine_options(outputs));
-    const Need a = TRY(need_of(TRY(flags.path()), options)), b = TRY(need_of(base, options));
+    const Need a = TRY(need_of(TRY(flags.path()), options)), b = TRY(need_of(base, TRY(second.engine_options(outputs))));
     if (a.least > options.memory || b.least > options.memory - a.least)
       return error(Code::kOutOfBudget,
                    "the model needs {} at least and {} needs {}, both streamed; the memory budget of the two is {}. Give "

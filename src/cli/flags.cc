@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
@@ -16,6 +17,30 @@ namespace venturi {
 namespace {
 
 constexpr uint64_t kMaxText = 1u << 30;  // bytes of a text for eval, tokenize and their like
+
+// "PATH", "PATH=SCALE", and of a named one "NAME=" before it.
+Result<AdapterSource> adapter_source(std::string text, bool named) {
+  AdapterSource source;
+  if (named) {
+    const size_t equals = text.find('=');
+    if (equals == std::string::npos || equals == 0)
+      return error(Code::kInvalidArgument, "--lora {}: expected NAME=PATH, the name that requests give", text);
+    source.name = text.substr(0, equals);
+    text = text.substr(equals + 1);
+  }
+  if (const size_t equals = text.rfind('='); equals != std::string::npos) {
+    char* end = nullptr;
+    const float scale = std::strtof(text.c_str() + equals + 1, &end);
+    if (end != text.c_str() + equals + 1 && *end == 0) {
+      source.scale = scale;
+      text.resize(equals);
+    }
+  }
+  if (text.empty()) return error(Code::kInvalidArgument, "--lora: expected the path of an adapter");
+  source.path = std::move(text);
+  if (!named) source.name = source.path;
+  return source;
+}
 
 }  // namespace
 
@@ -62,6 +87,17 @@ void ModelFlags::add_state(CLI::App& app) {
                      ->expected(0, 1);
 }
 
+void ModelFlags::add_adapter(CLI::App& app) {
+  app.add_option_function<std::string>(
+         "--lora", [this](const std::string& text) { adapters = {text}; },
+         "change the model by this adapter: a peft directory or a GGUF file, =SCALE behind it to change it less or more")
+      ->type_name("PATH[=SCALE]");
+}
+
+void ModelFlags::add_adapters(CLI::App& app, const char* what) {
+  app.add_option("--lora", adapters, what)->type_name(named_adapters ? "NAME=PATH[=SCALE]" : "PATH[=SCALE]");
+}
+
 void ModelFlags::add_plan(CLI::App& app) {
   auto* option = app.add_option("--plan", plan, "run the first plan of this file (venturi plan --json)");
   for (const char* other : {"--memory", "--pin", "--window", "--ctx", "--batch", "--threads", "--no-repack", "--state-memory", "--spill",
@@ -90,6 +126,7 @@ Result<EngineOptions> ModelFlags::engine_options(int64_t outputs, int sequences)
   options.sidecar = sidecar;
   options.shared_state = shared_state;
   options.prefix_cache = !no_prefix_cache;
+  for (const std::string& text : adapters) options.adapters.push_back(TRY(adapter_source(text, named_adapters)));
   options.ledger = ledger;
   options.pool = pool;
   return options;
@@ -119,10 +156,12 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
                  default_thread_count());
   if (auto file = TRY(load_plan())) {
     const Plan& first = file->plans[0];
+    auto sources = std::move(options.adapters);
     options = options_of(first);
     // Shared pages take the same room; where state or weights are on the disk the plan is run as it was made.
     options.shared_state = shared_state && !first.residency.streams() && !options.spill;
     options.prefix_cache = !no_prefix_cache;
+    options.adapters = std::move(sources);
     options.outputs = outputs;
     options.ledger = ledger;
     options.pool = pool;

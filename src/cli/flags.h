@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "engine/plan.h"
 
@@ -21,6 +22,8 @@ struct ModelFlags {
   int64_t context = 0, batch = 0;
   int threads = 0;
   bool no_repack = false, no_sparse = false;
+  std::vector<std::string> adapters;  // as given
+  bool named_adapters = false;        // NAME=PATH, else PATH
   bool shared_state = false, no_prefix_cache = false;  // not flags of every command
   std::shared_ptr<Ledger> ledger = {};   // of an engine beside which this one is opened; no flags
   std::shared_ptr<ThreadPool> pool = {};
@@ -33,6 +36,8 @@ struct ModelFlags {
   void add_model(CLI::App& app);
   void add_rest(CLI::App& app);
   void add_state(CLI::App& app);  // where keys and values go that have no place in memory
+  void add_adapter(CLI::App& app);    // one: PATH[=SCALE]
+  void add_adapters(CLI::App& app, const char* what);  // several; named_adapters is the caller's to set before
   void add_plan(CLI::App& app);   // after the others
   // What the flags say, without the plan.
   Result<EngineOptions> engine_options(int64_t outputs = 1, int sequences = 1) const;

@@ -81,7 +81,7 @@ std::string generation_report(Engine& engine, const GenerationReport& report, co
                                 .seconds = report.decode_seconds});
   const int64_t position = report.prompt_tokens + report.generated_tokens / 2;
   double bytes = 0;
-  for (const OpCost& cost : engine.costs(1, std::min(position, engine.options().context - 1), 1))
+  for (const OpCost& cost : engine.costs(1, std::min(position, engine.options().context - 1), 1, engine.only_adapter()))
     bytes += static_cast<double>(cost.weight_bytes + cost.state_bytes);
   const uint64_t held = engine.ledger().held(), rss = peak_rss();
   const double bandwidth = memory_bandwidth(engine);
@@ -97,8 +97,9 @@ std::string generation_report(Engine& engine, const GenerationReport& report, co
     text += fmt::format("guesses {} checked, {:.0f} % held\n", report.guessed_tokens,
                         100.0 * static_cast<double>(report.held_tokens) / static_cast<double>(report.guessed_tokens));
   const uint64_t limit = engine.ledger().limit();
-  text += fmt::format("memory  {} held (weights {}, state {} for {} tokens, activations {}), peak RSS {}, budget {}\n",
+  text += fmt::format("memory  {} held (weights {}{}, state {} for {} tokens, activations {}), peak RSS {}, budget {}\n",
                       format_bytes(held), format_bytes(engine.footprint().weights),
+                      engine.adapters().empty() ? "" : ", adapters " + format_bytes(engine.footprint().adapters),
                       format_bytes(engine.footprint().state), engine.options().context,
                       format_bytes(engine.footprint().activations), format_bytes(rss),
                       limit == Ledger::kUnlimited ? "not set" : format_bytes(limit));

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "engine/fit.h"
 #include "engine/sparse.h"
+#include "ops/adapters.h"
 
 namespace venturi {
 
@@ -28,17 +29,23 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
   engine->catalog_ = std::make_unique<WeightCatalog>(*engine->file_);
   engine->model_ = TRY(create_model(*engine->file_, *engine->catalog_));
   const ModelInfo& info = engine->model_->info();
-  if (options.memory != Ledger::kUnlimited || options.neurons)
-    engine->sidecar_ = TRY(find_sidecar(*engine->file_, *engine->model_, options));
   EngineOptions wanted = options;
+  engine->adapters_ = TRY(declare_adapters(options.adapters, *engine->file_, *engine->catalog_));
+  // A feed-forward of chosen neurons is no product of a matrix, to which an adapter could be added.
+  wanted.sparse = options.sparse && engine->adapters_.empty();
+  if (options.neurons && !engine->adapters_.empty())
+    return error(Code::kUnsupported, "{}: neurons are to be read by themselves, which adapters do not go with", path);
+  if (options.memory != Ledger::kUnlimited || options.neurons)
+    engine->sidecar_ = TRY(find_sidecar(*engine->file_, *engine->model_, wanted));
   if (options.ledger) wanted.memory = std::min(options.memory, options.ledger->available());
   if (options.pool) wanted.threads = options.pool->size();
-  Setting setting = TRY(fit_setting(*engine->model_, *engine->catalog_, wanted, engine->sidecar_.get()));
+  Setting setting = TRY(fit_setting(*engine->model_, *engine->catalog_, wanted, engine->sidecar_.get(), &engine->adapters_));
   const EngineOptions& o = engine->options_ = setting.options;
   engine->footprint_ = setting.footprint;
   engine->residency_ = std::move(setting.residency);
   engine->neuron_plan_ = setting.neurons;
   engine->uses_ = std::move(setting.uses);
+  TRY(check_adapters_used(engine->adapters_, engine->uses_));
   engine->model_->set_context(o.context);
   for (const SlotSpec& slot : info.slots) engine->has_recurrent_ |= slot.kind == SlotSpec::Kind::kRecurrent;
   engine->ledger_ = o.ledger ? o.ledger : Ledger::create(o.memory);
@@ -48,6 +55,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
   if (o.shared_state && o.prefix_cache && engine->pool_->shares_prefixes())
     engine->prefix_cache_ = TRY(PrefixCache::create(engine->pool_, {.place = o.spill, .disk = o.disk}));
   engine->context_ = TRY(Context::run(engine->ledger_, engine->threads_, engine->footprint_.activations));
+  if (!engine->adapters_.empty()) engine->context_->set_adapters(&engine->adapters_);
   // Tiles would ask for a streamed weight once each.
   if (engine->residency_.streams() || engine->neurons_) engine->context_->set_row_tile(0);
 
@@ -71,6 +79,7 @@ Status Engine::load() {
     load.disk = disk.get();
   }
   TRY(catalog_->load(*ledger_, *threads_, load));
+  for (const auto& adapter : adapters_.all()) TRY(adapter->load(*ledger_));
   load_seconds_ = now_seconds() - begin;
   if (residency_.expert_cache_bytes > 0)
     experts_ = TRY(ExpertCache::create(*ledger_, *threads_, *catalog_, residency_, options_.disk, options_.repack));
@@ -105,6 +114,7 @@ Result<const Act*> Engine::step(const Step& step) {
   for (const Span& span : step.spans) sequences.push_back(span.state);
   pool_->expect(sequences);
   output_.reset();
+  set_row_adapters(*context_, step);
   output_ = model_->forward(*context_, step);
   if (Status status = context_->take_error(); !status) {
     output_.reset();
@@ -120,7 +130,7 @@ Result<const Act*> Engine::step(const Step& step) {
   return static_cast<const Act*>(&output_);
 }
 
-Result<std::span<const float>> Engine::feed(SequenceState& sequence, std::span<const TokenId> tokens) {
+Result<std::span<const float>> Engine::feed(SequenceState& sequence, std::span<const TokenId> tokens, const Adapter* adapter) {
   if (tokens.empty()) return error(Code::kInvalidArgument, "there are no tokens to feed");
   if (info().whole_spans && static_cast<int64_t>(tokens.size()) > options_.batch)
     return error(Code::kInvalidArgument, "{} tokens do not fit the context of {}; this model cannot be fed in parts",
@@ -130,7 +140,7 @@ Result<std::span<const float>> Engine::feed(SequenceState& sequence, std::span<c
     const int64_t n = std::min<int64_t>(options_.batch, static_cast<int64_t>(tokens.size()));
     Step s;
     s.tokens.assign(tokens.begin(), tokens.begin() + n);
-    s.spans = {{.row_begin = 0, .n_rows = n, .position = sequence.length(), .state = &sequence}};
+    s.spans = {{.row_begin = 0, .n_rows = n, .position = sequence.length(), .state = &sequence, .adapter = adapter}};
     tokens = tokens.subspan(n);
     if (tokens.empty()) s.output_rows = {n - 1};
     logits = TRY(step(s));
@@ -149,11 +159,14 @@ ResidencyCounters Engine::disk_counters() const {
   return c;
 }
 
-std::vector<OpCost> Engine::costs(int64_t rows, int64_t position, int64_t outputs) const {
+std::vector<OpCost> Engine::costs(int64_t rows, int64_t position, int64_t outputs, const Adapter* adapter) const {
   const auto context = Context::shape(options_.threads);
   if (residency_.streams() || neurons_) context->set_row_tile(0);
   Step step = shape_step(rows, position - rows + 1, outputs);
   step.spills = footprint_.state_file > 0;
+  step.spans[0].adapter = adapter;
+  if (!adapters_.empty()) context->set_adapters(&adapters_);
+  set_row_adapters(*context, step);
   (void)model_->forward(*context, step);
   return context->costs();
 }

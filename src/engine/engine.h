@@ -16,6 +16,7 @@
 #include "base/ledger.h"
 #include "base/thread_pool.h"
 #include "cache/prefix_cache.h"
+#include "engine/adapters.h"
 #include "memory/experts/expert_cache.h"
 #include "memory/neurons/neuron_store.h"
 #include "memory/stream.h"
@@ -45,6 +46,9 @@ struct EngineOptions {
   bool sparse = true;        // where a sidecar was prepared and the model does not fit, read neurons from it
   std::string sidecar = {};  // its path; empty: beside the model, if there
   std::optional<NeuronPlan> neurons = {};  // from the sidecar by this plan, fit or not
+  // That steps may name (Span::adapter), in memory beside the weights. With any, neurons are not read by
+  // themselves.
+  std::vector<AdapterSource> adapters = {};
   // Of an engine opened before it, whose ledger and threads it shares; `memory` is of both then.
   std::shared_ptr<Ledger> ledger = {};
   std::shared_ptr<ThreadPool> pool = {};
@@ -57,11 +61,12 @@ struct Footprint {
   uint64_t weights = 0;  // pinned
   uint64_t windows = 0;  // for what is streamed
   uint64_t neurons = 0;  // for what is read by neuron
+  uint64_t adapters = 0;
   uint64_t staging = 0, state = 0, activations = 0;
   uint64_t state_file = 0;  // on disk at most; not part of the peak
   // Staging is given back before state, activations and windows are drawn.
-  uint64_t working() const { return std::max(staging, state + activations); }
-  uint64_t peak() const { return weights + std::max(staging, state + activations + windows + neurons); }
+  uint64_t working() const { return adapters + std::max(staging, state + activations); }
+  uint64_t peak() const { return weights + adapters + std::max(staging, state + activations + windows + neurons); }
 };
 
 class Engine {
@@ -88,6 +93,9 @@ class Engine {
   ExpertCache* experts() const { return experts_.get(); }  // null where there is no cache of them
   // What was read by neuron; null where nothing is.
   const NeuronStore* neurons() const { return neurons_.get(); }
+  const AdapterSet& adapters() const { return adapters_; }
+  // Of an engine that was opened with at most one; null: none.
+  const Adapter* only_adapter() const { return adapters_.empty() ? nullptr : adapters_.all()[0].get(); }
   const NeuronPlan& neuron_plan() const { return neuron_plan_; }
   // Of state that went to the disk and came back.
   StateCounters state_counters() const { return pool_->counters(); }
@@ -111,10 +119,10 @@ class Engine {
 
   // Feeds `tokens` after what the sequence holds, in steps of options().batch, and returns the
   // logits after the last one.
-  Result<std::span<const float>> feed(SequenceState& sequence, std::span<const TokenId> tokens);
+  Result<std::span<const float>> feed(SequenceState& sequence, std::span<const TokenId> tokens, const Adapter* adapter = nullptr);
 
   // The costs of one step: `rows` rows of one sequence, the last at position `position`.
-  std::vector<OpCost> costs(int64_t rows, int64_t position, int64_t outputs) const;
+  std::vector<OpCost> costs(int64_t rows, int64_t position, int64_t outputs, const Adapter* adapter = nullptr) const;
 
  private:
   Engine() = default;
@@ -128,6 +136,7 @@ class Engine {
   std::shared_ptr<ThreadPool> threads_;
   std::unique_ptr<ModelFile> file_;
   std::unique_ptr<WeightCatalog> catalog_;
+  AdapterSet adapters_;  // of its weights
   std::unique_ptr<ExpertCache> experts_;
   std::unique_ptr<StreamResidency> stream_;  // null: all rows are in memory
   std::unique_ptr<Sidecar> sidecar_;

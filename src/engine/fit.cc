@@ -23,17 +23,20 @@ Step shape_step(int64_t rows, int64_t position, int64_t outputs) {
   return step;
 }
 
-uint64_t arena_peak(const Model& model, int threads, int64_t row_tile, const Step& step) {
+uint64_t arena_peak(const Model& model, const AdapterSet* adapters, int threads, int64_t row_tile, const Step& step) {
   const auto context = Context::shape(threads);
   context->set_row_tile(row_tile);
+  if (adapters && !adapters->empty()) context->set_adapters(adapters);
   (void)model.forward(*context, step);
   return context->arena_peak();
 }
 
 class Fitting {
  public:
-  Fitting(const Model& model, WeightCatalog& catalog, const EngineOptions& options, const Sidecar* sidecar)
-      : model_(model), catalog_(catalog), o_(options), sidecar_(sidecar) {}
+  Fitting(const Model& model, WeightCatalog& catalog, const EngineOptions& options, const Sidecar* sidecar,
+          const AdapterSet* adapters)
+      : model_(model), catalog_(catalog), o_(options), sidecar_(sidecar), adapters_(adapters),
+        adapter_bytes_(adapters ? adapters->bytes() : 0) {}
 
   Result<Setting> run();
 
@@ -57,6 +60,7 @@ class Fitting {
   template <typename Passes>
   int64_t largest_context(Passes passes) const;
   Error refusal(int64_t largest) const;
+  std::string adapters_text() const { return adapter_bytes_ > 0 ? ", adapters " + format_bytes(adapter_bytes_) : ""; }
   Result<Setting> with_plan(ResidencyPlan plan);
   Result<Setting> streamed();
   // The uses, and the least that weights can take, with the sidecar or without.
@@ -73,6 +77,8 @@ class Fitting {
   WeightCatalog& catalog_;
   EngineOptions o_;
   const Sidecar* sidecar_;
+  const AdapterSet* adapters_;
+  const uint64_t adapter_bytes_;
   NeuronPlan neurons_;
   bool free_context_ = false, free_batch_ = false;
   std::vector<WeightUse> uses_;
@@ -85,6 +91,7 @@ class Fitting {
 Footprint Fitting::measure(const EngineOptions& o) const {
   Footprint f;
   f.weights = catalog_.bytes(o.repack);
+  f.adapters = adapter_bytes_;
   f.staging = catalog_.staging_bytes() * o.threads;
   const StatePlan state = state_plan(o);
   f.state = state.bytes;
@@ -93,13 +100,13 @@ Footprint Fitting::measure(const EngineOptions& o) const {
   // The last chunk of a full context, and one decode step of every sequence at its end.
   Step chunk = shape_step(rows, o.context - rows, std::min(o.outputs, rows)), decode;
   chunk.spills = decode.spills = state.spills();
-  f.activations = arena_peak(model_, o.threads, row_tile_, chunk);
+  f.activations = arena_peak(model_, adapters_, o.threads, row_tile_, chunk);
   for (int i = 0; i < o.sequences; ++i) {
     decode.tokens.push_back(0);
     decode.spans.push_back({.row_begin = i, .n_rows = 1, .position = o.context - 1, .state = nullptr});
     decode.output_rows.push_back(i);
   }
-  f.activations = Buffer::held_bytes(std::max(f.activations, arena_peak(model_, o.threads, row_tile_, decode)));
+  f.activations = Buffer::held_bytes(std::max(f.activations, arena_peak(model_, adapters_, o.threads, row_tile_, decode)));
   return f;
 }
 
@@ -137,7 +144,7 @@ bool Fitting::spill_state(bool streamed) {
   const bool fits = weights + least.working() <= o_.memory;
   if (fits) {
     // Steps of another shape may fragment the arena a little.
-    const uint64_t room = o_.memory - weights - least.activations;
+    const uint64_t room = o_.memory - weights - least.adapters - least.activations;
     state_limit_ = std::min(before, std::max(least.state, room - std::min(room, least.activations / 8)));
     // Every byte of a weight is read in every step, one of the state only when the context is full.
     if (streamed) state_limit_ = std::min(state_limit_, std::max(least.state, o_.memory / 4));
@@ -263,9 +270,9 @@ Result<Setting> Fitting::with_plan(ResidencyPlan plan) {
   }
   if (f.peak() > o_.memory)
     return error(Code::kOutOfBudget,
-                 "the plan needs {} (pinned weights {}, windows {}, state {}, activations {}), the memory budget is {}",
+                 "the plan needs {} (pinned weights {}, windows {}, state {}, activations {}{}), the memory budget is {}",
                  format_bytes(f.peak()), format_bytes(f.weights), format_bytes(f.windows + f.neurons), format_bytes(f.state),
-                 format_bytes(f.activations), format_bytes(o_.memory));
+                 format_bytes(f.activations), adapters_text(), format_bytes(o_.memory));
   return Setting{o_, f, state_plan(o_), std::move(plan), neurons_, std::move(uses_)};
 }
 
@@ -276,24 +283,25 @@ Error Fitting::refusal(int64_t largest) const {
     const uint64_t need = least_peak(measure(at(std::min<int64_t>(o_.context, kPageTokens))));
     return error(Code::kOutOfBudget,
                  "{} does not fit a memory budget of {}, not even streamed: with a context of {} it needs {} "
-                 "({} with all weights in memory). Give --memory {}M or more",
+                 "({} with all weights in memory{}). Give --memory {}M or more",
                  path, format_bytes(o_.memory), std::min<int64_t>(o_.context, kPageTokens), format_bytes(need),
-                 format_bytes(f.weights + f.working()), ceil_div(static_cast<int64_t>(need), 1000000));
+                 format_bytes(f.weights + f.working()), adapters_text(), ceil_div(static_cast<int64_t>(need), 1000000));
   }
   const StatePlan least = plan_state(model_.info().slots, {.tokens = o_.context, .sequences = o_.sequences, .rows = o_.batch}, 0);
-  const bool spillable = !o_.spill && least.spills() && least_weights_ + least.bytes + f.activations <= o_.memory;
+  const bool spillable = !o_.spill && least.spills() && least_weights_ + least.bytes + f.adapters + f.activations <= o_.memory;
   return error(Code::kOutOfBudget,
-               "a context of {} needs {} (weights {} at least, streamed; state {}, activations {}), the memory budget "
+               "a context of {} needs {} (weights {} at least, streamed; state {}, activations {}{}), the memory budget "
                "is {}; the largest context that fits is {} (-c {}){}",
                o_.context, format_bytes(least_peak(f)), format_bytes(least_weights_), format_bytes(f.state),
-               format_bytes(f.activations), format_bytes(o_.memory), largest, largest,
+               format_bytes(f.activations), adapters_text(), format_bytes(o_.memory), largest, largest,
                spillable ? "; with --spill, state has room on the disk" : "");
 }
 
 }  // namespace
 
-Result<Setting> fit_setting(const Model& model, WeightCatalog& catalog, const EngineOptions& options, const Sidecar* sidecar) {
-  return Fitting(model, catalog, options, sidecar).run();
+Result<Setting> fit_setting(const Model& model, WeightCatalog& catalog, const EngineOptions& options, const Sidecar* sidecar,
+                            const AdapterSet* adapters) {
+  return Fitting(model, catalog, options, sidecar, adapters).run();
 }
 
 }  // namespace venturi

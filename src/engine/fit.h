@@ -19,8 +19,8 @@ struct Setting {
 // rows pinned that the plan says. Where state may spill (options.spill), it does before weights are
 // streamed, for which every token would wait from the first on. Code::kOutOfBudget, naming what would fit,
 // when not even the smallest windows do. `sidecar` may be null; with one, a model that does not fit is read
-// by neuron, and the catalog's bundles are set.
+// by neuron, and the catalog's bundles are set. `adapters` (may be null) are memory beside the weights, and scratch.
 Result<Setting> fit_setting(const Model& model, WeightCatalog& catalog, const EngineOptions& options,
-                            const Sidecar* sidecar = nullptr);
+                            const Sidecar* sidecar = nullptr, const AdapterSet* adapters = nullptr);
 
 }  // namespace venturi

@@ -11,13 +11,13 @@ namespace {
 // Rows of logits, one after another: after what is known, and, with a speculator, after each guess.
 class Rows {
  public:
-  Rows(Engine& engine, SequenceState& sequence, const Sampler& sampler, Speculator* speculator)
-      : engine_(engine), sequence_(sequence), sampler_(sampler), speculator_(speculator) {}
+  Rows(Engine& engine, SequenceState& sequence, const Sampler& sampler, const GenerateOptions& options)
+      : engine_(engine), sequence_(sequence), sampler_(sampler), adapter_(options.adapter), speculator_(options.speculator) {}
 
   Result<std::span<const float>> prefill(std::span<const TokenId> prompt) {
     if (speculator_) known_.assign(prompt.begin(), prompt.end());
     const double begin = now_seconds();
-    const std::span<const float> row = TRY(engine_.feed(sequence_, prompt));
+    const std::span<const float> row = TRY(engine_.feed(sequence_, prompt, adapter_));
     observe(static_cast<int64_t>(prompt.size()), now_seconds() - begin);
     return row;
   }
@@ -25,7 +25,7 @@ class Rows {
   int64_t position() const { return sequence_.length() - static_cast<int64_t>(guesses_.size()) + at_; }
   // The row after `drawn`; `wanted`: tokens that are to be drawn yet.
   Result<std::span<const float>> next(TokenId drawn, int64_t wanted) {
-    if (!speculator_) return engine_.feed(sequence_, {&drawn, 1});
+    if (!speculator_) return engine_.feed(sequence_, {&drawn, 1}, adapter_);
     known_.push_back(drawn);
     if (at_ < static_cast<int64_t>(guesses_.size()) && guesses_[at_] == drawn)
       return std::span<const float>{logits_->row(++at_), static_cast<size_t>(logits_->cols())};
@@ -34,7 +34,7 @@ class Rows {
     Step step;
     step.tokens = {drawn};
     step.tokens.insert(step.tokens.end(), guesses_.begin(), guesses_.end());
-    step.spans = {{.row_begin = 0, .n_rows = step.n_rows(), .position = sequence_.length(), .state = &sequence_}};
+    step.spans = {{.row_begin = 0, .n_rows = step.n_rows(), .position = sequence_.length(), .state = &sequence_, .adapter = adapter_}};
     for (int64_t i = 0; i < step.n_rows(); ++i) step.output_rows.push_back(i);
     const double begin = now_seconds();
     logits_ = TRY(engine_.step(step));
@@ -69,6 +69,7 @@ class Rows {
   Engine& engine_;
   SequenceState& sequence_;
   const Sampler& sampler_;
+  const Adapter* const adapter_;
   Speculator* const speculator_;
   StepCost cost_;
   const Act* logits_ = nullptr;
@@ -87,7 +88,7 @@ Result<GenerationReport> generate(Engine& engine, SequenceState& sequence, Sampl
   TRY(check_speculation(engine, options.speculator));
   const double begin = now_seconds();
   for (const TokenId id : prompt) sampler.accept(id);
-  Rows rows(engine, sequence, sampler, options.speculator);
+  Rows rows(engine, sequence, sampler, options);
   std::span<const float> logits = TRY(rows.prefill(prompt));
   report.prefill_seconds = now_seconds() - begin;
   std::vector<float> masked;

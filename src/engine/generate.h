@@ -28,6 +28,7 @@ struct GenerateOptions {
   int64_t max_tokens = 128;
   bool ignore_end = false;  // go on after a token that ends generation
   grammar::Constraint* constraint = nullptr;  // what may be drawn; generation ends when its text is whole
+  const Adapter* adapter = nullptr;  // of the engine's
   Speculator* speculator = nullptr;  // guesses what comes next; the same tokens, sooner
   // Called with each token; false stops.
   std::function<bool(TokenId)> on_token;

@@ -121,7 +121,8 @@ Status Planner::set_sidecar(const EngineOptions& options) {
 Result<Plan> Planner::fit(const EngineOptions& options) {
   TRY(set_sidecar(options));
   catalog_->pin_all();
-  Setting setting = TRY(fit_setting(*model_, *catalog_, options, sidecar_.get()));
+  const AdapterSet adapters = TRY(declare_adapters(options.adapters, *file_, *catalog_));
+  Setting setting = TRY(fit_setting(*model_, *catalog_, options, sidecar_.get(), &adapters));
   model_->set_context(setting.options.context);
   Plan plan{.name = "default", .options = setting.options, .footprint = setting.footprint,
             .residency = std::move(setting.residency), .neurons = setting.neurons, .state = setting.state,

@@ -42,7 +42,7 @@ class Service::Store : public StateStore {
     Held& held = held_[id];
     const Request& request = *requests_.at(id);
     // Whose prompt's logprobs are wanted computes all of it.
-    if (!cache_ || request.logs_prompt() || !start(held)) return 0;
+    if (!cache_ || request.logs_prompt() || !start(id, held)) return 0;
     const auto& tokens = request.tokens;
     // One is left to compute: its logits are what is wanted.
     return cache_->attach(*held.state, tokens, static_cast<int64_t>(tokens.size()) - 1,
@@ -50,7 +50,7 @@ class Service::Store : public StateStore {
   }
   bool reserve(RequestId id, int64_t tokens) override {
     Held& held = held_[id];
-    return start(held) && held.state->reserve(tokens).ok();
+    return start(id, held) && held.state->reserve(tokens).ok();
   }
   void release(RequestId id) override {
     Held& held = held_[id];
@@ -67,7 +67,7 @@ class Service::Store : public StateStore {
   }
   MoveIn move_in(RequestId id) override {
     Held& held = held_[id];
-    if (!start(held)) return MoveIn::kNoRoom;
+    if (!start(id, held)) return MoveIn::kNoRoom;
     auto there = cache_->move_in(*held.state, *held.moved, held.cursor);
     if (there && !*there) {
       held.state.reset();
@@ -108,11 +108,13 @@ class Service::Store : public StateStore {
     PrefixCache::Cursor cursor;
     std::optional<PrefixCache::Moved> moved;  // to the file
   };
-  bool start(Held& held) {
+  bool start(RequestId id, Held& held) {
     if (held.state) return true;
     auto made = engine_.new_sequence();
     if (made) held.state = std::move(made).value();
-    held.cursor = {};
+    // What another adapter computed is another prefix.
+    const Adapter* adapter = requests_.at(id)->asked.adapter;
+    held.cursor = {.kind = adapter ? adapter->number() : 0};
     return held.state != nullptr;
   }
 
@@ -387,7 +389,8 @@ double Service::run(std::span<const StepWork::Rows> work, std::vector<StepOutcom
     step.spans.push_back({.row_begin = step.n_rows(),
                           .n_rows = rows.count,
                           .position = rows.first,
-                          .state = store_->state(rows.id)});
+                          .state = store_->state(rows.id),
+                          .adapter = r.asked.adapter});
     step.tokens.insert(step.tokens.end(), r.tokens.begin() + rows.first,
                        r.tokens.begin() + rows.first + rows.count - rows.drafts);
     step.tokens.insert(step.tokens.end(), r.guesses.begin(), r.guesses.begin() + rows.drafts);

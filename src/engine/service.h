@@ -41,6 +41,7 @@ struct Submission {
   int top_logprobs =
       -1;                // -1: no logprobs; else of the token drawn and of so many of the likeliest
   int prompt_logprobs = -1;  // likewise, of the prompt's tokens
+  const Adapter* adapter = nullptr;  // of the engine's; null: the model alone
   std::string key = {};  // whose account it is on
   double weight = 1;     // of the key
   int priority = 0;

@@ -70,17 +70,8 @@ Result<Targets> find_targets(const HfArchitecture& architecture, const Metadata&
 }
 
 Status set_rope(const Metadata& metadata, const Target& target, TensorInfo& tensor) {
-  const bool query = target.rule->transform == HfTransform::kRopeQuery;
-  const uint64_t n_heads = TRY(metadata.get_uint(arch_key(metadata, "attention.head_count")));
-  const uint64_t heads =
-      query ? n_heads
-            : TRY(metadata.uint_or(arch_key(metadata, "attention.head_count_kv"), n_heads));
-  const auto rows =
-      static_cast<uint64_t>(tensor.dims.size() == 1 ? tensor.dims[0] : tensor.n_rows());
-  if (heads == 0 || heads > INT32_MAX || rows % heads != 0 || rows / heads % 2 != 0)
-    return error(Code::kCorrupt, "tensor '{}': {} heads do not divide its {} rows into pairs",
-                 target.name, heads, rows);
-  tensor.rope_heads = static_cast<int>(heads);
+  const auto rows = static_cast<uint64_t>(tensor.dims.size() == 1 ? tensor.dims[0] : tensor.n_rows());
+  tensor.rope_heads = TRY(rope_heads(metadata, target.rule->transform, rows, target.name));
   return {};
 }
 
@@ -178,6 +169,17 @@ Status add_rope_factors(const HfConfig& config, ModelFile& model) {
 }
 
 }  // namespace
+
+Result<int> rope_heads(const Metadata& metadata, HfTransform transform, uint64_t rows, std::string_view name) {
+  const uint64_t n_heads = TRY(metadata.get_uint(arch_key(metadata, "attention.head_count")));
+  const uint64_t heads = transform == HfTransform::kRopeQuery
+                             ? n_heads
+                             : TRY(metadata.uint_or(arch_key(metadata, "attention.head_count_kv"), n_heads));
+  if (heads == 0 || heads > INT32_MAX || rows % heads != 0 || rows / heads % 2 != 0)
+    return error(Code::kCorrupt, "tensor '{}': {} heads do not divide its {} rows into pairs", name,
+                 heads, rows);
+  return static_cast<int>(heads);
+}
 
 Status map_hf_tensors(const HfArchitecture& architecture, const HfConfig& config,
                       const std::vector<SafeTensor>& stored, ModelFile& model) {

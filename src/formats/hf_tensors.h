@@ -14,4 +14,7 @@ namespace venturi {
 Status map_hf_tensors(const HfArchitecture& architecture, const HfConfig& config,
                       const std::vector<SafeTensor>& stored, ModelFile& model);
 
+// Heads in which the rows of a query's or key's weight (kRopeQuery, kRopeKey) go from halves to pairs.
+Result<int> rope_heads(const Metadata& metadata, HfTransform transform, uint64_t rows, std::string_view name);
+
 }  // namespace venturi

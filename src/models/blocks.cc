@@ -158,8 +158,10 @@ void by_tiles(Context& context, const void* whose, int64_t rows, Body body) {
   const int64_t tile = context.row_tile() > 0 ? std::min(rows, context.row_tile()) : rows;
   const Context::Workspace workspace(
       context, context.workspace_bytes(whose, tile, [&](Context& shape) { body(shape, 0, tile); }));
-  for (int64_t begin = 0; begin < rows; begin += tile)
+  for (int64_t begin = 0; begin < rows; begin += tile) {
+    const Context::RowScope seen(context, begin, std::min(tile, rows - begin));
     body(context, begin, std::min(tile, rows - begin));
+  }
 }
 
 }  // namespace
@@ -219,7 +221,7 @@ Result<Weight*> declare_head(WeightCatalog& catalog, int64_t d_model, int64_t vo
 
 Act output(Context& context, const Step& step, const Norm& norm, const Weight& head, Act x) {
   // All of them are not copied first.
-  if (static_cast<int64_t>(step.output_rows.size()) < x.rows()) x = take_rows(context, x, step.output_rows);
+  if (static_cast<int64_t>(step.output_rows.size()) < x.rows()) x = take_output_rows(context, x, step.output_rows);
   Act last = norm.run(context, x);
   x.reset();
   return step.hidden ? std::move(last) : linear(context, head, last);

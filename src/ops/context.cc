@@ -89,6 +89,13 @@ void Context::free(uint64_t offset) {
   if (!overflow_.empty()) overflow_.erase(offset);
 }
 
+void Context::keep_rows(std::span<const int64_t> rows) {
+  if (row_adapters_.empty()) return;
+  std::vector<const Adapter*> kept;
+  for (const int64_t row : rows) kept.push_back(row_adapters_[static_cast<size_t>(row)]);
+  set_row_adapters(std::move(kept));
+}
+
 Context::Workspace::Workspace(Context& context, uint64_t bytes) {
   if (context.inner_ || bytes == 0) return;
   context_ = &context;

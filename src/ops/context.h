@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -63,6 +64,8 @@ class RouteSource {
   virtual void choose(const Weight& gate, int32_t* chosen, int64_t rows, int64_t top_k) = 0;
 };
 
+class Adapter;
+class AdapterSet;
 class Context;
 
 // A block of arena memory, freed on destruction: an activation [rows, cols] of f32, or scratch.
@@ -127,6 +130,7 @@ class Context {
     if (is_new) {
       const std::unique_ptr<Context> context = shape(threads_);
       context->row_tile_ = row_tile_;
+      context->adapters_ = adapters_;
       body(*context);
       found->second = context->arena_peak();
     }
@@ -140,6 +144,32 @@ class Context {
   // A multiple of the rows that the products of linear.cc take per pass over a weight, so that cutting
   // here adds no pass.
   static constexpr int64_t kRowTile = 192;
+
+  // The adapters that rows may have, null: none; scratch is for any of them. Outlive the context.
+  void set_adapters(const AdapterSet* adapters) { adapters_ = adapters; }
+  const AdapterSet* adapters() const { return adapters_; }
+  // Which one each row has that ops see at the moment (null: none has it); empty: no row has one.
+  void set_row_adapters(std::vector<const Adapter*> of_row) {
+    adapter_of_row_ = std::move(of_row);
+    row_adapters_ = adapter_of_row_;
+  }
+  std::span<const Adapter* const> row_adapters() const { return row_adapters_; }
+  // While ops see rows [begin, begin + n) of them only.
+  class RowScope {
+   public:
+    RowScope(Context& context, int64_t begin, int64_t n) : context_(context), before_(context.row_adapters_) {
+      if (!before_.empty()) context.row_adapters_ = before_.subspan(static_cast<size_t>(begin), static_cast<size_t>(n));
+    }
+    ~RowScope() { context_.row_adapters_ = before_; }
+    RowScope(const RowScope&) = delete;
+    RowScope& operator=(const RowScope&) = delete;
+
+   private:
+    Context& context_;
+    const std::span<const Adapter* const> before_;
+  };
+  // Ops see these rows from now on.
+  void keep_rows(std::span<const int64_t> rows);
 
   // An op opens a scope with its cost; the scope times it in a run.
   class Scope {
@@ -211,6 +241,9 @@ class Context {
   std::optional<Inner> inner_;  // the workspace, inside one
   std::map<std::pair<const void*, int64_t>, uint64_t> workspace_bytes_;
   int64_t row_tile_ = kRowTile;
+  const AdapterSet* adapters_ = nullptr;
+  std::vector<const Adapter*> adapter_of_row_;
+  std::span<const Adapter* const> row_adapters_;  // of adapter_of_row_
   Observer* observer_ = nullptr;
   RouteSource* route_source_ = nullptr;
   bool profiling_ = false;

@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "base/disk.h"
 #include "kernels/matmul/matmul.h"
+#include "ops/adapters.h"
 
 namespace venturi {
 
@@ -174,10 +175,7 @@ Status run_streamed(Context& context, const Weight& w, int64_t plane, float* y, 
   return {};
 }
 
-}  // namespace
-
-std::vector<Act> linear_planes(Context& context, std::span<const Weight* const> weights, int64_t plane, const Act& x,
-                               Use use) {
+std::vector<Act> products(Context& context, std::span<const Weight* const> weights, int64_t plane, const Act& x, Use use) {
   const int64_t rows = x.rows(), k = x.cols();
   std::vector<Act> outputs;
   // Rows that were gathered for a sparse feed-forward are that op's (neurons.cc), with their costs.
@@ -246,6 +244,15 @@ std::vector<Act> linear_planes(Context& context, std::span<const Weight* const> 
       }
     }
   }
+  return outputs;
+}
+
+}  // namespace
+
+std::vector<Act> linear_planes(Context& context, std::span<const Weight* const> weights, int64_t plane, const Act& x,
+                               Use use) {
+  std::vector<Act> outputs = products(context, weights, plane, x, use);
+  add_adapters(context, weights, x, outputs);
   return outputs;
 }
 

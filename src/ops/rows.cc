@@ -118,4 +118,10 @@ Act take_rows(Context& context, const Act& x, std::span<const int64_t> rows) {
   return y;
 }
 
+Act take_output_rows(Context& context, const Act& x, std::span<const int64_t> rows) {
+  Act y = take_rows(context, x, rows);
+  context.keep_rows(rows);
+  return y;
+}
+
 }  // namespace venturi

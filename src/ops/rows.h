@@ -24,6 +24,8 @@ void gate_rows_in_place(Context& context, Act& x, const Act& gate);
 
 // Rows `rows` of x, gathered.
 Act take_rows(Context& context, const Act& x, std::span<const int64_t> rows);
+// The rows whose logits are wanted, of all rows of a step; ops see no others from then on.
+Act take_output_rows(Context& context, const Act& x, std::span<const int64_t> rows);
 // Columns [begin, begin + n) of x.
 Act take_columns(Context& context, const Act& x, int64_t begin, int64_t n);
 

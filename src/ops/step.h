@@ -10,6 +10,8 @@
 
 namespace venturi {
 
+class Adapter;
+
 enum class Mask {
   kCausal,  // a token sees itself and what is before it
   kFull,    // every token of the span sees every other
@@ -20,6 +22,7 @@ struct Span {
   int64_t position = 0;             // of the first row in its sequence
   SequenceState* state = nullptr;   // null in shape mode
   Mask mask = Mask::kCausal;
+  const Adapter* adapter = nullptr;  // that its rows go through; null: the weights alone (adapters.h)
 };
 
 struct Step {

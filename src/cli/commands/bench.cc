@@ -100,14 +100,14 @@ class Bench {
     return repeat(fmt::format("pp{}", o_.prompt), "prefill", static_cast<double>(o_.prompt),
                   [&]() -> Status {
                     sequences_[0]->truncate(0);
-                    TRY(engine_.feed(*sequences_[0], tokens));
+                    TRY(engine_.feed(*sequences_[0], tokens, adapter(0)));
                     return {};
                   },
                   [&](const Machine& m) {
                     double seconds = 0;
                     for (int64_t at = 0; at < o_.prompt; at += engine_.options().batch) {
                       const int64_t n = std::min(engine_.options().batch, o_.prompt - at);
-                      seconds += bound_seconds(engine_.costs(n, at + n - 1, at + n == o_.prompt ? 1 : 0), m);
+                      seconds += bound_seconds(engine_.costs(n, at + n - 1, at + n == o_.prompt ? 1 : 0, adapter(0)), m);
                     }
                     return seconds;
                   },
@@ -127,7 +127,7 @@ class Bench {
                       Step step;
                       for (int64_t s = 0; s < streams; ++s) {
                         step.tokens.push_back(token(begin_ + i * streams + s));
-                        step.spans.push_back({.row_begin = s, .n_rows = 1, .position = i, .state = sequences_[s].get()});
+                        step.spans.push_back({.row_begin = s, .n_rows = 1, .position = i, .state = sequences_[s].get(), .adapter = adapter(s)});
                         step.output_rows.push_back(s);
                       }
                       TRY(engine_.step(step));
@@ -151,10 +151,18 @@ class Bench {
  private:
   TokenId token(int64_t i) const { return static_cast<TokenId>((i * 7919 + 3) % engine_.info().vocab_size); }
 
-  // Weights are read once for all streams; state and operations count for each.
+  const Adapter* adapter(int64_t stream) const {
+    const auto& all = engine_.adapters().all();
+    return all.empty() ? nullptr : all[static_cast<size_t>(stream) % all.size()].get();
+  }
+
+  // Weights are read once for all streams, adapters once for all that have the same; state and operations count
+  // for each.
   std::vector<OpCost> batch_costs(int64_t streams, int64_t position) const {
-    auto costs = engine_.costs(1, position, 1);
+    auto costs = engine_.costs(1, position, 1, adapter(0));
+    const auto adapters = std::min<int64_t>(streams, static_cast<int64_t>(engine_.adapters().all().size()));
     for (OpCost& c : costs) {
+      if (c.op == "adapters") c.weight_bytes *= static_cast<uint64_t>(adapters);
       c.state_bytes *= streams;
       c.int8_macs *= streams;
       c.f32_macs *= streams;
@@ -382,6 +390,7 @@ const Command command_bench{"bench", "Measure prefill and decode speed beside th
   auto o = std::make_shared<Options>();
   o->model.add(app);
   o->model.add_state(app);
+  o->model.add_adapters(app, "decode with this adapter; given several times, the streams take them in turn");
   o->model.add_plan(app);
   app.add_option("--profile", o->profile.file,
                  "predict from this profile (default: with --memory the machine is measured first, with --plan the plan's)")

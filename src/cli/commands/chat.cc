@@ -106,6 +106,7 @@ class Chat {
     };
     GenerateOptions options;
     options.max_tokens = std::min(o_.n, engine_.options().context - static_cast<int64_t>(tokens.size()) + 1);
+    options.adapter = engine_.only_adapter();
     options.on_token = [&](TokenId id) {
       drawn.push_back(id);
       if (!tokenizer_.is_end_of_generation(id)) say(detokenizer.push(id));
@@ -265,6 +266,7 @@ const Command command_chat{"chat", "Talk with a model", [](CLI::App& app) -> std
   auto o = std::make_shared<Options>();
   o->model.add(app);
   o->model.add_state(app);
+  o->model.add_adapter(app);
   o->model.add_plan(app);
   o->sampling.add(app);
   app.add_option("-n,--predict", o->n, "tokens of an answer at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();

@@ -41,7 +41,7 @@ Result<const Act*> run_window(Engine& engine, SequenceState& sequence, std::span
   step = {};
   step.tokens.assign(tokens.begin(), tokens.end());
   const int64_t n = static_cast<int64_t>(tokens.size());
-  step.spans = {{.row_begin = 0, .n_rows = n, .position = 0, .state = &sequence}};
+  step.spans = {{.row_begin = 0, .n_rows = n, .position = 0, .state = &sequence, .adapter = engine.only_adapter()}};
   for (int64_t r = first_output; r < n - 1; ++r) step.output_rows.push_back(r);
   return engine.step(step);
 }
@@ -153,6 +153,7 @@ const Command command_eval{"eval", "Perplexity of a text; KL divergence against 
   auto o = std::make_shared<Options>();
   o->model.add(app);
   o->model.add_state(app);
+  o->model.add_adapter(app);
   app.remove_option(app.get_option("--ctx"));
   app.remove_option(app.get_option("--batch"));
   app.add_option("-c,--ctx,--context", o->window, "tokens of a window, 4 or more; the second half of each is scored; 8k is 8192")

@@ -53,6 +53,7 @@ Status run(const Options& o) {
   options.ignore_end = o.ignore_eos;
   options.constraint = constraint.get();
   options.speculator = speculator.get();
+  options.adapter = engine->only_adapter();
   options.on_token = [&](TokenId id) {
     if (o.ids) {
       print_out(fmt::format("{}{}", first ? "" : " ", id));
@@ -77,6 +78,7 @@ const Command command_run{"run", "Generate text from one prompt", [](CLI::App& a
   auto o = std::make_shared<Options>();
   o->model.add(app);
   o->model.add_state(app);
+  o->model.add_adapter(app);
   o->model.add_plan(app);
   o->text.add(app, "the prompt");
   app.add_option("-n,--predict", o->n, "tokens to generate at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
