@@ -60,7 +60,7 @@ class TheSameBytes(unittest.TestCase):
                 self.assertEqual(answer[:2], self.alone[i][:2])
 
     def serving(self, *flags):
-        server = Server("--streams", STREAMS, *flags)
+        server = Server("--streams", STREAMS, "--max-wait", 3600, *flags)
         self.addCleanup(lambda: self.assertEqual(server.stop(), 0))
         return server
 

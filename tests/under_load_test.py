@@ -143,7 +143,7 @@ class UnderLoad(unittest.TestCase):
         self.under_load("--pin", "1M", rate=10)
 
     def test_experts_from_the_disk(self):
-        self.under_load("--expert-slots", 6, model=MODELS / "qwen2moe-plain.gguf", context=64, rate=10,
+        self.under_load("--expert-slots", 6, model=MODELS / "qwen2moe-plain.gguf", context=1024, rate=10,
                         load=["--prompt-tokens", 10, "--output-tokens", 8], disturbances=(Disturbance.look,))
 
     def test_embeddings(self):
