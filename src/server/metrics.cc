@@ -237,7 +237,10 @@ std::string metrics_text(const App& app) {
   std::string one;
   if (app.models->size() == 1) app.models->each([&](const Models::Entry& e) { one = e.spec.name; });
   f.of(one);  // what is the server's is this model's alone
-  if (app.http) f.gauge("venturi_connections", "Open connections.", static_cast<double>(app.http->connections()));
+  if (app.http) {
+    f.gauge("venturi_connections", "Open connections.", static_cast<double>(app.http->connections()));
+    f.counter("venturi_clients_stalled_total", "Clients dropped because they did not read.", static_cast<double>(app.http->stalled()));
+  }
   add_memory(f, *app.ledger);
   return f.text();
 }
