@@ -154,7 +154,7 @@ class Comparison:
         found = self.evaluate(path, "--base", self.base)
         types = json.loads(run(self.o.venturi, "inspect", "-m", path, "--json"))
         return {"bytes": path.stat().st_size, "perplexity": found["perplexity"], "kl": found["kl_divergence"],
-                "same_top": found["same_top_token"], "types": types.get("types")}
+                "types": types.get("types")}
 
 
 def table(rows, perplexity):
