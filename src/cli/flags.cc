@@ -53,8 +53,11 @@ const CLI::Validator kTokenCount(
     },
     "INT[k]", "token count");
 
-void ModelFlags::add(CLI::App& app) {
+void ModelFlags::add_model(CLI::App& app) {
   app.add_option("-m,--model", model, "GGUF file, or Hugging Face directory with safetensors (default: the embedded model)");
+}
+
+void ModelFlags::add_rest(CLI::App& app) {
   app.add_option("--memory", memory, "budget for weights, state, activations and buffers, e.g. 2G or 1500M (default: none)");
   app.add_option("--pin", pin, "keep at most so much of the weights in memory and stream the rest from disk (default: what the budget allows)");
   app.add_option("--window", window, "memory for what is streamed ahead of use (default: a twentieth of the budget)");
@@ -92,7 +95,7 @@ void ModelFlags::add_adapter(CLI::App& app) {
 }
 
 void ModelFlags::add_adapters(CLI::App& app, const char* what) {
-  app.add_option("--lora", adapters, what)->type_name(named_adapters ? "NAME=PATH[=SCALE]" : "PATH[=SCALE]");
+  app.add_option("--lora", adapters, what)->type_name(named_adapters ? "NAME=PATH[=SCALE]" : "PATH[=SCALE]")->allow_extra_args(false);
 }
 
 void ModelFlags::add_plan(CLI::App& app) {
@@ -156,6 +159,9 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
     auto sources = std::move(options.adapters);
     options = options_of(first);
     options.adapters = std::move(sources);
+    // Shared pages take the same room; where state or weights are on the disk the plan is run as it was made.
+    options.shared_state = shared_state && !first.residency.streams() && !options.spill;
+    options.prefix_cache = !no_prefix_cache;
     options.outputs = outputs;
     options.ledger = ledger;
     options.pool = pool;

@@ -29,7 +29,12 @@ struct ModelFlags {
   std::shared_ptr<ThreadPool> pool = {};
   std::string plan;  // of `venturi plan`, instead of all of the above but the model
 
-  void add(CLI::App& app);
+  void add(CLI::App& app) {
+    add_model(app);
+    add_rest(app);
+  }
+  void add_model(CLI::App& app);
+  void add_rest(CLI::App& app);
   void add_state(CLI::App& app);  // where keys and values go that have no place in memory
   void add_adapter(CLI::App& app);    // one: PATH[=SCALE]
   void add_adapters(CLI::App& app, const char* what);  // several; named_adapters is the caller's to set before

@@ -21,6 +21,8 @@ Result<std::unique_ptr<Engine>> SpeculationFlags::open_draft(ModelFlags& model, 
   o.batch = 64;  // of a prompt that it catches up with, beside a step
   o.outputs = o.sequences = streams;
   o.threads = model.threads;
+  o.ledger = model.ledger;
+  o.pool = model.pool;
   o.repack = !model.no_repack;
   o.shared_state = true;
   o.prefix_cache = false;

@@ -1,9 +1,11 @@
 // Embeddings of texts on one engine, many at a time.
 //
-// One thread owns the engine. Each step takes whole texts, one from every request in turn, as many
-// as its rows and sequences hold; a text's embedding does not depend on what is beside it. Threads:
-// every public member may be called from any thread; Done is called from the embedder's, and must
-// not block.
+// Each step takes texts, one from every request in turn, as many as its rows and sequences hold: whole ones of an
+// encoder, whose own pooling makes one vector of a text; of a decoder also parts of long ones, whose last hidden
+// states are pooled here. A text's embedding does not depend on what is beside it or how it is cut.
+//
+// Threads: every public member may be called from any thread; Done is called from the embedder's, and must
+// not block. The engine may be a service's too, which takes turns with this then.
 #pragma once
 
 #include <condition_variable>
@@ -11,17 +13,22 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/turn.h"
+#include "ops/pool.h"
 
 namespace venturi {
 
+// That a decoder's file asks for; nothing where it asks for none. Code::kUnsupported for one that is not known.
+Result<std::optional<Pooling>> pooling_of(const Engine& engine);
+
 class Embedder {
  public:
-  using Embeddings =
-      std::vector<std::vector<float>>;  // [n_texts][d_model], as the model pools them
+  using Embeddings = std::vector<std::vector<float>>;  // [n_texts][d_model], not scaled to length 1
   using Done = std::function<void(Result<Embeddings>)>;
 
   struct Counts {
@@ -30,9 +37,15 @@ class Embedder {
     double step_seconds = 0;
   };
 
-  // The engine is the embedder's until it is destroyed. Code::kUnsupported for a model that gives
-  // no embeddings. More than `max_waiting` requests are refused.
-  static Result<std::unique_ptr<Embedder>> start(Engine& engine, int64_t max_waiting = 1024);
+  struct Options {
+    int64_t max_waiting = 1024;            // requests; more are refused
+    std::shared_ptr<Turn> turn = {};       // with whoever else uses the engine or the cores
+    std::optional<Pooling> pooling = {};   // of a decoder's hidden states; an encoder has its own
+    int sequences = 0;                     // that it may have of the engine; 0: all
+  };
+  // Code::kUnsupported for a decoder without a pooling.
+  static Result<std::unique_ptr<Embedder>> start(Engine& engine, const Options& options);
+  static Result<std::unique_ptr<Embedder>> start(Engine& engine) { return start(engine, Options()); }
   // What waits ends with an error.
   ~Embedder();
   Embedder(const Embedder&) = delete;
@@ -53,19 +66,28 @@ class Embedder {
     Embeddings out;
     size_t next = 0, ready = 0;
   };
+  // A text that is being computed, in a sequence of its own.
   struct Item {
-    Job* job;
-    size_t text;
+    Job* job = nullptr;  // null: the sequence is free
+    size_t text = 0;
+    int64_t done = 0;  // tokens
+    int64_t rows = 0;  // in the step at hand
+    std::vector<double> sum = {};  // of hidden states, where their mean is wanted
+    std::unique_ptr<SequenceState> state;
+    const std::vector<TokenId>& tokens() const { return job->texts[text]; }
+    bool whole() const { return done == static_cast<int64_t>(tokens().size()); }
   };
 
-  Embedder(Engine& engine, int64_t max_waiting) : engine_(engine), max_waiting_(max_waiting) {}
+  Embedder(Engine& engine, const Options& options) : engine_(engine), o_(options) {}
   void loop();
-  std::vector<Item> gather();
-  Status run(const std::vector<Item>& items);
+  bool gather();
+  Status run();
+  void pool(Item& item, const Act& out, int64_t row);
+  std::vector<std::unique_ptr<Job>> settle(const Status& status);
 
   Engine& engine_;
-  const int64_t max_waiting_;
-  std::vector<std::unique_ptr<SequenceState>> states_;
+  const Options o_;
+  std::vector<Item> items_;  // [sequences]
 
   mutable std::mutex mutex_;  // of what follows
   std::condition_variable wake_, idle_;

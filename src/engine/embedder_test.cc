@@ -1,8 +1,10 @@
 // Embeddings: those of the reference in numpy, whatever is beside them.
 #include "engine/embedder.h"
+#include "engine/service.h"
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <fstream>
 #include <future>
 #include <nlohmann/json.hpp>
@@ -12,9 +14,10 @@ namespace {
 
 const std::string kModels = VENTURI_SOURCE_DIR "/tests/data/models/";
 
-std::unique_ptr<Engine> open(const std::string& name, int sequences) {
+std::unique_ptr<Engine> open(const std::string& name, int sequences, int64_t batch = 64) {
   EngineOptions options;
-  options.context = options.batch = 64;
+  options.context = 64;
+  options.batch = batch;
   options.sequences = sequences;
   options.outputs = sequences;
   options.threads = 2;
@@ -85,6 +88,72 @@ TEST(Embedder, RefusesCancelsAndDrains) {
   EXPECT_EQ(counts.requests + refused, 40u);
   EXPECT_FALSE(embed(**embedder, {{2, 3}}));
   EXPECT_EQ(Embedder::start(*open("llama-plain.gguf", 1)).error().code, Code::kUnsupported);
+}
+
+// A decoder's last token is the reference's last hidden state; its mean is that of every prefix's last.
+TEST(Embedder, PoolsHiddenStatesOfDecoders) {
+  for (const char* name : {"llama-plain-f16", "llama-plain", "qwen3-plain", "gemma3-plain", "gpt2-plain", "deepseek2-v3", "mamba2-plain"}) {
+    SCOPED_TRACE(name);
+    std::ifstream file(kModels + name + ".json");
+    const auto golden = nlohmann::json::parse(file);
+    const auto engine = open(std::string(name) + ".gguf", 4);
+    std::vector<std::vector<TokenId>> texts;
+    for (const auto& prompt : golden["prompts"]) texts.push_back(prompt["tokens"]);
+    auto embedder = Embedder::start(*engine, {.pooling = Pooling::kLast}).value();
+    const auto last = embed(*embedder, texts);
+    ASSERT_TRUE(last) << last.error().message;
+    for (size_t i = 0; i < texts.size(); ++i) {
+      const auto expected = golden["prompts"][i]["hidden"]["final_norm"].get<std::vector<float>>();
+      ASSERT_EQ((*last)[i].size(), expected.size());
+      for (size_t j = 0; j < expected.size(); ++j) EXPECT_NEAR((*last)[i][j], expected[j], 0.02 + 0.02 * std::abs(expected[j])) << i << " " << j;
+    }
+    std::vector<std::vector<TokenId>> prefixes;
+    for (size_t n = 1; n <= texts[0].size(); ++n) prefixes.emplace_back(texts[0].begin(), texts[0].begin() + static_cast<std::ptrdiff_t>(n));
+    const auto each = embed(*embedder, prefixes);
+    embedder.reset();
+    embedder = Embedder::start(*engine, {.pooling = Pooling::kMean}).value();
+    const auto mean = embed(*embedder, texts);
+    ASSERT_TRUE(mean);
+    for (size_t j = 0; j < (*mean)[0].size(); ++j) {
+      double sum = 0;
+      for (const auto& one : *each) sum += one[j];
+      EXPECT_EQ((*mean)[0][j], static_cast<float>(sum / static_cast<double>(each->size())));
+    }
+    // However it is cut.
+    const auto narrow = open(std::string(name) + ".gguf", 3, 7);
+    for (const Pooling pooling : {Pooling::kMean, Pooling::kLast}) {
+      auto cut = Embedder::start(*narrow, {.pooling = pooling}).value();
+      const auto again = embed(*cut, texts);
+      ASSERT_TRUE(again);
+      EXPECT_EQ(*again, pooling == Pooling::kMean ? *mean : *last);
+    }
+  }
+}
+
+TEST(Embedder, SharesAnEngineWithAService) {
+  const auto engine = [] {
+    EngineOptions options;
+    options.context = options.batch = 64;
+    options.sequences = options.outputs = 4;
+    options.threads = 2;
+    options.shared_state = true;
+    return Engine::open(kModels + "llama-plain.gguf", options).value();
+  }();
+  const auto turn = std::make_shared<Turn>();
+  auto embedder = Embedder::start(*engine, {.turn = turn, .pooling = Pooling::kMean, .sequences = 2}).value();
+  ServiceOptions options{.turn = turn};
+  options.scheduler.max_running = 2;
+  auto service = Service::start(*engine, options).value();
+  const auto alone = embed(*embedder, {{5, 6, 7}});
+  std::promise<void> ended;
+  std::vector<TokenId> drawn;
+  ASSERT_TRUE(service->submit({.prompt = {1, 2, 3}, .max_new_tokens = 40, .sampling = {.temperature = 0}, .ignore_end = true}, [&](const Update& u) {
+    if (u.token) drawn.push_back(u.token->id);
+    if (u.finish != Finish::kNone) ended.set_value();
+  }));
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(*embed(*embedder, {{5, 6, 7}}), *alone);
+  ended.get_future().get();
+  EXPECT_EQ(drawn.size(), 40u);
 }
 
 }  // namespace

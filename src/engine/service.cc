@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "base/clock.h"
@@ -144,7 +145,7 @@ StepCost first_cost(const Engine& engine) {
 }  // namespace
 
 Service::Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOptions& options)
-    : engine_(engine), tokenizer_(tokenizer), observer_(options.observer), speculator_(options.speculator),
+    : engine_(engine), tokenizer_(tokenizer), observer_(options.observer), speculator_(options.speculator), turn_(options.turn),
       store_(std::make_unique<Store>(engine, requests_)) {
   SchedulerOptions o = options.scheduler;
   o.max_running =
@@ -204,6 +205,13 @@ void Service::cancel(Ticket ticket, Finish why) {
   wake_.notify_one();
 }
 
+void Service::add(std::unique_ptr<Chore> chore) {
+  const std::lock_guard lock(mutex_);
+  new_chores_.push_back(std::move(chore));
+  is_idle_ = false;
+  wake_.notify_one();
+}
+
 bool Service::drain(double seconds) {
   std::unique_lock lock(mutex_);
   draining_ = true;
@@ -241,15 +249,18 @@ void Service::loop() {
     std::deque<Cancel> cancels;
     {
       std::unique_lock lock(mutex_);
-      if (scheduler_->idle() && arrivals_.empty()) {
+      if (scheduler_->idle() && arrivals_.empty() && new_chores_.empty() && chores_.empty()) {
         is_idle_ = true;
         idle_.notify_all();
-        wake_.wait(lock, [&] { return stopping_ || !arrivals_.empty() || !cancels_.empty(); });
+        wake_.wait(lock, [&] { return stopping_ || !arrivals_.empty() || !cancels_.empty() || !new_chores_.empty(); });
       }
       if (stopping_) break;
       arrivals.swap(arrivals_);
       cancels.swap(cancels_);
+      std::move(new_chores_.begin(), new_chores_.end(), std::back_inserter(chores_));
+      new_chores_.clear();
     }
+    const auto turn = take_turn(turn_.get());
     const double begin = now_seconds(), told_before = at_work_.tell_seconds;
     take_in(arrivals, cancels);
     speculate();
@@ -264,21 +275,26 @@ void Service::loop() {
         observer_->step({.rows = work.n_rows,
                          .predicted_seconds = work.predicted_seconds,
                          .engine_seconds = at_work_.engine_seconds - engine_before,
-                         .seconds = seconds});
+                         .seconds = seconds,
+                         .work = work.rows});
     } else {
       at_work_.tell_seconds = told_before;  // no part of a step
     }
+    do_chores();
     publish();
   }
+  chores_.clear();
   while (!requests_.empty()) {
     const RequestId id = requests_.begin()->first;
     scheduler_->cancel(id);
     finish(id, Finish::kCancelled, {}, {});
   }
   std::deque<Arrival> left;
+  std::vector<std::unique_ptr<Chore>> undone;
   {
     const std::lock_guard lock(mutex_);
     left.swap(arrivals_);
+    undone.swap(new_chores_);
     is_idle_ = true;
     idle_.notify_all();
   }
@@ -328,6 +344,10 @@ void Service::take_in(Arrival& arrival) {
   ids_[arrival.ticket] = id;
   const Request& there = *(requests_[id] = std::move(request));
   tell(there, {.ticket = there.ticket, .times = there.times});
+}
+
+void Service::do_chores() {
+  std::erase_if(chores_, [&](const auto& chore) { return chore->some(engine_); });
 }
 
 // Guesses for the streams of a step that has nothing else: beside prompts every row is dear.

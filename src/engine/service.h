@@ -22,6 +22,7 @@
 
 #include "engine/engine.h"
 #include "engine/speculator.h"
+#include "engine/turn.h"
 #include "grammar/constraint.h"
 #include "models/sampling.h"
 #include "scheduler/scheduler.h"
@@ -88,6 +89,7 @@ struct StepReport {
   int64_t rows = 0;
   double predicted_seconds = 0, engine_seconds = 0;  // of the engine's part
   double seconds = 0;                                // with planning, drawing and listeners
+  std::span<const StepWork::Rows> work = {};         // during the call
 };
 
 struct RequestReport {
@@ -106,11 +108,20 @@ class ServiceObserver {
   virtual void step(const StepReport& step) = 0;
 };
 
+// Work on the engine's state between steps, a slice at a time.
+class Chore {
+ public:
+  virtual ~Chore() = default;  // where it is not over: the service ends
+  // On the service's thread, for a few milliseconds; true when it is over.
+  virtual bool some(Engine& engine) = 0;
+};
+
 struct ServiceOptions {
   SchedulerOptions scheduler = {};  // max_running, max_step_rows and max_step_outputs are the engine's
   std::optional<StepCost> cost = {};
   ServiceObserver* observer = nullptr;  // outlives the service
   std::shared_ptr<Speculator> speculator = {};  // the service's alone; null: nothing is guessed
+  std::shared_ptr<Turn> turn = {};  // with the services of other models; null: there are none
 };
 
 struct ServiceCounts {
@@ -146,6 +157,8 @@ class Service {
   // `seconds`.
   bool drain(double seconds);
   ServiceCounts counts() const;
+  // Does it beside the requests; the engine may have one sequence more than the scheduler runs requests, for this.
+  void add(std::unique_ptr<Chore> chore);
 
  private:
   class Store;
@@ -169,6 +182,7 @@ class Service {
   void take_in(std::deque<Arrival>& arrivals, const std::deque<Cancel>& cancels);
   void take_in(Arrival& arrival);
   void speculate();
+  void do_chores();
   void run(const StepWork& work);
   double run(std::span<const StepWork::Rows> work, std::vector<StepOutcome>& outcomes);
   std::vector<int64_t> output_rows(const StepWork::Rows& rows) const;
@@ -188,6 +202,7 @@ class Service {
   const Tokenizer& tokenizer_;
   ServiceObserver* const observer_;
   const std::shared_ptr<Speculator> speculator_;
+  const std::shared_ptr<Turn> turn_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<Scheduler> scheduler_;
   std::map<RequestId, std::unique_ptr<Request>> requests_;
@@ -196,11 +211,13 @@ class Service {
   std::vector<std::vector<float>> masked_;  // for each thread
   double moved_seconds_ = 0;  // of the cache's file, as seen last
   ServiceCounts at_work_;     // the service's own, published after every step
+  std::vector<std::unique_ptr<Chore>> chores_;
 
   mutable std::mutex mutex_;  // of what follows
   std::condition_variable wake_, idle_;
   std::deque<Arrival> arrivals_;
   std::deque<Cancel> cancels_;
+  std::vector<std::unique_ptr<Chore>> new_chores_;
   Ticket next_ticket_ = 1;
   bool stopping_ = false, draining_ = false, is_idle_ = true;
   ServiceCounts counts_;

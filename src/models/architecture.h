@@ -34,7 +34,8 @@ class Model {
   // How many tokens a sequence may hold at most, once that is known and before the first step:
   // position schemes that grow with the context are fixed by it.
   virtual void set_context(int64_t /*tokens*/) {}
-  // [step.output_rows.size(), vocab_size] logits, or [step.spans.size(), d_model] if it embeds.
+  // [step.output_rows.size(), vocab_size] logits, or d_model wide where hidden states are wanted; or
+  // [step.spans.size(), d_model] if it embeds.
   virtual Act forward(Context& context, const Step& step) const = 0;
 
   const ModelInfo& info() const { return info_; }

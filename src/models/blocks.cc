@@ -219,6 +219,14 @@ Result<Weight*> declare_head(WeightCatalog& catalog, int64_t d_model, int64_t vo
   return catalog.matrix("token_embd.weight", d_model, vocab_size);
 }
 
+Act output(Context& context, const Step& step, const Norm& norm, const Weight& head, Act x) {
+  // All of them are not copied first.
+  if (static_cast<int64_t>(step.output_rows.size()) < x.rows()) x = take_output_rows(context, x, step.output_rows);
+  Act last = norm.run(context, x);
+  x.reset();
+  return step.hidden ? std::move(last) : linear(context, head, last);
+}
+
 std::vector<int32_t> row_positions(const Step& step) {
   std::vector<int32_t> positions(static_cast<size_t>(step.n_rows()));
   for (const Span& span : step.spans)

@@ -88,6 +88,10 @@ struct MixtureBlock {
 // The output projection, which may be the embedding table.
 Result<Weight*> declare_head(WeightCatalog& catalog, int64_t d_model, int64_t vocab_size);
 
+// What a decoder's forward pass ends with: of the rows asked for the logits, or, where the step wants them, the hidden
+// states after the last norm. x is given up.
+Act output(Context& context, const Step& step, const Norm& norm, const Weight& head, Act x);
+
 // Positions of the step's rows in their sequences, for learned position tables.
 std::vector<int32_t> row_positions(const Step& step);
 

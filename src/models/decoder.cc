@@ -59,10 +59,9 @@ Act Decoder::forward(Context& context, const Step& step) const {
     if (post) y = post->run(context, y);
     add_in_place(context, x, y);
   }
-  x = take_output_rows(context, x, step.output_rows);
-  Act logits = linear(context, *head_, norm_.run(context, x));
-  if (final_soft_cap_ > 0) soft_cap_in_place(context, logits, final_soft_cap_);
-  return logits;
+  Act y = output(context, step, norm_, *head_, std::move(x));
+  if (final_soft_cap_ > 0 && !step.hidden) soft_cap_in_place(context, y, final_soft_cap_);
+  return y;
 }
 
 }  // namespace venturi

@@ -29,6 +29,7 @@ struct Step {
   std::vector<TokenId> tokens;       // [n_rows]
   std::vector<Span> spans;           // cover the rows, in order
   std::vector<int64_t> output_rows;  // rows whose logits are wanted, ascending
+  bool hidden = false;  // wanted of them are the last hidden states, after the last norm, and not logits
   bool spills = false;               // shape mode: state may be in a file, for which attention takes scratch
   int64_t n_rows() const { return static_cast<int64_t>(tokens.size()); }
 };

@@ -1,20 +1,11 @@
 #include "server/app.h"
 
-#include <ctime>
-
 #include "base/log.h"
 #include "route_registry.inc"
 
 namespace venturi::server {
 
 namespace {
-
-// For models that bring no template.
-constexpr const char* kPlainTemplate =
-    "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n"
-    "{% elif m.role == 'user' %}User: {{ m.content }}\n{% else %}Assistant: {{ m.content }}\n{% "
-    "endif %}{% endfor %}"
-    "{% if add_generation_prompt %}Assistant:{% endif %}";
 
 // In a time that depends on the length of what was given alone.
 bool same(std::string_view secret, std::string_view given) {
@@ -26,28 +17,6 @@ bool same(std::string_view secret, std::string_view given) {
 }
 
 }  // namespace
-
-Result<std::unique_ptr<App>> App::create(Engine& engine, std::string model_name) {
-  auto app = std::make_unique<App>();
-  app->engine = &engine;
-  app->tokenizer = TRY(engine.tokenizer());
-  std::string source = kPlainTemplate;
-  if (engine.file().metadata.contains("tokenizer.chat_template"))
-    source = TRY(engine.file().metadata.get_string("tokenizer.chat_template"));
-  auto parsed = chat::Template::parse(source);
-  if (!parsed) return std::move(parsed).error().within("the chat template");
-  app->chat_template = std::make_unique<chat::Template>(std::move(parsed).value());
-  app->tool_format = &chat::tool_format_for(source);
-  app->template_takes_tools = chat::takes_tools(source);
-  for (const std::string& mark : {app->tool_format->begin, app->tool_format->end})
-    if (const auto id = app->tokenizer->find(mark); id && !mark.empty() && app->tokenizer->kind(*id) == TokenKind::kControl)
-      app->tool_marks.push_back(*id);
-  app->segments = std::make_unique<chat::SegmentEncoder>(*app->tokenizer);
-  app->trie = std::make_shared<grammar::TokenTrie>(*app->tokenizer);
-  app->model_name = std::move(model_name);
-  app->created = static_cast<int64_t>(std::time(nullptr));
-  return app;
-}
 
 const std::string* App::account(const HttpRequest& request) const {
   static const std::string kNobody = "";
@@ -62,11 +31,48 @@ const std::string* App::account(const HttpRequest& request) const {
   return found;
 }
 
+namespace {
+
+// The name in `model`; "" where none is given.
+std::variant<std::string, ApiError> asked_model(const Json& body) {
+  Fields fields(body);
+  std::string name = body.is_object() ? fields.text("model", "") : "";
+  if (body.is_object() && fields.error()) return *fields.error();
+  return name;
+}
+
+void call_with_model(const Route& route, ErrorBody error_body, Call call) {
+  const auto refuse = [error_body](Exchange& exchange, const ApiError& error) { reply(exchange, error, error_body(error)); };
+  auto body = parse_body(call.exchange->request().body);
+  if (!body) return refuse(*call.exchange, api_error(body.error()));
+  call.body = std::move(body).value();
+  const auto name = asked_model(call.body);
+  if (const ApiError* error = std::get_if<ApiError>(&name)) return refuse(*call.exchange, *error);
+
+  // One whose client goes before its model is there is not answered.
+  auto waiting = std::make_shared<Call>(std::move(call));
+  auto gone = std::make_shared<bool>(false);
+  const auto go_on = [handler = route.handler, refuse, waiting](Found found) {
+    if (const ApiError* error = std::get_if<ApiError>(&found)) return refuse(*waiting->exchange, *error);
+    waiting->target = std::get<Target>(std::move(found));
+    handler(std::move(*waiting));
+  };
+  auto found = waiting->app.models->find(std::get<std::string>(name), [go_on, gone, exchange = waiting->exchange](Found found) {
+    exchange->post([go_on, gone, found = std::move(found)]() mutable {
+      if (!*gone) go_on(std::move(found));
+    });
+  });
+  if (found) return go_on(std::move(*found));
+  waiting->exchange->on_close([gone] { *gone = true; });
+}
+
+}  // namespace
+
 void App::handle(std::shared_ptr<Exchange> exchange) {
   const HttpRequest& request = exchange->request();
   std::string allowed;
   const Route* found = nullptr;
-  std::string (*error_body)(const ApiError&) = dump;
+  ErrorBody error_body = dump;
   for (const Routes* file : kAll_Routes)
     for (const Route& route : file->routes) {
       if (request.path != route.path) continue;
@@ -77,7 +83,7 @@ void App::handle(std::shared_ptr<Exchange> exchange) {
       allowed += (allowed.empty() ? "" : ", ") + std::string(route.method);
     }
   const std::string* who = account(request);
-  if (!who && !(found && found->open))
+  if (!who && !(found && found->needs == Needs::kNothing))
     return exchange->reply(
         401, "application/json",
         error_body(ApiError{.status = 401, .type = "authentication_error", .message = "give a valid API key: Authorization: Bearer KEY",
@@ -92,8 +98,9 @@ void App::handle(std::shared_ptr<Exchange> exchange) {
                            error_body(ApiError{.status = 405, .message = fmt::format("{} takes {}, not {}", request.path,
                                                                 allowed, request.method)}),
                            {{"Allow", allowed}});
-  static const std::string kOpen = "";
-  found->handler(*this, std::move(exchange), who ? *who : kOpen);
+  Call call{.app = *this, .exchange = std::move(exchange), .account = who ? *who : ""};
+  if (found->needs == Needs::kModel) return call_with_model(*found, error_body, std::move(call));
+  found->handler(std::move(call));
 }
 
 void reply(Exchange& exchange, const Json& body) {

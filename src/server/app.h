@@ -1,67 +1,64 @@
-// What all routes share: the model that is served, and how it is spoken of.
+// What all routes share: the models, the server, who may use them; and how a request comes to its route.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "chat/encode.h"
-#include "chat/tools/tool_format.h"
-#include "engine/embedder.h"
-#include "engine/service.h"
-#include "grammar/constraint.h"
 #include "server/fields.h"
 #include "server/http.h"
+#include "server/models.h"
 
 namespace venturi::server {
-
-class Metrics;
 
 struct ApiKey {
   std::string secret;
   std::string name;  // in the accounts of fairness: "key 1", "key 2", …
 };
 
+class Sessions;
+
 struct App {
-  Engine* engine = nullptr;
-  Service* service = nullptr;    // null for a model that gives embeddings
-  Embedder* embedder = nullptr;  // null for a model that gives text
-  const Tokenizer* tokenizer = nullptr;
-  std::unique_ptr<chat::Template> chat_template;
-  std::unique_ptr<chat::SegmentEncoder> segments;
-  const chat::ToolFormat* tool_format = nullptr;  // that the template speaks
-  bool template_takes_tools = false;
-  std::vector<TokenId> tool_marks;  // control tokens that the format's marks are
-  std::shared_ptr<const grammar::TokenTrie> trie;
+  Models* models = nullptr;
   HttpServer* http = nullptr;
-  const Metrics* metrics = nullptr;  // the service's observer
-  std::string model_name;
-  int64_t created = 0;  // seconds since 1970
+  std::shared_ptr<Ledger> ledger;  // of all models
+  Sessions* sessions = nullptr;    // null: none are kept
   std::vector<ApiKey> keys;
   bool draining = false;
 
-  // service, embedder, metrics, http and keys are the caller's to set.
-  static Result<std::unique_ptr<App>> create(Engine& engine, std::string model_name);
-
   // The account of a request, or null where a key is asked for and none that is known came.
   const std::string* account(const HttpRequest& request) const;
-  // Finds the route, checks the key, calls it.
+  // Finds the route, checks the key, finds the model, calls the route: at once, or when the model is loaded.
   void handle(std::shared_ptr<Exchange> exchange);
 };
 
-using RouteHandler = void (*)(App& app, std::shared_ptr<Exchange> exchange,
-                              const std::string& account);
+// A request that has come to its route, on the HTTP server's thread.
+struct Call {
+  App& app;
+  std::shared_ptr<Exchange> exchange;
+  std::string account;
+  // Of a route that is about a model:
+  Json body = {};      // parsed; not yet checked but for its `model`
+  Target target = {};  // keep it as long as the model is in use
+};
+
+using RouteHandler = void (*)(Call call);
+enum class Needs {
+  kKey,      // where there are keys
+  kNothing,  // open to everyone
+  kModel,    // a key, and a body that is JSON whose `model` is there
+};
 struct Route {
   const char* method;
   const char* path;
   RouteHandler handler;
-  bool open = false;  // no key is asked for
+  Needs needs = Needs::kKey;
 };
 // A file in routes/, `x.cc`, defines `const Routes routes_x`.
+using ErrorBody = std::string (*)(const ApiError& error);
 struct Routes {
   std::vector<Route> routes;
-  std::string (*error_body)(const ApiError& error) = dump;
+  ErrorBody error_body = dump;
 };
 
 void reply(Exchange& exchange, const Json& body);

@@ -25,10 +25,10 @@ namespace {
 
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
-  Generation(App& app, std::shared_ptr<Exchange> exchange, GenerationRequest request,
-             std::unique_ptr<AnswerFormat> format)
-      : app_(app),
-        exchange_(std::move(exchange)),
+  Generation(Call call, GenerationRequest request, std::unique_ptr<AnswerFormat> format)
+      : app_(call.app),
+        target_(std::move(call.target)),
+        exchange_(std::move(call.exchange)),
         r_(std::move(request)),
         format_(std::move(format)),
         time_(exchange_->request().arrived) {}
@@ -39,16 +39,16 @@ class Generation : public std::enable_shared_from_this<Generation> {
     tickets_.resize(total);
     waiting_ = open_ = total;
     const bool tools = r_.tools.offered();
-    const bool opened = r_.tools.must && !chat::tool_opening(*app_.tool_format).empty();
+    const bool opened = r_.tools.must && !chat::tool_opening(*target_->tool_format).empty();
     for (int i = 0; i < total; ++i) {
-      streams_.emplace_back(*app_.tokenizer, r_.stops, tools ? app_.tool_marks : std::vector<TokenId>{});
-      if (tools) parsers_.push_back(std::make_unique<chat::ToolParser>(*app_.tool_format, r_.tools.names, opened));
+      streams_.emplace_back(*target_->tokenizer, r_.stops, tools ? target_->tool_marks : std::vector<TokenId>{});
+      if (tools) parsers_.push_back(std::make_unique<chat::ToolParser>(*target_->tool_format, r_.tools.names, opened));
     }
     exchange_->on_close([self = shared_from_this()] {
       if (!self->done_) self->cancel();
     });
     for (int i = 0; i < total; ++i) {
-      auto ticket = app_.service->submit(
+      auto ticket = target_->service->submit(
           submission(i, account), [self = shared_from_this(), i](const Update& update) {
             self->exchange_->post([self, i, update] { self->take(i, update); });
           });
@@ -64,16 +64,17 @@ class Generation : public std::enable_shared_from_this<Generation> {
     Submission s;
     s.prompt = r_.prompts[i / r_.n];
     s.max_new_tokens = r_.max_tokens > 0 ? r_.max_tokens
-                                         : app_.engine->options().context -
+                                         : target_->engine->options().context -
                                                static_cast<int64_t>(s.prompt.size()) + 1;
     s.sampling = r_.sampling;
     s.sampling.seed += static_cast<uint64_t>(i % r_.n);
     s.ignore_end = r_.ignore_end;
     s.top_logprobs = r_.top_logprobs;
     if (r_.prompt_logprobs) s.prompt_logprobs = r_.top_logprobs;
+    if (!target_.adapter.empty()) s.adapter = target_->engine->adapters().find(target_.adapter);
     s.key = account;
     s.priority = r_.priority;
-    if (r_.grammar) s.constraint = std::make_unique<grammar::Constraint>(r_.grammar, app_.trie);
+    if (r_.grammar) s.constraint = std::make_unique<grammar::Constraint>(r_.grammar, target_->trie);
     return s;
   }
 
@@ -152,7 +153,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     const bool length = r_.no_answer || (update.finish == Finish::kLength && !stopped);
     answer.finish = length ? "length" : "stop";
     if (answer.finish == "stop" && !answer.calls.empty()) answer.finish = "tool_calls";
-    if (!ended) app_.service->cancel(tickets_[i], Finish::kEnd);
+    if (!ended) target_->service->cancel(tickets_[i], Finish::kEnd);
     usage_.completion += answer.n_tokens;
     if (--open_ == 0) usage_.timings = time_.timings(exchange_->sending_seconds());
     if (r_.stream) send([&] { return format_->last(i, answer, usage_); });
@@ -201,7 +202,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   }
 
   std::string call_id() const {
-    const int length = app_.tool_format->id_length;
+    const int length = target_->tool_format->id_length;
     return length > 0 ? random_id("").substr(0, length) : random_id(format_->call_prefix());
   }
 
@@ -234,7 +235,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void cancel() {
     done_ = true;
     for (const Ticket ticket : tickets_)
-      if (ticket) app_.service->cancel(ticket);
+      if (ticket) target_->service->cancel(ticket);
   }
 
   template <typename Text>
@@ -244,7 +245,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
     if (!text.empty()) exchange_->write(std::move(text));
   }
 
-  App& app_;
+  const App& app_;
+  const Target target_;
   const std::shared_ptr<Exchange> exchange_;
   const GenerationRequest r_;
   const std::unique_ptr<AnswerFormat> format_;
@@ -261,11 +263,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
 }  // namespace
 
-void generate(App& app, std::shared_ptr<Exchange> exchange, const std::string& account,
-              GenerationRequest request, std::unique_ptr<AnswerFormat> format) {
-  const int64_t context = app.engine->options().context;
-  const auto refuse = [&](const ApiError& error) { reply(*exchange, error, format->error(error)); };
-  if (!app.service) return refuse(ApiError{.message = "model gives embeddings, not text", .param = "model"});
+void generate(Call call, GenerationRequest request, std::unique_ptr<AnswerFormat> format) {
+  const int64_t context = call.target->engine->options().context;
+  const auto refuse = [&](const ApiError& error) { reply(*call.exchange, error, format->error(error)); };
+  if (!call.target->service) return refuse(ApiError{.message = "model gives embeddings, not text", .param = "model"});
   for (const auto& prompt : request.prompts) {
     const int64_t n = static_cast<int64_t>(prompt.size());
     if (n == 0) return refuse(ApiError{.message = "the prompt has no tokens"});
@@ -280,8 +281,8 @@ void generate(App& app, std::shared_ptr<Exchange> exchange, const std::string& a
                                     n, request.max_tokens, context, context - n + 1),
               .code = "context_length_exceeded"});
   }
-  std::make_shared<Generation>(app, std::move(exchange), std::move(request), std::move(format))
-      ->start(account);
+  const std::string account = call.account;
+  std::make_shared<Generation>(std::move(call), std::move(request), std::move(format))->start(account);
 }
 
 }  // namespace venturi::server

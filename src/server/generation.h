@@ -88,7 +88,7 @@ struct GenerationRequest {
 
 // The fields that the APIs of OpenAI's kind share: sampling, stop, stream, response_format, n.
 // include_usage is stream_options' own.
-GenerationRequest read_generation(Fields& fields, const App& app, bool* include_usage = nullptr, ToolUse tools = {});
+GenerationRequest read_generation(Fields& fields, const ServedModel& model, bool* include_usage = nullptr, ToolUse tools = {});
 // Null, and an error of `name`, where the grammar cannot be compiled.
 std::shared_ptr<const grammar::Automaton> compile_grammar(Fields& fields, const std::string& name,
                                                           const Result<grammar::Grammar>& parsed);
@@ -96,17 +96,14 @@ uint64_t random_seed();
 // Whether the response shall say where its time went: "venturi": {"timings": true}.
 bool wants_timings(Fields& fields);
 // A conversation's tokens, through the model's template; `fields` takes what is wrong with it.
-std::vector<TokenId> chat_prompt(Fields& fields, const App& app, const Json* messages, const Json* template_arguments,
+std::vector<TokenId> chat_prompt(Fields& fields, const ServedModel& model, const Json* messages, const Json* template_arguments,
                                  const ToolUse& tools = {});
-// The model asked for must be the one that is served, if one is named.
-void check_model(Fields& fields, const App& app);
 void log_unknown(const Fields& fields);
 // A text, a list of token ids, or a list of at most `most` of either.
-std::vector<std::vector<TokenId>> read_texts(Fields& fields, const App& app, const char* name, size_t most);
+std::vector<std::vector<TokenId>> read_texts(Fields& fields, const ServedModel& model, const char* name, size_t most);
 
-// Submits and answers, or refuses.
-void generate(App& app, std::shared_ptr<Exchange> exchange, const std::string& account,
-              GenerationRequest request, std::unique_ptr<AnswerFormat> format);
+// Submits to the call's model and answers, or refuses.
+void generate(Call call, GenerationRequest request, std::unique_ptr<AnswerFormat> format);
 
 // "chatcmpl-" and 24 random characters.
 std::string random_id(std::string_view prefix);

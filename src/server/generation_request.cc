@@ -63,7 +63,7 @@ std::optional<OwnGrammar> read_grammar(Fields& fields) {
   return std::nullopt;
 }
 
-void read_bias(Fields& fields, const App& app, SamplingParams& sampling) {
+void read_bias(Fields& fields, const ServedModel& model, SamplingParams& sampling) {
   const Json* bias = fields.find("logit_bias");
   if (!bias) return;
   if (!bias->is_object() || bias->size() > 1024)
@@ -72,18 +72,18 @@ void read_bias(Fields& fields, const App& app, SamplingParams& sampling) {
     int32_t id = -1;
     const auto [end, failed] = std::from_chars(name.data(), name.data() + name.size(), id);
     if (failed != std::errc() || end != name.data() + name.size() || id < 0 ||
-        id >= app.tokenizer->vocab_size() || !value.is_number() ||
+        id >= model.tokenizer->vocab_size() || !value.is_number() ||
         std::abs(value.get<double>()) > 100)
       return fields.fail("logit_bias",
                          fmt::format("must map token ids below {} to numbers from -100 to 100",
-                                     app.tokenizer->vocab_size()));
+                                     model.tokenizer->vocab_size()));
     sampling.logit_bias[id] = value.get<float>();
   }
 }
 
 }  // namespace
 
-GenerationRequest read_generation(Fields& fields, const App& app, bool* include_usage, ToolUse tools) {
+GenerationRequest read_generation(Fields& fields, const ServedModel& model, bool* include_usage, ToolUse tools) {
   GenerationRequest r;
   SamplingParams& s = r.sampling;
   s.temperature = static_cast<float>(fields.number("temperature", 1, 0, 1000));
@@ -98,7 +98,7 @@ GenerationRequest read_generation(Fields& fields, const App& app, bool* include_
   s.top_k = std::max(s.top_k, 0);
   s.seed = static_cast<uint64_t>(
       fields.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN / 2, INT64_MAX / 2));
-  read_bias(fields, app, s);
+  read_bias(fields, model, s);
   r.n = static_cast<int>(fields.integer("n", 1, 1, 128));
   r.ignore_end = fields.flag("ignore_eos", false);
   r.priority = static_cast<int>(fields.integer("priority", 0, -100, 100));
@@ -120,18 +120,11 @@ GenerationRequest read_generation(Fields& fields, const App& app, bool* include_
     }
   }
   const auto own = read_grammar(fields);
-  r.grammar = hold(fields, app, tools, own ? own->field : "", own ? &own->grammar : nullptr);
+  r.grammar = hold(fields, model, tools, own ? own->field : "", own ? &own->grammar : nullptr);
   r.tools = std::move(tools);
   if (!fields.error())
     if (const Status status = validate(s); !status) fields.fail("sampling", status.error().message);
   return r;
-}
-
-// The model asked for must be the one that is served, if one is named.
-void check_model(Fields& fields, const App& app) {
-  const std::string model = fields.text("model", app.model_name);
-  if (model != app.model_name)
-    fields.fail("model", fmt::format("is {}; only {} is served here", model, app.model_name));
 }
 
 void log_unknown(const Fields& fields) {
@@ -139,14 +132,14 @@ void log_unknown(const Fields& fields) {
     spdlog::info("a request has a field {} that means nothing here", name);
 }
 
-std::vector<std::vector<TokenId>> read_texts(Fields& fields, const App& app, const char* name, size_t most) {
+std::vector<std::vector<TokenId>> read_texts(Fields& fields, const ServedModel& model, const char* name, size_t most) {
   const Json* given = fields.find(name);
   std::vector<std::vector<TokenId>> texts;
   const auto ids = [&](const Json& list) {
     std::vector<TokenId> tokens;
     for (const Json& id : list) {
-      if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= app.tokenizer->vocab_size()) {
-        fields.fail(name, fmt::format("may hold token ids below {}", app.tokenizer->vocab_size()));
+      if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= model.tokenizer->vocab_size()) {
+        fields.fail(name, fmt::format("may hold token ids below {}", model.tokenizer->vocab_size()));
         break;
       }
       tokens.push_back(id.get<TokenId>());
@@ -154,7 +147,7 @@ std::vector<std::vector<TokenId>> read_texts(Fields& fields, const App& app, con
     return tokens;
   };
   const auto add = [&](const Json& one) {
-    if (one.is_string()) texts.push_back(app.tokenizer->encode(one.get<std::string>()));
+    if (one.is_string()) texts.push_back(model.tokenizer->encode(one.get<std::string>()));
     else if (one.is_array()) texts.push_back(ids(one));
     else fields.fail(name, "must be a string, a list of token ids, or a list of either");
   };
@@ -168,15 +161,15 @@ std::vector<std::vector<TokenId>> read_texts(Fields& fields, const App& app, con
   return texts;
 }
 
-std::vector<TokenId> chat_prompt(Fields& fields, const App& app, const Json* messages, const Json* template_arguments,
+std::vector<TokenId> chat_prompt(Fields& fields, const ServedModel& model, const Json* messages, const Json* template_arguments,
                                  const ToolUse& tools) {
   chat::Conversation conversation;
   if (!messages || !messages->is_array() || messages->empty()) {
     fields.fail("messages", "must be a list of at least one message");
     return {};
   }
-  conversation.messages = template_messages(fields, *app.tool_format, *messages);
-  if (app.template_takes_tools) {
+  conversation.messages = template_messages(fields, *model.tool_format, *messages);
+  if (model.template_takes_tools) {
     conversation.tools = tools.tools;
   } else {
     conversation.messages = chat::spell_out_tools(conversation.messages, tools.tools);
@@ -186,19 +179,19 @@ std::vector<TokenId> chat_prompt(Fields& fields, const App& app, const Json* mes
     conversation.extra = *template_arguments;
   }
   if (fields.error()) return {};
-  const Tokenizer& tokenizer = *app.tokenizer;
+  const Tokenizer& tokenizer = *model.tokenizer;
   if (const auto id = tokenizer.bos())
     conversation.bos_token = std::string(tokenizer.token_text(*id));
   if (const auto id = tokenizer.eos())
     conversation.eos_token = std::string(tokenizer.token_text(*id));
-  auto rendered = chat::render_chat(*app.chat_template, conversation);
+  auto rendered = chat::render_chat(*model.chat_template, conversation);
   if (!rendered) {
     fields.fail("messages",
                 "do not go through the model's chat template: " + rendered.error().message);
     return {};
   }
-  if (tools.must) rendered->push_back({chat::tool_opening(*app.tool_format), true});
-  std::vector<TokenId> tokens = app.segments->encode(*rendered);
+  if (tools.must) rendered->push_back({chat::tool_opening(*model.tool_format), true});
+  std::vector<TokenId> tokens = model.segments->encode(*rendered);
   if (const auto bos = tokenizer.bos();
       tokenizer.adds_bos() && bos && (tokens.empty() || tokens[0] != *bos))
     tokens.insert(tokens.begin(), *bos);

@@ -2,6 +2,7 @@
 
 #include <prometheus/text_serializer.h>
 
+#include <map>
 #include <vector>
 
 #include "server/app.h"
@@ -59,11 +60,13 @@ const std::vector<Spec>& specs() {
   return all;
 }
 
-// Families of one model's metrics, as they are added.
-class Families {
- public:
-  explicit Families(std::string model) : model_(std::move(model)) {}
+}  // namespace
 
+// Families of metrics, as samples are added.
+class MetricFamilies {
+ public:
+  // Whose metrics come next; "": the server's.
+  void of(std::string model) { model_ = std::move(model); }
   void gauge(const char* name, const char* help, double value) { add(name, help, MetricType::Gauge, {}, value); }
   void counter(const char* name, const char* help, double value) { add(name, help, MetricType::Counter, {}, value); }
   // One more of a family, told apart by a label.
@@ -89,16 +92,20 @@ class Families {
   }
   void put(const char* name, const char* help, MetricType type, std::vector<ClientMetric::Label> labels, ClientMetric metric) {
     metric.label = std::move(labels);
-    metric.label.push_back({"model_name", model_});
-    if (families_.empty() || families_.back().name != name) families_.push_back({name, help, type, {}});
-    families_.back().metric.push_back(std::move(metric));
+    if (!model_.empty()) metric.label.push_back({"model_name", model_});
+    const auto [at, is_new] = places_.try_emplace(name, families_.size());
+    if (is_new) families_.push_back({name, help, type, {}});
+    families_[at->second].metric.push_back(std::move(metric));
   }
 
-  const std::string model_;
+  std::string model_;
   std::vector<MetricFamily> families_;
+  std::map<std::string, size_t> places_;  // of those
 };
 
-void add_load(Families& f, const ServiceCounts& c) {
+namespace {
+
+void add_load(MetricFamilies& f, const ServiceCounts& c) {
   const SchedulerCounts& s = c.scheduler;
   f.gauge("vllm:num_requests_running", "Requests with state in memory.", static_cast<double>(s.running));
   f.gauge("vllm:num_requests_waiting", "Requests that wait for a place in memory.", static_cast<double>(s.queued + s.moved_out));
@@ -123,7 +130,7 @@ void add_load(Families& f, const ServiceCounts& c) {
   f.counter("venturi_state_read_bytes_total", "State read back from it.", static_cast<double>(c.state_read_bytes));
 }
 
-void add_steps(Families& f, const ServiceCounts& c) {
+void add_steps(MetricFamilies& f, const ServiceCounts& c) {
   f.counter("venturi_steps_total", "Steps of the engine.", static_cast<double>(c.steps));
   const double guess = c.speculation.guess_seconds;
   const double rest = c.step_seconds - c.engine_seconds - guess - c.draw_seconds - c.tell_seconds;
@@ -140,7 +147,7 @@ void add_steps(Families& f, const ServiceCounts& c) {
           c.step_seconds > 0 ? 1 - (c.engine_seconds + guess) / c.step_seconds : 0);
 }
 
-void add_speculation(Families& f, const SpeculationCounts& c) {
+void add_speculation(MetricFamilies& f, const SpeculationCounts& c) {
   f.counter("vllm:spec_decode_num_drafts_total", "Streams' guesses that were checked, in a step each.", static_cast<double>(c.checks));
   f.counter("vllm:spec_decode_num_draft_tokens_total", "Guessed tokens that were checked.", static_cast<double>(c.guessed));
   f.counter("vllm:spec_decode_num_accepted_tokens_total", "Of those, tokens that were drawn.", static_cast<double>(c.held));
@@ -149,7 +156,7 @@ void add_speculation(Families& f, const SpeculationCounts& c) {
               {"position", std::to_string(i)}, static_cast<double>(c.held_at[i]));
 }
 
-void add_memory(Families& f, const Ledger& ledger) {
+void add_memory(MetricFamilies& f, const Ledger& ledger) {
   for (const Holding& holding : ledger.holdings())
     f.gauge("venturi_memory_held_bytes", "Held in the ledger, by holder.", {"holder", holding.holder}, static_cast<double>(holding.bytes));
   f.gauge("venturi_memory_peak_bytes", "The most that was held at once.", static_cast<double>(ledger.peak()));
@@ -157,7 +164,7 @@ void add_memory(Families& f, const Ledger& ledger) {
     f.gauge("venturi_memory_limit_bytes", "That the ledger may give out.", static_cast<double>(ledger.limit()));
 }
 
-void add_embedder(Families& f, const Embedder::Counts& e) {
+void add_embedder(MetricFamilies& f, const Embedder::Counts& e) {
   f.counter("venturi_embedding_requests_total", "Requests for embeddings.", static_cast<double>(e.requests));
   f.gauge("venturi_embedding_requests_waiting", "Those that are not answered yet.", static_cast<double>(e.waiting));
   f.counter("venturi_embedded_texts_total", "Texts embedded.", static_cast<double>(e.texts));
@@ -198,25 +205,40 @@ void Metrics::step(const StepReport& s) {
   if (s.predicted_seconds > 0) observe(kStepRatio, s.engine_seconds / s.predicted_seconds);
 }
 
-std::string Metrics::text(const App& app) const {
-  Families f(app.model_name);
-  const ServiceCounts counts = app.service ? app.service->counts() : ServiceCounts{};
-  add_load(f, counts);
-  if (app.service) {
-    f.counter("vllm:prompt_tokens_total", "Tokens of prompts, those found in the prefix cache too.", static_cast<double>(prompt_tokens_.load()));
-    constexpr std::pair<Finish, const char*> kReasons[] = {
-        {Finish::kEnd, "stop"}, {Finish::kLength, "length"}, {Finish::kCancelled, "abort"}, {Finish::kFailed, "error"}};
-    for (const auto& [finish, reason] : kReasons)
-      f.counter("vllm:request_success_total", "Requests that ended, by reason.", {"finished_reason", reason},
-                static_cast<double>(ended_[static_cast<int>(finish)].load()));
-    for (size_t i = 0; i < specs().size(); ++i)
-      for (const char* name : specs()[i].names) f.histogram(name, specs()[i].help, histograms_[i].Collect());
-    add_steps(f, counts);
-    add_speculation(f, counts.speculation);
-  }
+void Metrics::add(MetricFamilies& f, const Service* service) const {
+  const ServiceCounts counts = service ? service->counts() : ServiceCounts{};
+  if (service) add_load(f, counts);
+  if (!service && prompt_tokens_ == 0) return;
+  f.counter("vllm:prompt_tokens_total", "Tokens of prompts, those found in the prefix cache too.", static_cast<double>(prompt_tokens_.load()));
+  constexpr std::pair<Finish, const char*> kReasons[] = {
+      {Finish::kEnd, "stop"}, {Finish::kLength, "length"}, {Finish::kCancelled, "abort"}, {Finish::kFailed, "error"}};
+  for (const auto& [finish, reason] : kReasons)
+    f.counter("vllm:request_success_total", "Requests that ended, by reason.", {"finished_reason", reason},
+              static_cast<double>(ended_[static_cast<int>(finish)].load()));
+  for (size_t i = 0; i < specs().size(); ++i)
+    for (const char* name : specs()[i].names) f.histogram(name, specs()[i].help, histograms_[i].Collect());
+  if (!service) return;
+  add_steps(f, counts);
+  add_speculation(f, counts.speculation);
+}
+
+std::string metrics_text(const App& app) {
+  MetricFamilies f;
+  app.models->each([&](const Models::Entry& e) {
+    f.of(e.spec.name);
+    if (e.model && e.model->embedder && !e.model->service) add_load(f, {});
+    e.metrics.add(f, e.model ? e.model->service.get() : nullptr);
+    if (e.model && e.model->embedder) add_embedder(f, e.model->embedder->counts());
+    f.gauge("venturi_model_loaded", "Whether the model is loaded.", e.model ? 1 : 0);
+    f.counter("venturi_model_loads_total", "Times that it was loaded.", static_cast<double>(e.loads));
+    f.counter("venturi_model_unloads_total", "Times that it was unloaded: idle, to make room, or told to.", static_cast<double>(e.unloads));
+    f.gauge("venturi_model_load_seconds", "That the last load took, with making room.", e.load_seconds);
+  });
+  std::string one;
+  if (app.models->size() == 1) app.models->each([&](const Models::Entry& e) { one = e.spec.name; });
+  f.of(one);  // what is the server's is this model's alone
   if (app.http) f.gauge("venturi_connections", "Open connections.", static_cast<double>(app.http->connections()));
-  add_memory(f, app.engine->ledger());
-  if (app.embedder) add_embedder(f, app.embedder->counts());
+  add_memory(f, *app.ledger);
   return f.text();
 }
 

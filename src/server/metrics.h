@@ -1,5 +1,5 @@
-// What /metrics tells, in Prometheus' text form: how long requests took and why they ended, counted as it
-// happens, and the present state of service, steps and ledger, asked when the text is made. Names that begin
+// What /metrics tells, in Prometheus' text form: how long a model's requests took and why they ended, counted as
+// it happens, and the present state of services, steps and ledger, asked when the text is made. Names that begin
 // with vllm: are those that dashboards and routers of vLLM read, with its meanings.
 //
 // Threads: counted on the service's thread, asked on the HTTP server's.
@@ -16,6 +16,7 @@
 namespace venturi::server {
 
 struct App;
+class MetricFamilies;
 
 class Metrics : public ServiceObserver {
  public:
@@ -26,7 +27,9 @@ class Metrics : public ServiceObserver {
   void ended(const RequestReport& request) override;
   void step(const StepReport& step) override;
 
-  std::string text(const App& app) const;
+
+  // Of a model: `service` is null where it gives embeddings or is not loaded.
+  void add(MetricFamilies& families, const Service* service) const;
 
  private:
   enum Distribution {
@@ -39,5 +42,7 @@ class Metrics : public ServiceObserver {
   std::atomic<uint64_t> prompt_tokens_ = 0;        // of prompts that are computed, found ones too
   std::atomic<uint64_t> ended_[6] = {};            // by Finish
 };
+
+std::string metrics_text(const App& app);
 
 }  // namespace venturi::server

@@ -107,19 +107,19 @@ ToolUse read_tools(Fields& fields) {
   return fields.error() ? ToolUse{} : use_tools(fields, functions, choice);
 }
 
-std::shared_ptr<const grammar::Automaton> hold(Fields& fields, const App& app, const ToolUse& tools,
+std::shared_ptr<const grammar::Automaton> hold(Fields& fields, const ServedModel& model, const ToolUse& tools,
                                                const std::string& name,
                                                const Result<grammar::Grammar>* own) {
   if (fields.error()) return nullptr;
   if (!tools.must && !own) return nullptr;
   if (!tools.offered()) return compile_grammar(fields, name, *own);
-  const auto calls = chat::tool_grammar(*app.tool_format, tools.demand);
+  const auto calls = chat::tool_grammar(*model.tool_format, tools.demand);
   if (tools.must || !calls) return compile_grammar(fields, "tools", calls);
   if (!*own) return compile_grammar(fields, name, *own);
   grammar::Grammar either;
   either.reference("root");
   const int call = either.sequence(
-      {either.bytes(chat::tool_opening(*app.tool_format)), either.embed(*calls, "call:")});
+      {either.bytes(chat::tool_opening(*model.tool_format)), either.embed(*calls, "call:")});
   either.define("root", either.choice({either.embed(**own, "own:"), call}));
   return compile_grammar(fields, name, either);
 }

@@ -7,7 +7,7 @@
 
 namespace venturi::server {
 
-struct App;
+struct ServedModel;
 
 struct ToolChoice {
   enum class Mode { kNone, kAuto, kRequired, kNamed } mode = Mode::kAuto;
@@ -33,7 +33,7 @@ std::vector<Json> read_functions(Fields& fields);
 
 // What an answer is held to: a grammar of the request's own (`name` is its field), calls, or, where
 // they are offered beside such a grammar, either.
-std::shared_ptr<const grammar::Automaton> hold(Fields& fields, const App& app, const ToolUse& tools,
+std::shared_ptr<const grammar::Automaton> hold(Fields& fields, const ServedModel& model, const ToolUse& tools,
                                                const std::string& name,
                                                const Result<grammar::Grammar>* own);
 

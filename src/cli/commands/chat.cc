@@ -6,6 +6,7 @@
 #include "cli/prompt.h"
 #include "cli/report.h"
 #include "cli/sampling_flags.h"
+#include "cli/session_file.h"
 #include "cli/text.h"
 #include "chat/encode.h"
 #include "chat/render.h"
@@ -24,7 +25,7 @@ namespace {
 struct Options {
   ModelFlags model;
   SamplingFlags sampling;
-  std::string system, template_file, on_full = "refuse";
+  std::string system, template_file, session, on_full = "refuse";
   int64_t n = 512;
   bool quiet = false;
 };
@@ -58,6 +59,26 @@ class Chat {
     Status status = answer(sequence, interrupt);
     if (!status) conversation_.messages = before;
     return status;
+  }
+
+  // Goes on where a session ended.
+  Status take_up(SessionHead session) {
+    const auto note = nlohmann::ordered_json::parse(session.note, nullptr, false);
+    const bool whole = note.is_array() && std::all_of(note.begin(), note.end(), [](const auto& m) {
+      return m.is_object() && m.contains("role") && m["role"].is_string() && m.contains("content") && m["content"].is_string();
+    });
+    if (!whole) return error(Code::kInvalidArgument, "{}: this session is not of a chat", o_.session);
+    const bool has_system = !note.empty() && note[0]["role"] == "system";
+    if (!o_.system.empty() && !(has_system && note[0]["content"] == o_.system))
+      return error(Code::kInvalidArgument, "{}: this session has another system message; leave --system out", o_.session);
+    conversation_.messages = note;
+    held_ = std::move(session.tokens);
+    held_.resize(static_cast<size_t>(session.length));
+    return {};
+  }
+  Status keep(SequenceState& sequence) const {
+    if (held_.empty()) return {};  // nothing was said
+    return save_session_file(o_.session, engine_, sequence, held_, conversation_.messages.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   }
 
   const Decoded& decoded() const { return decoded_; }
@@ -226,7 +247,14 @@ Status run(const Options& o) {
   const Tokenizer* tokenizer = TRY(engine->tokenizer());
   Chat chat(*engine, *tokenizer, TRY(chat_template(*engine, o)), o);
   auto sequence = TRY(engine->new_sequence());
+  if (!o.session.empty())
+    if (auto session = TRY(load_session_file(o.session, *engine, *sequence))) TRY(chat.take_up(std::move(*session)));
   Status status = converse(chat, *sequence);
+  if (!o.session.empty()) {
+    const Status kept = chat.keep(*sequence);
+    if (!kept && !status) std::fprintf(stderr, "%s\n", kept.error().message.c_str());
+    if (!kept && status) status = kept;
+  }
   if (plan && !o.quiet) std::fputs(prediction_report(*engine, *plan, chat.decoded()).c_str(), stderr);
   return status;
 }
@@ -244,6 +272,7 @@ const Command command_chat{"chat", "Talk with a model", [](CLI::App& app) -> std
   app.add_option("-n,--predict", o->n, "tokens of an answer at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
   app.add_option("--system", o->system, "the system message");
   app.add_option("--chat-template", o->template_file, "file with a Jinja chat template (default: the model's)");
+  app.add_option("--session", o->session, "go on with the conversation in this file, if it is there, and keep it there in the end");
   app.add_option("--on-full", o->on_full, "when the context is full: refuse the message, or shift: drop the oldest turns")
       ->check(CLI::IsMember({"refuse", "shift"}))->capture_default_str();
   app.add_flag("-q,--quiet", o->quiet, "no figures after an answer");

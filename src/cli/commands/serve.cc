@@ -1,15 +1,14 @@
-// venturi serve: the model over HTTP, for many at once.
+// venturi serve: models over HTTP, for many at once.
 #include "base/file.h"
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/flags.h"
-#include "cli/speculation_flags.h"
+#include "cli/serve_models.h"
 #include "cli/text.h"
 #include "server/app.h"
-#include "server/metrics.h"
+#include "server/sessions.h"
 
 #include <csignal>
-#include <filesystem>
 #include <thread>
 
 namespace venturi {
@@ -17,13 +16,10 @@ namespace venturi {
 namespace {
 
 struct Options {
-  ModelFlags model;
-  SpeculationFlags speculation;
+  ServeModelFlags models;
+  server::ModelsOptions loading;
   server::HttpOptions http;
-  std::string key_file, key, alias;
-  int streams = 0;
-  int64_t max_queued = 1024;
-  double max_wait_seconds = SchedulerOptions{}.max_queued_seconds;
+  std::string key_file, key, session_folder;
   double drain_seconds = 30;
   bool insecure = false;
 };
@@ -52,25 +48,6 @@ Result<std::vector<server::ApiKey>> read_keys(const Options& o) {
 
 bool is_loopback(const std::string& host) { return host == "::1" || host.starts_with("127."); }
 
-// As many streams as asked for, or, where none is said, as fit the budget, at most 16.
-constexpr int kMostStreams = 16;
-
-Result<std::unique_ptr<Engine>> open(const Options& o, const ModelFlags& model) {
-  // Prompts whose logprobs are wanted go on by so many tokens a step.
-  constexpr int64_t kOutputs = 32;
-  if (o.streams > 0) {
-    const int64_t outputs = o.speculation.outputs(o.streams);
-    auto engine = model.open(std::max(outputs, kOutputs), o.streams);
-    return engine || outputs >= kOutputs || engine.error().code != Code::kOutOfBudget
-               ? std::move(engine)
-               : model.open(outputs, o.streams);
-  }
-  for (int streams = kMostStreams;; streams /= 2) {
-    auto engine = model.open(std::max(o.speculation.outputs(streams), streams == kMostStreams ? kOutputs : streams), streams);
-    if (engine || streams == 1 || engine.error().code != Code::kOutOfBudget) return engine;
-  }
-}
-
 Status run(const Options& o) {
   auto keys = TRY(read_keys(o));
   if (!is_loopback(o.http.host) && keys.empty() && !o.insecure)
@@ -78,32 +55,15 @@ Status run(const Options& o) {
                  "--host {} can be reached from outside: give --api-key-file FILE, or --insecure "
                  "to serve anyone",
                  o.http.host);
-  ModelFlags model = o.model;
-  auto draft = TRY(o.speculation.open_draft(model, o.streams > 0 ? o.streams : kMostStreams));
-  auto engine = TRY(open(o, model));
-  ServiceOptions service_options;
-  service_options.scheduler.max_queued = o.max_queued;
-  server::Metrics metrics;
-  service_options.observer = &metrics;
-  service_options.speculator = TRY(o.speculation.speculator(*engine, std::move(draft)));
-  service_options.scheduler.max_queued_seconds = o.max_wait_seconds;
-  std::unique_ptr<Service> service;
-  std::unique_ptr<Embedder> embedder;
-  if (engine->info().embeds) {
-    embedder = TRY(Embedder::start(*engine, o.max_queued));
-  } else {
-    service = TRY(Service::start(*engine, service_options));
-  }
-  const std::string name =
-      !o.alias.empty() ? o.alias : std::filesystem::path(engine->file().path).stem().string();
-  auto app = TRY(server::App::create(*engine, name));
-  app->service = service.get();
-  app->embedder = embedder.get();
-  app->metrics = &metrics;
-  app->keys = std::move(keys);
-  auto http = TRY(server::HttpServer::listen(
-      o.http, [&app](auto exchange) { app->handle(std::move(exchange)); }));
-  app->http = http.get();
+  ServeModels served = TRY(serve_models(o.models));
+  server::ModelsOptions loading = o.loading;
+  loading.max_waiting = o.models.max_queued;
+  const auto models = TRY(server::Models::create(std::move(served.specs), loading));
+  std::unique_ptr<server::Sessions> sessions;
+  if (!o.session_folder.empty()) sessions = TRY(server::Sessions::open(o.session_folder));
+  server::App app{.models = models.get(), .ledger = served.ledger, .sessions = sessions.get(), .keys = std::move(keys)};
+  auto http = TRY(server::HttpServer::listen(o.http, [&app](auto exchange) { app.handle(std::move(exchange)); }));
+  app.http = http.get();
   const bool v6 = o.http.host.find(':') != std::string::npos;
   print_out(fmt::format("listening on {}://{}{}{}:{}\n", o.http.tls_cert.empty() ? "http" : "https", v6 ? "[" : "", o.http.host,
                         v6 ? "]" : "", http->port()));
@@ -111,11 +71,11 @@ Status run(const Options& o) {
 
   std::thread drainer;
   http->run([&] {
-    if (std::exchange(app->draining, true)) return http->stop();  // asked twice
+    if (std::exchange(app.draining, true)) return http->stop();  // asked twice
     spdlog::info("draining");
     http->stop_listening();
     drainer = std::thread([&] {
-      if (!(service ? service->drain(o.drain_seconds) : embedder->drain(o.drain_seconds)))
+      if (!models->drain(o.drain_seconds))
         spdlog::warn("{} s are over; what still runs is cut off", o.drain_seconds);
       // The last answers are on their way to the sockets.
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
@@ -123,8 +83,13 @@ Status run(const Options& o) {
     });
   });
   if (drainer.joinable()) drainer.join();
-  service.reset();
-  embedder.reset();
+  if (served.plan && served.plan->meter)
+    models->each([&](const server::Models::Entry& e) {
+      if (e.model) std::fputs(served.plan->meter->report(*e.model->engine, served.plan->file).c_str(), stderr);
+    });
+  models->stop();
+  sessions.reset();
+  http.reset();  // and with it what still pointed to models
   return {};
 }
 
@@ -134,12 +99,32 @@ extern const Command command_serve;
 const Command command_serve{
     "serve", "Serve a model over HTTP: the APIs of OpenAI, Anthropic and Ollama", [](CLI::App& app) -> std::function<Status()> {
       auto o = std::make_shared<Options>();
-      o->model.add(app);
-      o->model.add_state(app);
-      o->model.shared_state = true;
-      app.add_flag("--no-prefix-cache", o->model.no_prefix_cache,
+      ModelFlags& model = o->models.model;
+      app.add_option("-m,--model", o->models.files,
+                     "FILE, or name=FILE: a GGUF file or Hugging Face directory, and the name it is served by; may come several times: the first is "
+                     "loaded at once, the others when they are asked for (default: the embedded model)")
+          ->allow_extra_args(false);
+      model.add_rest(app);
+      model.add_state(app);
+      model.add_plan(app);
+      model.named_adapters = true;
+      model.add_adapters(app, "serve the model with this adapter, too, to requests for MODEL:NAME; may come several times; of several models, MODEL:NAME=PATH says whose it is");
+      model.shared_state = true;
+      app.add_option("--idle-timeout", o->loading.idle_seconds, "unload a model that nobody has asked for in so many seconds (default: never)")
+          ->check(CLI::Range(0.0, 1e8));
+      app.add_option("--load-timeout", o->loading.load_wait_seconds, "seconds that a request waits for its model to be loaded")
+          ->check(CLI::Range(0.1, 1e6))
+          ->capture_default_str();
+      app.add_option_function<std::string>(
+          "--session-dir",
+          [o](const std::string& folder) {
+            o->session_folder = folder;
+            o->models.keeps_sessions = true;
+          },
+          "folder in which POST /sessions/save keeps the state of conversations (default: none is kept)");
+      app.add_flag("--no-prefix-cache", model.no_prefix_cache,
                    "compute every prompt from its beginning (slower; the same results)");
-      o->speculation.add(app);
+      o->models.speculation.add(app);
       app.add_option("--host", o->http.host, "address to listen on")->capture_default_str();
       app.add_option("--port", o->http.port, "port to listen on; 0 chooses one")
           ->capture_default_str();
@@ -153,15 +138,22 @@ const Command command_serve{
       app.add_option("--tls-key", o->http.tls_key, "the certificate's private key (PEM)");
       app.add_option("--cors-origin", o->http.cors_origins,
                      "let pages of this origin (https://example.org, or *) use the server; may come several times");
-      app.add_option("--alias", o->alias,
+      app.add_option("--alias", o->models.alias,
                      "the name that the model is served by (default: its file's)");
-      app.add_option("--streams", o->streams,
+      app.add_option_function<std::string>(
+             "--pooling",
+             [o](const std::string& name) {
+               o->models.pooling = name == "mean" ? Pooling::kMean : name == "first" ? Pooling::kFirst : Pooling::kLast;
+             },
+             "serve embeddings of models that give text, too: how a text's hidden states become one (default: as the file says, else none)")
+          ->check(CLI::IsMember({"mean", "first", "last"}));
+      app.add_option("--streams", o->models.streams,
                      "requests computed at once (default: 16, or what fits the budget)")
           ->check(CLI::Range(1, 1024));
-      app.add_option("--max-queued", o->max_queued, "requests that may wait; more are refused")
+      app.add_option("--max-queued", o->models.max_queued, "requests that may wait; more are refused")
           ->check(CLI::Range(1, 1 << 20))
           ->capture_default_str();
-      app.add_option("--max-wait", o->max_wait_seconds, "seconds that a request may wait, as predicted; more are refused")
+      app.add_option("--max-wait", o->models.max_wait_seconds, "seconds that a request may wait, as predicted; more are refused")
           ->check(CLI::Range(1.0, 1e6))
           ->capture_default_str();
       app.add_option("--max-connections", o->http.max_connections, "open connections")

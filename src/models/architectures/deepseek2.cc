@@ -216,8 +216,7 @@ class DeepSeek2 : public Model {
         add_in_place(context, x, layer.mixture->run(context, layer.ffn_norm.run(context, x)));
       }
     }
-    x = take_output_rows(context, x, step.output_rows);
-    return linear(context, *head_, norm_.run(context, x));
+    return output(context, step, norm_, *head_, std::move(x));
   }
 
  private:

@@ -50,8 +50,7 @@ class Gpt2 : public Model {
                    layer.attention.run(context, step, layer.attention_norm.run(context, x)));
       add_feed_forward(context, layer.ffn_norm, layer.ffn, nullptr, x);
     }
-    x = take_output_rows(context, x, step.output_rows);
-    return linear(context, *head_, norm_.run(context, x));
+    return output(context, step, norm_, *head_, std::move(x));
   }
 
  private:

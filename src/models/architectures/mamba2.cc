@@ -68,8 +68,7 @@ class Mamba2 : public Model {
     Act x = embed(context, *embedding_, step.tokens);
     for (const Layer& layer : layers_)
       add_in_place(context, x, mix(context, step, layer, layer.norm.run(context, x)));
-    x = take_output_rows(context, x, step.output_rows);
-    return linear(context, *head_, norm_.run(context, x));
+    return output(context, step, norm_, *head_, std::move(x));
   }
 
  private:

@@ -35,7 +35,7 @@ const load = (() => {
   }
 
   function show(now) {
-    put('model', `${now.model}, context ${now.context}`);
+    put('model', now.models.length > 1 ? `${now.models.length} models` : `${now.model}, context ${now.context}`);
     put('running', now.running);
     put('waiting', now.waiting);
     put('connections', now.connections);
@@ -57,7 +57,8 @@ const load = (() => {
   }
 
   // `ask(path)` gives the parsed answer or throws.
-  function start(ask) {
+  // `offer(models)` is told which there are.
+  function start(ask, offer) {
     const tick = async () => {
       clearTimeout(timer);
       if (!document.hidden) {
@@ -65,6 +66,7 @@ const load = (() => {
           const now = await ask('/status');
           now.at = performance.now();
           show(now);
+          offer(now.models);
         } catch (problem) {
           put('load-state', problem.status === 401 ? 'give a key to see it' : 'the server does not answer');
           before = null;

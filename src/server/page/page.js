@@ -111,12 +111,27 @@ function buttons() {
 
 // Answers.
 
+let models = [];  // names, where there are several
+
+// What the server has, as /status tells.
+function offer(list) {
+  const names = list.length > 1 ? list.map((m) => m.name) : [], select = by('model-name');
+  by('model-choice').hidden = names.length === 0;
+  if (names.join('\n') !== models.join('\n')) {
+    models = names;
+    select.replaceChildren(...names.map((name) => new Option(name, name)));
+    if (names.includes(settings.model)) select.value = settings.model;
+  }
+  list.forEach((m, i) => { if (names.length) select.options[i].textContent = m.state === 'loaded' ? m.name : `${m.name} (${m.state})`; });
+}
+
 const numbers = ['temperature', 'top_p', 'top_k', 'min_p', 'max_tokens', 'seed'];
 
 function request(conversation) {
   const messages = conversation.messages.map(({ role, content }) => ({ role, content }));
   if (settings.system) messages.unshift({ role: 'system', content: settings.system });
   const body = { messages, stream: true, stream_options: { include_usage: true } };
+  if (models.includes(settings.model)) body.model = settings.model;
   for (const name of numbers) {
     const value = Number(settings[name]);
     if (settings[name] !== undefined && settings[name] !== '' && Number.isFinite(value)) body[name] = value;
@@ -281,4 +296,5 @@ theme(store.get('theme', 'auto') in themes ? store.get('theme', 'auto') : 'auto'
 if (!Array.isArray(conversations)) conversations = [];
 fields();
 show(conversations[0] ?? null);
-poll = load.start(async (path) => (await ask(path)).json());
+by('model-name').onchange = () => { settings.model = by('model-name').value; store.set('settings', settings); };
+poll = load.start(async (path) => (await ask(path)).json(), offer);

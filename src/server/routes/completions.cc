@@ -8,7 +8,7 @@ namespace venturi::server {
 
 namespace {
 
-std::string spelling(const App& app, TokenId id) { return app.tokenizer->piece(id, true); }
+std::string spelling(const ServedModel& model, TokenId id) { return model.tokenizer->piece(id, true); }
 
 Json bytes_of(const std::string& text) {
   Json list = Json::array();
@@ -16,10 +16,10 @@ Json bytes_of(const std::string& text) {
   return list;
 }
 
-Json chat_logprobs(const App& app, const std::vector<LoggedToken>& tokens) {
+Json chat_logprobs(const ServedModel& model, const std::vector<LoggedToken>& tokens) {
   Json list = Json::array();
   const auto entry = [&](TokenId id, double logprob) {
-    const std::string text = spelling(app, id);
+    const std::string text = spelling(model, id);
     return Json{{"token", text}, {"logprob", logprob}, {"bytes", bytes_of(text)}};
   };
   for (const LoggedToken& t : tokens) {
@@ -36,8 +36,8 @@ std::string event(const Json& json) { return "data: " + dump(json) + "\n\n"; }
 // What both have in common: the head of an object, and how a stream ends.
 class Format : public AnswerFormat {
  public:
-  Format(const App& app, const char* id, const char* chunk, bool include_usage)
-      : app_(app), id_(random_id(id)), chunk_(chunk), include_usage_(include_usage) {}
+  Format(const Target& target, const char* id, const char* chunk, bool include_usage)
+      : target_(target), id_(random_id(id)), chunk_(chunk), include_usage_(include_usage) {}
 
   std::string end(const Usage& usage) override {
     std::string text;
@@ -55,10 +55,10 @@ class Format : public AnswerFormat {
 
  protected:
   Json head(const char* object) const {
-    return {{"id", id_}, {"object", object}, {"created", created_}, {"model", app_.model_name}};
+    return {{"id", id_}, {"object", object}, {"created", created_}, {"model", target_.name}};
   }
 
-  const App& app_;
+  const Target target_;
 
  private:
   const std::string id_;
@@ -69,8 +69,8 @@ class Format : public AnswerFormat {
 
 class ChatFormat : public Format {
  public:
-  ChatFormat(const App& app, bool logprobs, bool include_usage)
-      : Format(app, "chatcmpl-", "chat.completion.chunk", include_usage), logprobs_(logprobs) {}
+  ChatFormat(const Target& target, bool logprobs, bool include_usage)
+      : Format(target, "chatcmpl-", "chat.completion.chunk", include_usage), logprobs_(logprobs) {}
 
   std::string first(int index, const Usage&) override {
     return chunk(index, {{"role", "assistant"}, {"content", ""}}, nullptr, {});
@@ -107,7 +107,7 @@ class ChatFormat : public Format {
       json["choices"].push_back(
           {{"index", json["choices"].size()},
            {"message", std::move(message)},
-           {"logprobs", logprobs_ ? chat_logprobs(app_, a.tokens) : Json(nullptr)},
+           {"logprobs", logprobs_ ? chat_logprobs(*target_, a.tokens) : Json(nullptr)},
            {"finish_reason", a.finish}});
     }
     json["usage"] = usage.json();
@@ -127,7 +127,7 @@ class ChatFormat : public Format {
     json["choices"] = Json::array(
         {{{"index", index},
           {"delta", std::move(delta)},
-          {"logprobs", logprobs_ && !tokens.empty() ? chat_logprobs(app_, tokens) : Json(nullptr)},
+          {"logprobs", logprobs_ && !tokens.empty() ? chat_logprobs(*target_, tokens) : Json(nullptr)},
           {"finish_reason", std::move(finish)}}});
     return json;
   }
@@ -143,8 +143,8 @@ size_t count_characters(std::string_view text) {
 
 // As OpenAI's completions name a token: bytes that are no text by their numbers, so that names
 // differ.
-std::string token_name(const App& app, TokenId id) {
-  const std::string text = spelling(app, id);
+std::string token_name(const ServedModel& model, TokenId id) {
+  const std::string text = spelling(model, id);
   if (utf8_run(text, 0, true) == text.size()) return text;
   std::string name = "bytes:";
   for (const char c : text) name += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
@@ -158,8 +158,8 @@ struct Echo {
 
 class TextFormat : public Format {
  public:
-  TextFormat(const App& app, bool logprobs, bool include_usage, std::vector<Echo> echoes, int n)
-      : Format(app, "cmpl-", "text_completion", include_usage),
+  TextFormat(const Target& target, bool logprobs, bool include_usage, std::vector<Echo> echoes, int n)
+      : Format(target, "cmpl-", "text_completion", include_usage),
         logprobs_(logprobs),
         echoes_(std::move(echoes)),
         n_(n),
@@ -216,14 +216,14 @@ class TextFormat : public Format {
   void add(Json& logprobs, int index, TokenId id, const LoggedToken* t) {
     Json top = t ? Json::object() : Json(nullptr);
     if (t) {
-      for (const auto& [other, logprob] : t->top) top[token_name(app_, other)] = logprob;
-      top[token_name(app_, id)] = t->logprob;
+      for (const auto& [other, logprob] : t->top) top[token_name(*target_, other)] = logprob;
+      top[token_name(*target_, id)] = t->logprob;
     }
-    logprobs["tokens"].push_back(token_name(app_, id));
+    logprobs["tokens"].push_back(token_name(*target_, id));
     logprobs["token_logprobs"].push_back(t ? Json(t->logprob) : Json(nullptr));
     logprobs["top_logprobs"].push_back(std::move(top));
     logprobs["text_offset"].push_back(offsets_[index]);
-    offsets_[index] += count_characters(app_.tokenizer->piece(id));
+    offsets_[index] += count_characters(target_->tokenizer->piece(id));
   }
   void add(Json& logprobs, int index, const std::vector<LoggedToken>& tokens) {
     for (const LoggedToken& t : tokens) add(logprobs, index, t.id, &t);
@@ -235,7 +235,7 @@ class TextFormat : public Format {
     for (size_t i = 0; i < tokens.size(); ++i) {
       add(logprobs, index, tokens[i], i ? &logged[i - 1] : nullptr);
       // A space that the tokenizer put before the text is not of it.
-      const std::string piece = app_.tokenizer->piece(tokens[i]);
+      const std::string piece = target_->tokenizer->piece(tokens[i]);
       if (total == 0 && piece.starts_with(' ') && !echo(index).text.starts_with(' '))
         --offsets_[index];
       total += piece.size();
@@ -265,13 +265,12 @@ class TextFormat : public Format {
   std::vector<size_t> offsets_;  // [prompts * n], in characters
 };
 
-void chat(App& app, std::shared_ptr<Exchange> exchange, const std::string& account) {
-  const auto body = parse_body(exchange->request().body);
-  if (!body) return reply(*exchange, api_error(body.error()));
-  Fields fields(*body);
-  check_model(fields, app);
+void chat(Call call) {
+  const ServedModel& model = *call.target;
+  Fields fields(call.body);
+  fields.ignore({"model"});
   bool include_usage = false;
-  GenerationRequest request = read_generation(fields, app, &include_usage, read_tools(fields));
+  GenerationRequest request = read_generation(fields, model, &include_usage, read_tools(fields));
   request.max_tokens = fields.integer("max_completion_tokens",
                                       fields.integer("max_tokens", 0, 1, 1 << 30), 1, 1 << 30);
   const bool logprobs = fields.flag("logprobs", false);
@@ -287,21 +286,20 @@ void chat(App& app, std::shared_ptr<Exchange> exchange, const std::string& accou
   fields.ignore({"user", "store", "metadata", "service_tier", "reasoning_effort",
                  "safety_identifier", "prompt_cache_key", "verbosity"});
   if (!fields.error())
-    request.prompts = {chat_prompt(fields, app, fields.find("messages"),
+    request.prompts = {chat_prompt(fields, model, fields.find("messages"),
                                    fields.find("chat_template_kwargs"), request.tools)};
-  if (fields.error()) return reply(*exchange, *fields.error());
+  if (fields.error()) return reply(*call.exchange, *fields.error());
   log_unknown(fields);
-  generate(app, std::move(exchange), account, std::move(request),
-           std::make_unique<ChatFormat>(app, logprobs, include_usage));
+  auto format = std::make_unique<ChatFormat>(call.target, logprobs, include_usage);
+  generate(std::move(call), std::move(request), std::move(format));
 }
 
-void completions(App& app, std::shared_ptr<Exchange> exchange, const std::string& account) {
-  const auto body = parse_body(exchange->request().body);
-  if (!body) return reply(*exchange, api_error(body.error()));
-  Fields fields(*body);
-  check_model(fields, app);
+void completions(Call call) {
+  const ServedModel& model = *call.target;
+  Fields fields(call.body);
+  fields.ignore({"model"});
   bool include_usage = false;
-  GenerationRequest request = read_generation(fields, app, &include_usage);
+  GenerationRequest request = read_generation(fields, model, &include_usage);
   request.max_tokens = fields.integer("max_tokens", 16, 0, 1 << 30);
   const int64_t logprobs = fields.integer("logprobs", -1, 0, 20);
   request.top_logprobs = static_cast<int>(logprobs);
@@ -313,23 +311,23 @@ void completions(App& app, std::shared_ptr<Exchange> exchange, const std::string
   fields.only("suffix", "");
   fields.only("best_of", request.n);
   fields.ignore({"user"});
-  if (!fields.error()) request.prompts = read_texts(fields, app, "prompt", 256);
-  if (fields.error()) return reply(*exchange, *fields.error());
+  if (!fields.error()) request.prompts = read_texts(fields, model, "prompt", 256);
+  if (fields.error()) return reply(*call.exchange, *fields.error());
   log_unknown(fields);
   std::vector<Echo> echoes(request.prompts.size());
   for (size_t i = 0; echo && i < echoes.size(); ++i) {
-    echoes[i].text = app.tokenizer->decode(request.prompts[i]);
+    echoes[i].text = model.tokenizer->decode(request.prompts[i]);
     if (request.prompt_logprobs) echoes[i].tokens = request.prompts[i];
   }
   const int n = request.n;
-  generate(app, std::move(exchange), account, std::move(request),
-           std::make_unique<TextFormat>(app, logprobs >= 0, include_usage, std::move(echoes), n));
+  auto format = std::make_unique<TextFormat>(call.target, logprobs >= 0, include_usage, std::move(echoes), n);
+  generate(std::move(call), std::move(request), std::move(format));
 }
 
 }  // namespace
 
 extern const Routes routes_completions;
 const Routes routes_completions{
-    {{"POST", "/v1/chat/completions", chat}, {"POST", "/v1/completions", completions}}};
+    {{"POST", "/v1/chat/completions", chat, Needs::kModel}, {"POST", "/v1/completions", completions, Needs::kModel}}};
 
 }  // namespace venturi::server

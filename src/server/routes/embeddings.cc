@@ -1,4 +1,4 @@
-// OpenAI: POST /v1/embeddings, of unit length.
+// OpenAI: POST /v1/embeddings, of unit length; with `dimensions`, of their first values.
 #include <bit>
 #include <cmath>
 
@@ -33,33 +33,38 @@ void to_unit_length(std::vector<float>& values) {
     for (float& v : values) v = static_cast<float>(v / std::sqrt(squares));
 }
 
-void embeddings(App& app, std::shared_ptr<Exchange> exchange, const std::string&) {
-  const auto body = parse_body(exchange->request().body);
-  if (!body) return reply(*exchange, api_error(body.error()));
-  Fields fields(*body);
-  check_model(fields, app);
-  if (!app.embedder) fields.fail("model", "gives text, not embeddings");
+// A step of it failed.
+ApiError failure(const Error& why) {
+  if (why.code != Code::kOutOfBudget) return api_error(why);
+  return {.status = 503, .type = "server_error", .message = why.message, .retry_after_seconds = 1};
+}
+
+void embeddings(Call call) {
+  const Target& target = call.target;
+  const std::shared_ptr<Exchange> exchange = call.exchange;
+  Fields fields(call.body);
+  fields.ignore({"model"});
+  if (!target->embedder) fields.fail("model", "gives text, not embeddings (unless served with --pooling)");
+  if (!target.adapter.empty()) fields.fail("model", fmt::format("is {}; embeddings go through no adapter: ask {} for them", target.name, target->name));
   const std::string format = fields.text("encoding_format", "float");
   if (format != "float" && format != "base64")
     fields.fail("encoding_format", "must be float or base64");
-  const int64_t width = app.engine->info().d_model;
-  if (fields.integer("dimensions", width, 1, 1 << 30) != width)
-    fields.fail("dimensions",
-                fmt::format("must be {}: this model cannot shorten its embeddings", width));
+  const auto width = static_cast<size_t>(fields.integer("dimensions", target->engine->info().d_model, 1, target->engine->info().d_model));
   fields.ignore({"user"});
   std::vector<std::vector<TokenId>> inputs;
-  if (!fields.error()) inputs = read_texts(fields, app, "input", kMaxInputs);
+  if (!fields.error()) inputs = read_texts(fields, *target, "input", kMaxInputs);
   if (fields.error()) return reply(*exchange, *fields.error());
   log_unknown(fields);
   int64_t tokens = 0;
   for (const auto& input : inputs) tokens += static_cast<int64_t>(input.size());
 
   const bool as_text = format == "base64";
-  auto request = app.embedder->submit(
-      std::move(inputs), [&app, exchange, tokens, as_text](Result<Embedder::Embeddings> result) {
-        if (!result) return reply(*exchange, api_error(result.error()));
+  auto request = target->embedder->submit(
+      std::move(inputs), [target, exchange, tokens, as_text, width](Result<Embedder::Embeddings> result) {
+        if (!result) return reply(*exchange, failure(result.error()));
         Json data = Json::array();
         for (std::vector<float>& one : *result) {
+          one.resize(width);
           to_unit_length(one);
           data.push_back({{"object", "embedding"},
                           {"index", data.size()},
@@ -67,27 +72,28 @@ void embeddings(App& app, std::shared_ptr<Exchange> exchange, const std::string&
         }
         reply(*exchange, Json{{"object", "list"},
                               {"data", std::move(data)},
-                              {"model", app.model_name},
+                              {"model", target.name},
                               {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}});
       });
   if (!request) {
+    const bool draining = call.app.draining;
     ApiError error = api_error(request.error());
     if (request.error().code == Code::kOutOfBudget)
-      error = {.status = app.draining ? 503 : 429,
-               .type = app.draining ? "server_error" : "rate_limit_error",
+      error = {.status = draining ? 503 : 429,
+               .type = draining ? "server_error" : "rate_limit_error",
                .message = request.error().message,
-               .code = app.draining ? "" : "rate_limit_exceeded",
+               .code = draining ? "" : "rate_limit_exceeded",
                .retry_after_seconds = 1};
     else if (error.status == 400)
       error.param = "input";
     return reply(*exchange, error);
   }
-  exchange->on_close([&app, id = *request] { app.embedder->cancel(id); });
+  exchange->on_close([target, id = *request] { target->embedder->cancel(id); });
 }
 
 }  // namespace
 
 extern const Routes routes_embeddings;
-const Routes routes_embeddings{{{"POST", "/v1/embeddings", embeddings}}};
+const Routes routes_embeddings{{{"POST", "/v1/embeddings", embeddings, Needs::kModel}}};
 
 }  // namespace venturi::server

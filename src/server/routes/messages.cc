@@ -20,7 +20,7 @@ std::string event(const Json& json) { return fmt::format("event: {}\ndata: {}\n\
 
 class MessageFormat : public AnswerFormat {
  public:
-  explicit MessageFormat(const App& app) : app_(app) {}
+  explicit MessageFormat(const Target& target) : target_(target) {}
 
   std::string first(int, const Usage& usage) override {
     Json message = head();
@@ -90,7 +90,7 @@ class MessageFormat : public AnswerFormat {
     return event({{"type", "content_block_stop"}, {"index", n_blocks_ - 1}});
   }
   Json head() const {
-    return {{"id", id_}, {"type", "message"}, {"role", "assistant"}, {"model", app_.model_name}};
+    return {{"id", id_}, {"type", "message"}, {"role", "assistant"}, {"model", target_.name}};
   }
   static Json ending(const Answer& answer) {
     const char* reason = "end_turn";
@@ -100,7 +100,7 @@ class MessageFormat : public AnswerFormat {
     return {{"stop_reason", reason}, {"stop_sequence", answer.stop.empty() ? Json(nullptr) : Json(answer.stop)}};
   }
 
-  const App& app_;
+  const Target target_;
   const std::string id_ = random_id("msg_");
   Block open_ = Block::kNone;
   int n_blocks_ = 0;
@@ -172,7 +172,7 @@ void unfold(Fields& fields, const Json& message, Json& into) {
 }
 
 // The messages as a template takes them: the system text is the first.
-std::vector<TokenId> prompt_of(Fields& fields, const App& app, const ToolUse& tools) {
+std::vector<TokenId> prompt_of(Fields& fields, const ServedModel& model, const ToolUse& tools) {
   Json messages = Json::array();
   if (const Json* system = fields.find("system")) messages.push_back({{"role", "system"}, {"content", *system}});
   const Json* given = fields.find("messages");
@@ -187,14 +187,13 @@ std::vector<TokenId> prompt_of(Fields& fields, const App& app, const ToolUse& to
   }
   fields.only("thinking", Json{{"type", "disabled"}});
   fields.only("mcp_servers");
-  return fields.error() ? std::vector<TokenId>{} : chat_prompt(fields, app, &messages, nullptr, tools);
+  return fields.error() ? std::vector<TokenId>{} : chat_prompt(fields, model, &messages, nullptr, tools);
 }
 
-void messages(App& app, std::shared_ptr<Exchange> exchange, const std::string& account) {
-  const auto body = parse_body(exchange->request().body);
-  if (!body) return refuse(*exchange, api_error(body.error()));
-  Fields fields(*body);
-  check_model(fields, app);
+void messages(Call call) {
+  const ServedModel& model = *call.target;
+  Fields fields(call.body);
+  fields.ignore({"model"});
   GenerationRequest request;
   request.sampling = {.temperature = static_cast<float>(fields.number("temperature", 1, 0, 2)),
                       .top_k = static_cast<int32_t>(fields.integer("top_k", 0, 0, 1 << 30)),
@@ -211,26 +210,26 @@ void messages(App& app, std::shared_ptr<Exchange> exchange, const std::string& a
   request.timings = wants_timings(fields);
   fields.ignore({"metadata", "service_tier"});
   request.tools = tools_of(fields);
-  request.grammar = hold(fields, app, request.tools, "", nullptr);
-  if (!fields.error()) request.prompts = {prompt_of(fields, app, request.tools)};
-  if (fields.error()) return refuse(*exchange, *fields.error());
+  request.grammar = hold(fields, model, request.tools, "", nullptr);
+  if (!fields.error()) request.prompts = {prompt_of(fields, model, request.tools)};
+  if (fields.error()) return refuse(*call.exchange, *fields.error());
   log_unknown(fields);
-  generate(app, std::move(exchange), account, std::move(request), std::make_unique<MessageFormat>(app));
+  auto format = std::make_unique<MessageFormat>(call.target);
+  generate(std::move(call), std::move(request), std::move(format));
 }
 
-void count_tokens(App& app, std::shared_ptr<Exchange> exchange, const std::string&) {
-  const auto body = parse_body(exchange->request().body);
-  if (!body) return refuse(*exchange, api_error(body.error()));
-  Fields fields(*body);
-  check_model(fields, app);
-  const std::vector<TokenId> tokens = prompt_of(fields, app, tools_of(fields));
-  if (fields.error()) return refuse(*exchange, *fields.error());
-  reply(*exchange, Json{{"input_tokens", tokens.size()}});
+void count_tokens(Call call) {
+  const ServedModel& model = *call.target;
+  Fields fields(call.body);
+  fields.ignore({"model"});
+  const std::vector<TokenId> tokens = prompt_of(fields, model, tools_of(fields));
+  if (fields.error()) return refuse(*call.exchange, *fields.error());
+  reply(*call.exchange, Json{{"input_tokens", tokens.size()}});
 }
 
 }  // namespace
 
 extern const Routes routes_messages;
-const Routes routes_messages{{{"POST", "/v1/messages", messages}, {"POST", "/v1/messages/count_tokens", count_tokens}}, error_body};
+const Routes routes_messages{{{"POST", "/v1/messages", messages, Needs::kModel}, {"POST", "/v1/messages/count_tokens", count_tokens, Needs::kModel}}, error_body};
 
 }  // namespace venturi::server

@@ -23,7 +23,7 @@ std::string timestamp(int64_t seconds) {
 // One JSON object on a line for every piece.
 class LineFormat : public AnswerFormat {
  public:
-  LineFormat(const App& app, bool chat) : app_(app), chat_(chat) {}
+  LineFormat(const Target& target, bool chat) : target_(target), chat_(chat) {}
 
   std::string stream_type() const override { return "application/x-ndjson"; }
   std::string first(int, const Usage&) override { return ""; }
@@ -59,7 +59,7 @@ class LineFormat : public AnswerFormat {
     return {{"function", {{"name", call.name}, {"arguments", std::move(arguments)}}}};
   }
   Json piece(const std::string& text) const {
-    Json json = {{"model", app_.model_name}, {"created_at", timestamp(static_cast<int64_t>(std::time(nullptr)))}};
+    Json json = {{"model", target_.name}, {"created_at", timestamp(static_cast<int64_t>(std::time(nullptr)))}};
     if (chat_) {
       json["message"] = {{"role", "assistant"}, {"content", text}};
     } else {
@@ -81,13 +81,13 @@ class LineFormat : public AnswerFormat {
     return json;
   }
 
-  const App& app_;
+  const Target target_;
   const bool chat_;
 };
 
 // Fields with Ollama's own names and defaults.
-GenerationRequest read_request(Fields& fields, const App& app, bool chat) {
-  check_model(fields, app);
+GenerationRequest read_request(Fields& fields, const ServedModel& model, bool chat) {
+  fields.ignore({"model"});
   GenerationRequest r;
   static const Json kNone = Json::object();
   const Json* given = fields.find("options");
@@ -108,7 +108,7 @@ GenerationRequest read_request(Fields& fields, const App& app, bool chat) {
   r.stops = options.texts("stop", 16);
   for (const std::string& stop : r.stops)
     if (stop.empty() || stop.size() > 4096) options.fail("stop", "must hold texts of 1 to 4096 bytes");
-  const int64_t context = app.engine->options().context;
+  const int64_t context = model.engine->options().context;
   if (options.integer("num_ctx", context, 1, 1 << 30) > context)
     options.fail("num_ctx", fmt::format("is more than the {} that are served here", context));
   if (options.error()) fields.fail("options", options.error()->message.substr(options.error()->message.find('.') + 1));
@@ -121,7 +121,7 @@ GenerationRequest read_request(Fields& fields, const App& app, bool chat) {
     else if (*format != "") fields.fail("format", "must be json or a JSON Schema");
   }
   if (chat) r.tools = read_tools(fields);
-  r.grammar = hold(fields, app, r.tools, "format", own ? &*own : nullptr);
+  r.grammar = hold(fields, model, r.tools, "format", own ? &*own : nullptr);
   fields.only("images");
   fields.only("think");
   if (!chat) fields.only("tools");
@@ -129,62 +129,65 @@ GenerationRequest read_request(Fields& fields, const App& app, bool chat) {
   return r;
 }
 
-void run(App& app, std::shared_ptr<Exchange> exchange, const std::string& account, bool chat,
-         std::vector<TokenId> (*prompt)(Fields& fields, const App& app, const ToolUse& tools)) {
-  const auto body = parse_body(exchange->request().body);
-  if (!body) return refuse(*exchange, api_error(body.error()));
-  Fields fields(*body);
-  GenerationRequest request = read_request(fields, app, chat);
-  if (!fields.error()) request.prompts = {prompt(fields, app, request.tools)};
-  if (fields.error()) return refuse(*exchange, *fields.error());
+void run(Call call, bool chat, std::vector<TokenId> (*prompt)(Fields& fields, const ServedModel& model, const ToolUse& tools)) {
+  const ServedModel& model = *call.target;
+  Fields fields(call.body);
+  GenerationRequest request = read_request(fields, model, chat);
+  if (!fields.error()) request.prompts = {prompt(fields, model, request.tools)};
+  if (fields.error()) return refuse(*call.exchange, *fields.error());
   log_unknown(fields);
-  generate(app, std::move(exchange), account, std::move(request), std::make_unique<LineFormat>(app, chat));
+  auto format = std::make_unique<LineFormat>(call.target, chat);
+  generate(std::move(call), std::move(request), std::move(format));
 }
 
-void chat(App& app, std::shared_ptr<Exchange> exchange, const std::string& account) {
-  run(app, std::move(exchange), account, true,
-      [](Fields& fields, const App& app, const ToolUse& tools) {
+void chat(Call call) {
+  run(std::move(call), true,
+      [](Fields& fields, const ServedModel& model, const ToolUse& tools) {
         const Json* given = fields.find("messages");
         Json messages = given ? *given : Json();
         // Ollama names the function of a result where others name the call.
         for (Json& m : messages)
           if (m.is_object() && m.contains("tool_name") && !m.contains("name")) m["name"] = m["tool_name"];
-        return chat_prompt(fields, app, &messages, nullptr, tools);
+        return chat_prompt(fields, model, &messages, nullptr, tools);
       });
 }
 
-void complete(App& app, std::shared_ptr<Exchange> exchange, const std::string& account) {
-  run(app, std::move(exchange), account, false, [](Fields& fields, const App& app, const ToolUse&) -> std::vector<TokenId> {
+void complete(Call call) {
+  run(std::move(call), false, [](Fields& fields, const ServedModel& model, const ToolUse&) -> std::vector<TokenId> {
     const std::string prompt = fields.text("prompt", "");
     fields.only("suffix", "");
     fields.only("template", "");
     fields.only("context");
-    if (fields.flag("raw", false)) return app.tokenizer->encode(prompt);
+    if (fields.flag("raw", false)) return model.tokenizer->encode(prompt);
     Json messages = Json::array();
     if (const Json* system = fields.find("system"); system && *system != "") messages.push_back({{"role", "system"}, {"content", *system}});
     messages.push_back({{"role", "user"}, {"content", prompt}});
-    return chat_prompt(fields, app, &messages, nullptr);
+    return chat_prompt(fields, model, &messages, nullptr);
   });
 }
 
-void tags(App& app, std::shared_ptr<Exchange> exchange, const std::string&) {
-  const ModelFile& file = app.engine->file();
-  uint64_t bytes = 0;
-  for (const TensorInfo& tensor : file.tensors)
-    for (const TensorSegment& segment : tensor.segments) bytes += segment.bytes;
-  reply(*exchange, Json{{"models", Json::array({{{"name", app.model_name},
-                                                 {"model", app.model_name},
-                                                 {"modified_at", timestamp(app.created)},
-                                                 {"size", bytes},
-                                                 {"details", {{"format", "gguf"}, {"family", app.engine->info().architecture}}}}})}});
+void tags(Call call) {
+  Json list = Json::array();
+  call.app.models->each([&](const Models::Entry& e) {
+    const auto add = [&](const std::string& name) {
+      list.push_back({{"name", name},
+                      {"model", name},
+                      {"modified_at", timestamp(e.created)},
+                      {"size", e.spec.about.tensor_bytes},
+                      {"details", {{"format", "gguf"}, {"family", e.spec.about.architecture}}}});
+    };
+    add(e.spec.name);
+    for (const std::string& adapter : e.spec.adapters) add(e.spec.name + ":" + adapter);
+  });
+  reply(*call.exchange, Json{{"models", std::move(list)}});
 }
 
-void version(App&, std::shared_ptr<Exchange> exchange, const std::string&) { reply(*exchange, Json{{"version", "0.1.0"}}); }
+void version(Call call) { reply(*call.exchange, Json{{"version", "0.1.0"}}); }
 
 }  // namespace
 
 extern const Routes routes_ollama;
-const Routes routes_ollama{{{"POST", "/api/chat", chat}, {"POST", "/api/generate", complete}, {"GET", "/api/tags", tags}, {"GET", "/api/version", version}},
+const Routes routes_ollama{{{"POST", "/api/chat", chat, Needs::kModel}, {"POST", "/api/generate", complete, Needs::kModel}, {"GET", "/api/tags", tags}, {"GET", "/api/version", version}},
                            error_body};
 
 }  // namespace venturi::server

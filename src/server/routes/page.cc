@@ -22,55 +22,75 @@ void send(Exchange& exchange, const char* type, const unsigned char (&bytes)[kSi
                   {"Cache-Control", "no-cache"}});
 }
 
-void index(App&, std::shared_ptr<Exchange> exchange, const std::string&) {
-  send(*exchange, "text/html; charset=utf-8", page::index_html);
+void index(Call call) {
+  send(*call.exchange, "text/html; charset=utf-8", page::index_html);
 }
-void script(App&, std::shared_ptr<Exchange> exchange, const std::string&) {
-  send(*exchange, "text/javascript; charset=utf-8", page::page_js);
+void script(Call call) {
+  send(*call.exchange, "text/javascript; charset=utf-8", page::page_js);
 }
-void load_script(App&, std::shared_ptr<Exchange> exchange, const std::string&) {
-  send(*exchange, "text/javascript; charset=utf-8", page::load_js);
+void load_script(Call call) {
+  send(*call.exchange, "text/javascript; charset=utf-8", page::load_js);
 }
-void style(App&, std::shared_ptr<Exchange> exchange, const std::string&) {
-  send(*exchange, "text/css; charset=utf-8", page::page_css);
+void style(Call call) {
+  send(*call.exchange, "text/css; charset=utf-8", page::page_css);
 }
-void icon(App&, std::shared_ptr<Exchange> exchange, const std::string&) {
-  send(*exchange, "image/svg+xml", page::icon_svg);
+void icon(Call call) {
+  send(*call.exchange, "image/svg+xml", page::icon_svg);
 }
 
-// What the page draws: load, memory by holder, and the sums from which it takes rates.
-void status(App& app, std::shared_ptr<Exchange> exchange, const std::string&) {
-  const ServiceCounts c = app.service->counts();
-  const Ledger& ledger = app.engine->ledger();
+// What the page draws: load, memory by holder, and the sums, over all models, from which it takes rates.
+void status(Call call) {
+  const App& app = call.app;
+  ServiceCounts sum;
+  Json models = Json::array();
+  int64_t context = 0;
+  app.models->each([&](const Models::Entry& e) {
+    models.push_back({{"name", e.spec.name}, {"state", name_of(e.state)}});
+    if (context == 0) context = e.spec.about.context;
+    if (!e.model || !e.model->service) return;
+    const ServiceCounts c = e.model->service->counts();
+    sum.scheduler.running += c.scheduler.running;
+    sum.scheduler.queued += c.scheduler.queued + c.scheduler.moved_out;
+    sum.scheduler.finished += c.scheduler.finished;
+    sum.scheduler.prompt_tokens += c.scheduler.prompt_tokens;
+    sum.scheduler.output_tokens += c.scheduler.output_tokens;
+    sum.steps += c.steps;
+    sum.step_seconds += c.step_seconds;
+    sum.engine_seconds += c.engine_seconds;
+    sum.state_tokens += c.state_tokens;
+    sum.state_capacity += c.state_capacity;
+  });
+  const Ledger& ledger = *app.ledger;
   Json holdings = Json::array();
   for (const Holding& holding : ledger.holdings())
     holdings.push_back({{"holder", holding.holder}, {"bytes", holding.bytes}});
   Json limit = nullptr;
   if (ledger.limit() != Ledger::kUnlimited) limit = ledger.limit();
-  reply(*exchange, Json{{"model", app.model_name},
-                        {"context", app.engine->options().context},
-                        {"draining", app.draining},
-                        {"running", c.scheduler.running},
-                        {"waiting", c.scheduler.queued + c.scheduler.moved_out},
-                        {"connections", app.http->connections()},
-                        {"finished", c.scheduler.finished},
-                        {"prompt_tokens", c.scheduler.prompt_tokens},
-                        {"output_tokens", c.scheduler.output_tokens},
-                        {"steps", c.steps},
-                        {"step_seconds", c.step_seconds},
-                        {"engine_seconds", c.engine_seconds},
-                        {"state", {{"tokens", c.state_tokens}, {"capacity", c.state_capacity}}},
-                        {"memory", {{"held", ledger.held()}, {"limit", limit}, {"holdings", holdings}}}});
+  reply(*call.exchange, Json{{"model", models[0]["name"]},
+                             {"models", models},
+                             {"context", context},
+                             {"draining", app.draining},
+                             {"running", sum.scheduler.running},
+                             {"waiting", sum.scheduler.queued},
+                             {"connections", app.http->connections()},
+                             {"finished", sum.scheduler.finished},
+                             {"prompt_tokens", sum.scheduler.prompt_tokens},
+                             {"output_tokens", sum.scheduler.output_tokens},
+                             {"steps", sum.steps},
+                             {"step_seconds", sum.step_seconds},
+                             {"engine_seconds", sum.engine_seconds},
+                             {"state", {{"tokens", sum.state_tokens}, {"capacity", sum.state_capacity}}},
+                             {"memory", {{"held", ledger.held()}, {"limit", limit}, {"holdings", holdings}}}});
 }
 
 }  // namespace
 
 extern const Routes routes_page;
-const Routes routes_page{{{"GET", "/", index, true},
-                          {"GET", "/page.js", script, true},
-                          {"GET", "/load.js", load_script, true},
-                          {"GET", "/page.css", style, true},
-                          {"GET", "/icon.svg", icon, true},
+const Routes routes_page{{{"GET", "/", index, Needs::kNothing},
+                          {"GET", "/page.js", script, Needs::kNothing},
+                          {"GET", "/load.js", load_script, Needs::kNothing},
+                          {"GET", "/page.css", style, Needs::kNothing},
+                          {"GET", "/icon.svg", icon, Needs::kNothing},
                           {"GET", "/status", status}}};
 
 }  // namespace venturi::server

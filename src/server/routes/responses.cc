@@ -9,7 +9,7 @@ namespace {
 
 class ResponseFormat : public AnswerFormat {
  public:
-  ResponseFormat(const App& app, Json repeated) : app_(app), repeated_(std::move(repeated)) {}
+  ResponseFormat(const Target& target, Json repeated) : target_(target), repeated_(std::move(repeated)) {}
 
   std::string first(int, const Usage&) override {
     const Json response = object("in_progress", nullptr, Json::array());
@@ -102,7 +102,7 @@ class ResponseFormat : public AnswerFormat {
                  {"error", nullptr}};
     json["incomplete_details"] =
         status == "incomplete" ? Json{{"reason", "max_output_tokens"}} : Json(nullptr);
-    json["model"] = app_.model_name;
+    json["model"] = target_.name;
     json["output"] = std::move(output);
     json["previous_response_id"] = nullptr;
     json["store"] = false;
@@ -156,7 +156,7 @@ class ResponseFormat : public AnswerFormat {
     return out;
   }
 
-  const App& app_;
+  const Target target_;
   const Json repeated_;
   const std::string id_ = random_id("resp_");
   const int64_t created_ = static_cast<int64_t>(std::time(nullptr));
@@ -264,11 +264,11 @@ ApiError renamed(ApiError error) {
   return error;
 }
 
-void responses(App& app, std::shared_ptr<Exchange> exchange, const std::string& account) {
-  const auto body = parse_body(exchange->request().body);
-  if (!body) return reply(*exchange, api_error(body.error()));
-  Fields fields(*body);
-  check_model(fields, app);
+void responses(Call call) {
+  const ServedModel& model = *call.target;
+  const Json& body = call.body;
+  Fields fields(body);
+  fields.ignore({"model"});
   for (const char* name : {"previous_response_id", "conversation", "prompt"})
     if (fields.find(name))
       fields.fail(
@@ -284,7 +284,7 @@ void responses(App& app, std::shared_ptr<Exchange> exchange, const std::string& 
   const Json messages = messages_of(fields);
   const std::vector<Json> functions = functions_of(fields);
   // What is left means what it means to chat completions.
-  Json chat = body->is_object() ? *body : Json::object();
+  Json chat = body.is_object() ? body : Json::object();
   for (const char* name : {"response_format", "n", "stream_options", "top_logprobs"})
     chat.erase(name);
   read_format(fields, chat);
@@ -292,12 +292,12 @@ void responses(App& app, std::shared_ptr<Exchange> exchange, const std::string& 
   for (const Json& function : functions)
     chat["tools"].push_back({{"type", "function"}, {"function", function}});
   Fields as_chat(chat);
-  GenerationRequest request = read_generation(as_chat, app, nullptr, read_tools(as_chat));
+  GenerationRequest request = read_generation(as_chat, model, nullptr, read_tools(as_chat));
   request.max_tokens = fields.integer("max_output_tokens", 0, 1, 1 << 30);
   if (!fields.error() && !as_chat.error())
-    request.prompts = {chat_prompt(as_chat, app, &messages, nullptr, request.tools)};
-  if (fields.error()) return reply(*exchange, *fields.error());
-  if (as_chat.error()) return reply(*exchange, renamed(*as_chat.error()));
+    request.prompts = {chat_prompt(as_chat, model, &messages, nullptr, request.tools)};
+  if (fields.error()) return reply(*call.exchange, *fields.error());
+  if (as_chat.error()) return reply(*call.exchange, renamed(*as_chat.error()));
 
   Json repeated = Json::object();
   const auto repeat = [&](const char* name, Json otherwise) {
@@ -316,13 +316,13 @@ void responses(App& app, std::shared_ptr<Exchange> exchange, const std::string& 
   repeat("top_p", 1.0);
   repeat("truncation", "disabled");
   repeat("user", nullptr);
-  generate(app, std::move(exchange), account, std::move(request),
-           std::make_unique<ResponseFormat>(app, std::move(repeated)));
+  auto format = std::make_unique<ResponseFormat>(call.target, std::move(repeated));
+  generate(std::move(call), std::move(request), std::move(format));
 }
 
 }  // namespace
 
 extern const Routes routes_responses;
-const Routes routes_responses{{{"POST", "/v1/responses", responses}}};
+const Routes routes_responses{{{"POST", "/v1/responses", responses, Needs::kModel}}};
 
 }  // namespace venturi::server
