@@ -231,7 +231,7 @@ class Quantised : public testing::Test {
         for (int64_t i = 0; i < kRank * m.n_in; ++i)
           m.a.push_back(static_cast<float>((2 * random_uniform(seed, made_.size(), i) - 1) / std::sqrt(static_cast<double>(m.n_in))));
         for (int64_t i = 0; i < kRank * m.n_out; ++i)
-          m.b.push_back(static_cast<float>((2 * random_uniform(seed + 1, made_.size(), i) - 1) * 0.12));
+          m.b.push_back(static_cast<float>((2 * random_uniform(seed + 1, made_.size(), i) - 1) * 0.3));
         const std::string module = fmt::format("base_model.model.model.layers.{}.{}", layer, hf);
         list.push_back({.name = module + ".lora_A.weight", .dtype = "F32", .shape = {kRank, m.n_in}});
         data.push_back(m.a);
@@ -484,8 +484,11 @@ TEST(AdapterService, PreemptionChangesNothing) {
     if (file) o.spill = "";
     o.adapters = sources(kLlama);
     const auto engine = open(kModels + "llama-plain.gguf", o);
-    const auto single = open_with(kModels + "llama-plain.gguf", sources(kLlama));
-    ASSERT_TRUE(engine);
+    EngineOptions one = o;
+    one.spill.reset();
+    one.shared_state = false;
+    const auto single = open(kModels + "llama-plain.gguf", one);
+    ASSERT_TRUE(engine && single);
     ServiceOptions options;
     options.scheduler.promote_after_seconds = 0.005;
     auto service = Service::start(*engine, options);
