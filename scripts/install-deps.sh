@@ -22,6 +22,7 @@ libpcre2-dev      patterns that cut text into words before tokenizing
 libutf8proc-dev   Unicode tables and normal forms
 libedit-dev       line editing in venturi chat
 liburing-dev      deep direct reads of what does not fit memory
+libxxhash-dev     checksums of sessions, fingerprints of models (header only)
 libboost1.81-dev  HTTP: Asio and Beast
 libssl-dev        TLS of venturi serve (OpenSSL)
 prometheus-cpp-dev  /metrics of venturi serve: histograms and their text form

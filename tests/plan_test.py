@@ -1,8 +1,11 @@
 """venturi plan, the profile it predicts from, and predicted beside measured."""
 import csv
+import http.client
 import json
 import re
+import signal
 import struct
+import subprocess
 import tempfile
 import time
 import xml.etree.ElementTree
@@ -50,6 +53,31 @@ def write_header(path, layers, d_model, d_ff, heads, kv_heads, vocab):
         f.write(out)
         f.truncate((len(out) + 31) // 32 * 32 + at)
     return at
+
+
+class Planned:
+    """venturi serve, and what it says on standard error."""
+    def __init__(self, *flags):
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen([str(support.VENTURI), "serve", "-m", str(MODEL), "--port", "0", *map(str, flags)], stdout=subprocess.PIPE,
+                                        stderr=self.errors, text=True, env=support.clean_environment())
+        self.port = int(self.process.stdout.readline().rsplit(":", 1)[1])
+
+    def ask(self, method, path, body=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request(method, path, json.dumps(body) if body else None)
+        response = connection.getresponse()
+        answer = response.status, json.loads(response.read())
+        connection.close()
+        return answer
+
+    def end(self):
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(60)
+        self.process.stdout.close()
+        self.errors.seek(0)
+        with self.errors:
+            return code, self.errors.read()
 
 
 class PlanTest(ProgramTest):
@@ -212,6 +240,26 @@ class PlanFiles(PlanTest):
         self.assertIn("predicted", spoken.err)
         test, = self.json_of("bench", "-m", MODEL, "--plan", plan, "-p", 0, "-n", 4, "-r", 1, "--json", env=self.env)
         self.assertAlmostEqual(test["predicted"]["disk_bytes_per_token"] / test["measured"]["disk_bytes_per_token"], 1, delta=0.1)
+
+    def test_serve_runs_a_plan_and_says_how_near_it_came(self):
+        for name, flags in (("all", []), ("streamed", ["--memory", STREAMED])):
+            plan = self.saved("--streams", 3, "-c", 256, "-t", 2, *flags)
+            server = Planned("--plan", plan)
+            try:
+                body = {"prompt": "It was the best of times", "max_tokens": 20, "temperature": 0, "ignore_eos": True}
+                texts = {server.ask("POST", "/v1/completions", body)[1]["choices"][0]["text"] for _ in range(2)}
+                self.assertEqual(len(texts), 1)
+                self.assertEqual(server.ask("GET", "/v1/models")[1]["data"][0]["max_model_len"], 256)
+            finally:
+                code, told = server.end()
+            self.assertEqual(code, 0, told)
+            line, = (line for line in told.splitlines() if line.startswith("plan "))
+            self.assertRegex(line, r"decode \S+ tok/s predicted, \S+ tok/s measured \([+-]\d+ %\); steps with prompts \S+ tok/s predicted, ")
+            self.assertRegex(line, r"; memory .* predicted, .* held at most; (\d+) of \1 steps$")
+            self.assertEqual("disk a step" in line, name == "streamed", line)
+        self.fails(2, "serve", "--port", 0, "-m", MODEL, "--plan", plan, "--streams", 4, env=self.env)
+        self.fails(2, "serve", "--port", 0, "-m", f"a={MODEL}", "-m", f"b={MODEL}", "--plan", plan, env=self.env)
+        self.fails(2, "serve", "--port", 0, "-m", MODEL, "--plan", plan, "-c", 128, env=self.env)
 
     def test_refusals(self):
         plan = self.saved("--memory", STREAMED, "-c", 256)

@@ -36,7 +36,8 @@ class Clients(unittest.TestCase):
         cls.keys.flush()
 
     def drive(self, script, environment, cancelled, **options):
-        server = Server("--streams", 4, "--alias", "tiny", "--api-key-file", self.keys.name, **{"context": 768, **options})
+        flags = options.pop("flags", ("--alias", "tiny"))
+        server = Server("--streams", 4, *flags, "--api-key-file", self.keys.name, **{"context": 768, **options})
         try:
             shutil.copy(CLIENTS / script, self.folder.name)
             done = subprocess.run(["node", Path(self.folder.name) / script], capture_output=True, text=True, timeout=120,
@@ -55,6 +56,11 @@ class Clients(unittest.TestCase):
     def test_openai_embeddings(self):
         self.drive("openai_embeddings_client.mjs", {"OPENAI_BASE_URL": "http://127.0.0.1:{port}/v1", "OPENAI_API_KEY": "the-key"}, "0",
                    model=support.SOURCE / "tests/data/models/bert-mean.gguf", context=64)
+
+    def test_openai_with_several_models(self):
+        tiny = support.MODEL
+        self.drive("openai_models_client.mjs", {"OPENAI_BASE_URL": "http://127.0.0.1:{port}/v1", "OPENAI_API_KEY": "the-key"}, "0",
+                   model=f"one={tiny}", flags=("-m", f"two={tiny}"))
 
     def test_anthropic(self):
         self.drive("anthropic_client.mjs",

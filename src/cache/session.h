@@ -31,7 +31,7 @@ struct SessionHead {
   uint64_t model = 0;
   std::vector<int32_t> tokens;
   int64_t length = 0;  // at most all tokens
-  std::string note;
+  std::string note = {};
 };
 constexpr uint64_t kMostNoteBytes = 16u << 20;
 

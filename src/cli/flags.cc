@@ -95,7 +95,7 @@ void ModelFlags::add_adapter(CLI::App& app) {
 }
 
 void ModelFlags::add_adapters(CLI::App& app, const char* what) {
-  app.add_option("--lora", adapters, what)->type_name(named_adapters ? "NAME=PATH[=SCALE]" : "PATH[=SCALE]");
+  app.add_option("--lora", adapters, what)->type_name(named_adapters ? "NAME=PATH[=SCALE]" : "PATH[=SCALE]")->allow_extra_args(false);
 }
 
 void ModelFlags::add_plan(CLI::App& app) {

@@ -172,6 +172,11 @@ struct NamedFile {
   std::string name, path;
 };
 
+bool is_name(const std::string& text) {
+  const auto allowed = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || std::strchr("._-/", c); };
+  return !text.empty() && std::all_of(text.begin(), text.end(), allowed);
+}
+
 // "FILE", or "name=FILE" where there is no file of that whole name.
 Result<NamedFile> named_file(const std::string& given, const std::string& alias) {
   std::error_code ignored;
@@ -181,11 +186,32 @@ Result<NamedFile> named_file(const std::string& given, const std::string& alias)
     return NamedFile{alias.empty() ? std::filesystem::path(path).stem().string() : alias, path};
   }
   NamedFile file{given.substr(0, sign), given.substr(sign + 1)};
-  const auto allowed = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || std::strchr("._-/", c); };
-  if (file.name.empty() || !std::all_of(file.name.begin(), file.name.end(), allowed))
+  if (!is_name(file.name))
     return error(Code::kInvalidArgument, "-m {}: a model's name is of letters, digits and . _ - /", given);
   if (file.path.empty()) return error(Code::kInvalidArgument, "-m {}: there is no file behind the name", given);
   return file;
+}
+
+// "NAME=PATH" is an adapter of the first model, "MODEL:NAME=PATH" of another: those of each, without its name.
+Result<std::vector<std::vector<std::string>>> adapters_of(const std::vector<std::string>& given, const std::vector<NamedFile>& files) {
+  std::vector<std::vector<std::string>> of(files.size());
+  for (const std::string& text : given) {
+    const size_t sign = std::min(text.find('='), text.size()), colon = text.rfind(':', sign);
+    const bool divided = colon != std::string::npos && colon < sign;
+    const std::string model = divided ? text.substr(0, colon) : files[0].name, rest = divided ? text.substr(colon + 1) : text;
+    if (sign == text.size() || !is_name(rest.substr(0, rest.find('='))))
+      return error(Code::kInvalidArgument, "--lora {}: expected NAME=PATH, a name of letters, digits and . _ - /", text);
+    const auto at = std::find_if(files.begin(), files.end(), [&](const NamedFile& file) { return file.name == model; });
+    if (at == files.end()) return error(Code::kInvalidArgument, "--lora {}: no model {} is served", text, model);
+    of[static_cast<size_t>(at - files.begin())].push_back(rest);
+  }
+  return of;
+}
+
+// The spec of a model with its adapters, by which names requests ask for them.
+ModelSpec with_adapters(ModelSpec spec, const std::vector<std::string>& adapters) {
+  for (const std::string& text : adapters) spec.adapters.push_back(text.substr(0, text.find('=')));
+  return spec;
 }
 
 }  // namespace
@@ -206,9 +232,11 @@ Result<ServeModels> serve_models(const ServeModelFlags& flags) {
   }
   if (files.size() > 1 && !flags.model.plan.empty())
     return error(Code::kInvalidArgument, "--plan goes with one model; {} are given", files.size());
+  const std::vector<std::vector<std::string>> adapters = TRY(adapters_of(flags.model.adapters, files));
   uint64_t memory = Ledger::kUnlimited;
   ServeModelFlags one = flags;
   one.model.model = files[0].path;
+  one.model.adapters = adapters[0];
   if (auto plan = TRY(one.model.load_plan())) {
     one.streams = TRY(planned_streams(flags, *plan));
     memory = plan->plans[0].options.memory;
@@ -217,11 +245,14 @@ Result<ServeModels> serve_models(const ServeModelFlags& flags) {
   if (!flags.model.memory.empty()) memory = TRY(parse_bytes(flags.model.memory));
   made.ledger = Ledger::create(memory);
   if (files.size() == 1) {
-    made.specs.push_back(only_model(one, files[0].name, files[0].path, made.ledger, made.plan));
+    made.specs.push_back(with_adapters(only_model(one, files[0].name, files[0].path, made.ledger, made.plan), adapters[0]));
     return made;
   }
   const auto turn = std::make_shared<Turn>();
-  for (const NamedFile& file : files) made.specs.push_back(TRY(one_of_several(flags, file.name, file.path, made.ledger, turn)));
+  for (size_t i = 0; i < files.size(); ++i) {
+    one.model.adapters = adapters[i];
+    made.specs.push_back(with_adapters(TRY(one_of_several(one, files[i].name, files[i].path, made.ledger, turn)), adapters[i]));
+  }
   return made;
 }
 

@@ -63,7 +63,7 @@ TEST(Embedder, IsTheReferencesAndKnowsNoNeighbours) {
 
 TEST(Embedder, RefusesCancelsAndDrains) {
   const auto engine = open("bert-mean.gguf", 2);
-  auto embedder = Embedder::start(*engine, 3);
+  auto embedder = Embedder::start(*engine, {.max_waiting = 3});
   ASSERT_TRUE(embedder);
   for (const std::vector<TokenId>& wrong :
        {std::vector<TokenId>{}, std::vector<TokenId>(65, 3), std::vector<TokenId>{1 << 20}})
@@ -147,7 +147,7 @@ TEST(Embedder, SharesAnEngineWithAService) {
   const auto alone = embed(*embedder, {{5, 6, 7}});
   std::promise<void> ended;
   std::vector<TokenId> drawn;
-  ASSERT_TRUE(service->submit({.prompt = {1, 2, 3}, .max_new_tokens = 40, .sampling = {.temperature = 0}, .ignore_end = true}, [&](const Update& u) {
+  ASSERT_TRUE(service->submit({.prompt = {1, 2, 3}, .max_new_tokens = 40, .sampling = {.temperature = 0, .logit_bias = {}}, .ignore_end = true}, [&](const Update& u) {
     if (u.token) drawn.push_back(u.token->id);
     if (u.finish != Finish::kNone) ended.set_value();
   }));

@@ -4,6 +4,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <bit>
 
 namespace venturi {
 
@@ -26,23 +27,34 @@ class Hash {
   XXH3_state_t state_;
 };
 
+Status add_tensor(Hash& hash, const ModelFile& file, const TensorInfo& tensor) {
+  hash.add(tensor.name);
+  hash.add(tensor.codec->name);
+  for (const int64_t dim : tensor.dims) hash.add(dim);
+  const uint64_t bytes = tensor.bytes(), n = std::min(bytes, kSampleBytes);
+  std::vector<uint8_t> sample(n);
+  for (const uint64_t begin : {uint64_t{0}, (bytes - n) / 2, bytes - n}) {
+    TRY(file.read(tensor, begin, sample));
+    hash.add(std::span<const uint8_t>(sample));
+  }
+  return {};
+}
+
 }  // namespace
 
-Result<uint64_t> state_fingerprint(const Engine& engine) {
+Result<uint64_t> state_fingerprint(const Engine& engine, const Adapter* adapter) {
   const ModelFile& file = engine.file();
   Hash hash;
   const std::string& architecture = engine.info().architecture;
   hash.add(architecture);
-  std::vector<uint8_t> sample(kSampleBytes);
-  for (const TensorInfo& tensor : file.tensors) {
-    hash.add(tensor.name);
-    hash.add(tensor.codec->name);
-    for (const int64_t dim : tensor.dims) hash.add(dim);
-    const uint64_t bytes = tensor.bytes(), n = std::min(bytes, kSampleBytes);
-    for (const uint64_t begin : {uint64_t{0}, (bytes - n) / 2, bytes - n}) {
-      const auto part = std::span(sample).first(n);
-      TRY(file.read(tensor, begin, part));
-      hash.add(part);
+  for (const TensorInfo& tensor : file.tensors) TRY(add_tensor(hash, file, tensor));
+  if (adapter) {
+    hash.add(std::string_view("adapter"));
+    hash.add(std::bit_cast<int32_t>(adapter->scale()));
+    for (const AdapterPair& pair : adapter->file().pairs) {
+      hash.add(pair.weight);
+      hash.add(std::bit_cast<int32_t>(pair.scale));
+      for (const TensorInfo* tensor : {&pair.a, &pair.b}) TRY(add_tensor(hash, adapter->file().stored, *tensor));
     }
   }
   // Some scalings of RoPE are fixed by the context that a model is opened with.

@@ -9,7 +9,7 @@
 namespace venturi {
 
 // Of all tensors' names, types and shapes, and of a sample of their bytes: some kilobytes of each, so that models of
-// one shape are told apart. Reads the model's files.
-Result<uint64_t> state_fingerprint(const Engine& engine);
+// one shape are told apart; and of an adapter likewise. Reads the model's files.
+Result<uint64_t> state_fingerprint(const Engine& engine, const Adapter* adapter = nullptr);
 
 }  // namespace venturi

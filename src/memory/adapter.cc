@@ -64,6 +64,7 @@ Result<std::unique_ptr<Adapter>> Adapter::declare(AdapterFile file, std::string 
   std::unique_ptr<Adapter> adapter(new Adapter);
   adapter->name_ = std::move(name);
   adapter->number_ = number;
+  adapter->scale_ = scale;
   std::unordered_map<std::string_view, const Weight*> by_name;
   for (const auto& weight : catalog.matrices()) by_name.emplace(weight->name, weight.get());
   for (const AdapterPair& pair : file.pairs) {

@@ -39,6 +39,8 @@ class Adapter {
   const std::string& name() const { return name_; }
   const std::string& path() const { return file_.stored.path; }
   uint64_t number() const { return number_; }
+  const AdapterFile& file() const { return file_; }
+  float scale() const { return scale_; }  // over the file's own
   const LowRankUpdate* find(const Weight* weight) const {
     const auto at = updates_.find(weight);
     return at == updates_.end() ? nullptr : &at->second;
@@ -54,6 +56,7 @@ class Adapter {
   AdapterFile file_;
   std::string name_;
   uint64_t number_ = 0;
+  float scale_ = 1;
   std::vector<const Weight*> weights_;  // of file_.pairs
   std::unordered_map<const Weight*, LowRankUpdate> updates_;
   Buffer memory_;

@@ -71,6 +71,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     s.ignore_end = r_.ignore_end;
     s.top_logprobs = r_.top_logprobs;
     if (r_.prompt_logprobs) s.prompt_logprobs = r_.top_logprobs;
+    if (!target_.adapter.empty()) s.adapter = target_->engine->adapters().find(target_.adapter);
     s.key = account;
     s.priority = r_.priority;
     if (r_.grammar) s.constraint = std::make_unique<grammar::Constraint>(r_.grammar, target_->trie);

@@ -65,7 +65,7 @@ Models::Entry* Models::entry(const std::string& name) const {
 }
 
 ApiError Models::unknown(const std::string& name) const {
-  if (entries_.size() == 1)
+  if (entries_.size() == 1 && entries_[0]->spec.adapters.empty())
     return {.message = fmt::format("model is {}; only {} is served here", name, entries_[0]->spec.name), .param = "model"};
   return {.status = 404,
           .message = fmt::format("The model `{}` does not exist; GET /v1/models lists those that do.", name),

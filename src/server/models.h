@@ -81,7 +81,8 @@ class Models {
   Models& operator=(const Models&) = delete;
 
   // What `name` stands for; "" is the first model. Where it has to be loaded, nothing now, and `then` is called
-  // once, from another thread, and must not block. An unknown name is a 404; with one model, a 400 of the field.
+  // once, from another thread, and must not block. An unknown name is a 404; with one model and no adapter, a 400 of the
+  // field.
   std::optional<Found> find(const std::string& name, std::function<void(Found)> then);
   // Unloads a model (a whole name): nothing, or why not. Code 409 while it answers requests or is being loaded.
   void unload(const std::string& name, std::function<void(std::optional<ApiError>)> then);

@@ -45,6 +45,7 @@ void embeddings(Call call) {
   Fields fields(call.body);
   fields.ignore({"model"});
   if (!target->embedder) fields.fail("model", "gives text, not embeddings (unless served with --pooling)");
+  if (!target.adapter.empty()) fields.fail("model", fmt::format("is {}; embeddings go through no adapter: ask {} for them", target.name, target->name));
   const std::string format = fields.text("encoding_format", "float");
   if (format != "float" && format != "base64")
     fields.fail("encoding_format", "must be float or base64");
