@@ -8,7 +8,8 @@ export MODEL ?=
 export MEMORY ?= $(if $(MODEL),,64M)
 export FILTER ?= .
 JOBS ?= $(shell nproc)
-FUZZ_SECONDS ?= 60
+export SOAK_SECONDS ?= 1800
+PARTS ?=
 
 VENTURI = build/release/venturi
 
@@ -22,7 +23,7 @@ MODEL_FLAGS = $${MODEL:+-m "$$MODEL"} $${MEMORY:+--memory "$$MEMORY"}
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo "Variables: PROMPT, TOKENS, MEMORY (run), MODEL (run, bench), FILTER (bench-kernels),"
-	@echo "  FUZZ_SECONDS (fuzz, soak), JOBS."
+	@echo "  SOAK_SECONDS, PARTS, FUZZ_SECONDS (soak, fuzz; see docs/soak.md), JOBS."
 
 run: deps build  ## install what is missing, build, generate text with the embedded model
 	$(VENTURI) run $(MODEL_FLAGS) -p "$$PROMPT" -n $(TOKENS)
@@ -46,13 +47,12 @@ bench-kernels: deps  ## kernels alone, each beside its bound; FILTER: those whos
 	  case $$program in */state_bench|*/turns_bench|*/coupling_bench) continue;; esac; \
 	  $$program --benchmark_filter="$$FILTER" || exit 1; done
 
-fuzz:  ## build the fuzzers with clang and run each for FUZZ_SECONDS
-	scripts/install-deps.sh --soak
-	JOBS=$(JOBS) scripts/soak.sh fuzz $(FUZZ_SECONDS)
+fuzz: PARTS = fuzz
+fuzz: soak  ## build the fuzzers with clang and run each for a minute (FUZZ_SECONDS)
 
 soak:  ## what is too long for `make test`: fuzzers, sanitizers, the server for 30 min, NEON under qemu
 	scripts/install-deps.sh --soak
-	JOBS=$(JOBS) scripts/soak.sh all $(FUZZ_SECONDS)
+	JOBS=$(JOBS) scripts/soak.sh $(PARTS)
 
 format:  ## clang-format every C++ file
 	git ls-files '*.cc' '*.h' | xargs clang-format -i

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -59,15 +60,20 @@ class Server:
             connection.close()
         return [block[len("data: "):] for block in text.split("\n\n") if block.startswith("data: ")]
 
-    def metric(self, name):
-        text = self.ask("GET", "/metrics")[1]
+    def metric(self, name, headers=None):
+        text = self.ask("GET", "/metrics", headers=headers)[1]
         return float(re.search(rf"^{re.escape(name)}\{{.*\}} (\S+)$", text, re.M).group(1))
 
-    def settles(self, seconds=20):
+    def bucket(self, name, bound):
+        """How many a histogram counted up to the bound."""
+        text = self.ask("GET", "/metrics")[1]
+        return float(re.search(rf'^{re.escape(name)}_bucket\{{.*le="{bound}".*\}} (\S+)$', text, re.M).group(1))
+
+    def settles(self, seconds=20, headers=None):
         """Whether nothing runs or waits after a while."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if self.metric("vllm:num_requests_running") == self.metric("vllm:num_requests_waiting") == 0:
+            if self.metric("vllm:num_requests_running", headers) == self.metric("vllm:num_requests_waiting", headers) == 0:
                 return True
             time.sleep(0.05)
         return False
@@ -80,6 +86,9 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+        if code != 0:  # a sanitizer's report, perhaps
+            self.errors.seek(0)
+            sys.stderr.write(self.errors.read()[-20000:])
         self.process.stdout.close()
         self.errors.close()
         return code

@@ -1,11 +1,13 @@
-"""The server among many and among the hostile: a thousand streams, malformed requests, slow ones, disconnects.
+"""The server among many and among the hostile: a thousand streams, readers that stall, malformed requests, slow
+ones, disconnects.
 
-SERVING_MINUTES and SERVING_REQUESTS make it long (scripts/soak.sh does)."""
+SERVING_SECONDS and SERVING_REQUESTS make it long (scripts/soak.sh does)."""
 import concurrent.futures
 import json
 import os
 import random
 import resource
+import select
 import selectors
 import socket
 import tempfile
@@ -16,7 +18,7 @@ from pathlib import Path
 import support
 from server_test import PROMPT, Server
 
-MINUTES = float(os.environ.get("SERVING_MINUTES", "0"))
+SECONDS = float(os.environ.get("SERVING_SECONDS", "0"))
 REQUESTS = int(os.environ.get("SERVING_REQUESTS", "1500"))
 STREAMS = 1000
 KEYS = 8
@@ -68,27 +70,75 @@ def many_streams(port, keys, n, tokens, seconds=120):
     return done, wrong
 
 
+def vanish(port, request, draws):
+    """Sends a request and goes, at any phase of it."""
+    with socket.create_connection(("127.0.0.1", port), 20) as s:
+        phase = draws.randrange(4)
+        if phase == 0:  # while it is sent
+            s.sendall(request[:draws.randrange(len(request))])
+        else:
+            s.sendall(request)
+        if phase == 2:  # while it is queued or its prompt is computed
+            time.sleep(draws.random() * 0.05)
+        if phase == 3:  # mid-stream
+            s.settimeout(60)
+            s.recv(draws.choice([64, 400]))
+        if draws.random() < 0.3:  # by a reset, not a farewell
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+
+
+class StalledReader:
+    """A client that asks for much and reads nothing of it."""
+
+    def __init__(self, port, key=""):
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.settimeout(20)
+        self.socket.connect(("127.0.0.1", port))
+        self.socket.sendall(request_bytes({"prompt": PROMPT, "n": 12, "max_tokens": 220, "ignore_eos": True, "logprobs": 20, "stream": True}, key))
+
+    def is_dropped(self, seconds):
+        poll = select.poll()
+        poll.register(self.socket, 0)  # errors and the end, not bytes
+        return bool(poll.poll(seconds * 1000))
+
+    def close(self):
+        self.socket.close()
+
+
 @unittest.skipIf(support.OPTIONS.sanitized, "too slow with sanitizers")
 class ManyStreams(unittest.TestCase):
-    def test_a_thousand_streams_in_flat_memory(self):
+    def test_a_thousand_streams_in_flat_memory_beside_readers_that_stall(self):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if hard < 4096 and hard != resource.RLIM_INFINITY:
             self.skipTest(f"only {hard} descriptors are allowed")
         resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
         with tempfile.TemporaryDirectory() as folder:
             keys = [f"key-{i}" for i in range(KEYS)]
-            (Path(folder) / "keys").write_text("\n".join(keys))
+            (Path(folder) / "keys").write_text("\n".join([*keys, "stalled"]))
             server = Server("--api-key-file", Path(folder) / "keys", "--max-queued", 2000, "--max-wait", 3600, "--streams", 16)
+            stalled, dropped = StalledReader(server.port, "stalled"), 0
             try:
                 sizes, begin = [], time.monotonic()
-                while len(sizes) < 3 or time.monotonic() - begin < MINUTES * 60:
+                while len(sizes) < 3 or time.monotonic() - begin < SECONDS:
                     done, wrong = many_streams(server.port, keys, STREAMS, 8)
                     self.assertEqual((done, wrong[:3]), (STREAMS, []))
                     sizes.append(resident(server.process.pid))
+                    if stalled.is_dropped(0):
+                        stalled.close()
+                        stalled, dropped = StalledReader(server.port, "stalled"), dropped + 1
+                self.assertTrue(stalled.is_dropped(60))
                 # The first round takes what a thousand connections need; after it nothing grows.
                 self.assertLess(max(sizes[1:]), sizes[0] + (16 << 20), sizes)
                 self.assertLess(sizes[-1], min(sizes[1:]) + (8 << 20), sizes)
+                print(f"{len(sizes)} rounds, {dropped + 1} stalled readers dropped, resident MiB first {sizes[0] >> 20}, "
+                      f"least {min(sizes) >> 20}, most {max(sizes) >> 20}, last {sizes[-1] >> 20}", flush=True)
+                authorization = {"Authorization": "Bearer key-0"}
+                self.assertEqual(server.metric("venturi_clients_stalled_total", authorization), dropped + 1)
+                self.assertTrue(server.settles(20, authorization))
+                self.assertEqual(server.metric("vllm:kv_cache_usage_perc", authorization), 0)
             finally:
+                stalled.close()
                 code = server.stop()
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             self.assertEqual(code, 0)
@@ -111,7 +161,14 @@ class Hostile(unittest.TestCase):
         """A stream beside it all: what it says must be what it says alone."""
         body = {"prompt": PROMPT, "max_tokens": 1200, "ignore_eos": True, "seed": 5, "temperature": 1}
         pool = concurrent.futures.ThreadPoolExecutor(1)
-        return pool.submit(lambda: self.server.ask("POST", "/v1/completions", body)[1]["choices"][0]["text"]), pool
+        return pool.submit(lambda: self.streamed(body)), pool
+
+    def streamed(self, body):
+        events = self.server.events("/v1/completions", {**body, "stream": True})
+        self.assertEqual(events[-1], "[DONE]")
+        chunks = [json.loads(e)["choices"][0] for e in events[:-1]]
+        self.assertEqual(chunks[-1]["finish_reason"], "length")
+        return "".join(c["text"] for c in chunks)
 
     def healthy(self):
         self.assertEqual(self.server.ask("GET", "/health")[0], 200)
@@ -217,40 +274,10 @@ class Hostile(unittest.TestCase):
         for i in range(max(60, REQUESTS // 25)):
             body = request_bytes({"prompt": draws.choice([PROMPT, long_prompt]), "max_tokens": 300, "ignore_eos": True,
                                   "stream": draws.random() < 0.7, "n": draws.choice([1, 1, 3])})
-            s = socket.create_connection(("127.0.0.1", self.server.port), 20)
-            phase = draws.randrange(4)
-            if phase == 0:  # while it is sent
-                s.sendall(body[:draws.randrange(len(body))])
-            else:
-                s.sendall(body)
-                if phase == 2:  # while it is queued or its prompt is computed
-                    time.sleep(draws.random() * 0.05)
-                if phase == 3:  # mid-stream
-                    s.settimeout(30)
-                    s.recv(draws.choice([64, 400]))
-            if draws.random() < 0.3:  # by a reset, not a farewell
-                s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-            s.close()
+            vanish(self.server.port, body, draws)
         self.assertEqual(beside.result(), alone)
         pool.shutdown()
         self.healthy()
-
-
-@unittest.skipIf(support.OPTIONS.sanitized, "too slow with sanitizers")
-class TheSameBytes(unittest.TestCase):
-    def test_alone_and_in_a_batch_of_32(self):
-        server = Server("--streams", 32)
-        try:
-            def text(i):
-                body = {"prompt": PROMPT + " and" * i, "max_tokens": 60, "ignore_eos": True, "seed": i, "temperature": 1}
-                return server.ask("POST", "/v1/completions", body)[1]["choices"][0]["text"]
-            alone = [text(i) for i in (0, 7, 31)]
-            with concurrent.futures.ThreadPoolExecutor(32) as pool:
-                together = list(pool.map(text, range(32)))
-            self.assertEqual(alone, [together[i] for i in (0, 7, 31)])
-            self.assertEqual(len(set(together)), 32)
-        finally:
-            self.assertEqual(server.stop(), 0)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ using tcp = asio::ip::tcp;
 
 namespace {
 
+constexpr int kSendBuffer = 128 << 10;  // bytes; the kernel takes twice as many
+
 auto seconds(double s) { return std::chrono::milliseconds(static_cast<int64_t>(s * 1000)); }
 
 auto token(error_code& failure) { return asio::redirect_error(asio::use_awaitable, failure); }
@@ -80,6 +82,13 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
     if (auto gone = std::exchange(gone_, nullptr); gone && !ended_) gone();
   }
   bool closed() const { return closed_; }
+  bool stalled() const { return stalled_; }
+  // The client does not read what it asked for.
+  void stall() {
+    if (std::exchange(stalled_, true)) return;
+    spdlog::warn("a client does not read; it is dropped, with {} bytes that wait for it", unsent_);
+    close();
+  }
   void add_sending(double seconds) { sending_seconds_ += seconds; }
   void finished() {
     closed_ = true;
@@ -112,11 +121,8 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
       self->ended_ = piece.kind == Piece::Kind::kWhole || piece.kind == Piece::Kind::kEnd;
       if (piece.kind == Piece::Kind::kText) self->unsent_ += piece.text.size();
       if (self->unsent_ > self->max_unsent_) {
-        spdlog::warn("a client reads too slowly; {} bytes wait for it, it is dropped",
-                     self->unsent_);
         self->ended_ = false;
-        self->close();
-        return;
+        return self->stall();
       }
       self->pieces_.push_back(std::move(piece));
       self->ready_.cancel();
@@ -130,7 +136,7 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   uint64_t unsent_ = 0;
   double sending_seconds_ = 0;
   std::deque<Piece> pieces_;
-  bool ended_ = false, closed_ = false;
+  bool ended_ = false, closed_ = false, stalled_ = false;
   std::function<void()> gone_;
 };
 
@@ -187,21 +193,25 @@ bool has_closed(tcp::socket& socket) {
   return ::poll(&watched, 1, 0) > 0 && (watched.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
 
+struct Tally {
+  std::atomic<int64_t> connections = 0, stalled = 0;
+};
+
 // One connection: requests one after another. Stream is Plain or Tls.
 template <typename Stream>
 class Session : public std::enable_shared_from_this<Session<Stream>> {
  public:
   template <typename... TlsContext>
   Session(tcp::socket socket, const HttpOptions& options, const Handler& handler,
-          std::atomic<int64_t>& count, TlsContext&... tls)
+          Tally& tally, TlsContext&... tls)
       : stream_(std::move(socket), tls...),
         o_(options),
         handler_(handler),
-        count_(count),
+        tally_(tally),
         pause_(lowest().get_executor()) {
-    ++count_;
+    ++tally_.connections;
   }
-  ~Session() { --count_; }
+  ~Session() { --tally_.connections; }
 
   asio::awaitable<void> run() {
     const auto self = this->shared_from_this();
@@ -254,6 +264,10 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
         exchange_->finished();
       } else {
         exchange_->close();
+      }
+      if (exchange_->stalled()) {
+        ++tally_.stalled;
+        lowest().close();
       }
       exchange_.reset();
       error_code ignored;
@@ -360,6 +374,13 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
     response.keep_alive(keep);
   }
 
+  // With `on`, a close by a deadline throws away what the kernel holds for the client, who learns of it at once:
+  // one that reads nothing would otherwise keep megabytes for minutes. A socket that is destroyed still closes gently.
+  void reset_when_closed(bool on) {
+    error_code ignored;
+    lowest().socket().set_option(asio::socket_base::linger(on, 0), ignored);
+  }
+
   // Sends the pieces of the exchange; false when the connection is of no use any more.
   asio::awaitable<bool> answer(bool keep, unsigned version, bool head) {
     using Kind = HttpExchange::Piece::Kind;
@@ -384,11 +405,13 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
           response.prepare_payload();
           if (head) response.body().clear();
           co_await http::async_write(stream_, response, token(failed));
-          co_return !failed;
+          if (!failed) co_return true;
+          break;
         }
         case Kind::kBegin: {
           http::response<http::empty_body> response(http::status::ok, version);
           streaming = true;
+          reset_when_closed(true);
           chunked = version >= 11;
           events = piece->content_type.starts_with("text/event-stream");
           set_headers(response, *piece, keep && chunked);
@@ -409,17 +432,20 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
           break;
         case Kind::kEnd:
           if (chunked) co_await asio::async_write(stream_, http::make_chunk_last(), token(failed));
-          co_return !failed && chunked;
+          if (failed) break;
+          reset_when_closed(false);
+          co_return chunked;
       }
       exchange_->add_sending(now_seconds() - begin);
     }
+    if (failed == beast::error::timeout) exchange_->stall();
     co_return false;
   }
 
   Stream stream_;
   const HttpOptions& o_;
   const Handler& handler_;
-  std::atomic<int64_t>& count_;
+  Tally& tally_;
   asio::steady_timer pause_;  // of look()
   std::shared_ptr<HttpExchange> exchange_;
 };
@@ -451,7 +477,8 @@ class Server : public HttpServer {
   }
 
   uint16_t port() const override { return port_; }
-  int64_t connections() const override { return count_; }
+  int64_t connections() const override { return tally_.connections; }
+  int64_t stalled() const override { return tally_.stalled; }
 
   void run(std::function<void()> on_signal) override {
     asio::co_spawn(context_, accept(), asio::detached);
@@ -499,7 +526,7 @@ class Server : public HttpServer {
   void serve(tcp::socket socket, TlsContext&... tls) {
     asio::co_spawn(
         context_,
-        [session = std::make_shared<Session<Stream>>(std::move(socket), o_, handler_, count_,
+        [session = std::make_shared<Session<Stream>>(std::move(socket), o_, handler_, tally_,
                                                      tls...)] { return session->run(); },
         [](std::exception_ptr failure) {
           try {
@@ -523,12 +550,14 @@ class Server : public HttpServer {
         co_await pause.async_wait(token(failed));
         continue;
       }
-      if (count_ >= o_.max_connections) {
-        spdlog::warn("{} connections are open already; one more is refused", count_.load());
+      if (tally_.connections >= o_.max_connections) {
+        spdlog::warn("{} connections are open already; one more is refused", tally_.connections.load());
         continue;
       }
       error_code ignored;
       socket.set_option(tcp::no_delay(true), ignored);
+      // The kernel would take megabytes for a client that does not read, and they are nobody's in the ledger.
+      socket.set_option(asio::socket_base::send_buffer_size(kSendBuffer), ignored);
       if (tls_) {
         serve<Tls>(std::move(socket), *tls_);
       } else {
@@ -539,7 +568,7 @@ class Server : public HttpServer {
 
   const HttpOptions o_;
   const Handler handler_;
-  std::atomic<int64_t> count_ = 0;
+  Tally tally_;
   asio::io_context context_{1};
   std::optional<asio::ssl::context> tls_;
   tcp::acceptor acceptor_;

@@ -73,6 +73,7 @@ class HttpServer {
   virtual void stop_listening() = 0;
   virtual void stop() = 0;
   virtual int64_t connections() const = 0;
+  virtual int64_t stalled() const = 0;  // clients dropped so far because they did not read
 
   // Error bodies for what never reaches a handler: (status, message) to JSON.
   static std::string error_body(int status, std::string_view message);

@@ -214,7 +214,10 @@ std::string Metrics::text(const App& app) const {
     add_steps(f, counts);
     add_speculation(f, counts.speculation);
   }
-  if (app.http) f.gauge("venturi_connections", "Open connections.", static_cast<double>(app.http->connections()));
+  if (app.http) {
+    f.gauge("venturi_connections", "Open connections.", static_cast<double>(app.http->connections()));
+    f.counter("venturi_clients_stalled_total", "Clients dropped because they did not read.", static_cast<double>(app.http->stalled()));
+  }
   add_memory(f, app.engine->ledger());
   if (app.embedder) add_embedder(f, app.embedder->counts());
   return f.text();
