@@ -4,7 +4,8 @@
     benchmarks/peer_logits.py --library build/release/libventuri.so --server LLAMA_CPP/build/bin/llama-server \\
         [--tokens 40] [--places 12] [--json FILE] MODEL.gguf...
 
-Both keep keys and values in F16. Prompts are random tokens (a seed for each file), the longest as long as --tokens or the
+We keep keys and values in F16; the peer is run with caches in F32, for with F16 ones it rounds queries and weights of the
+attention to F16 too. Prompts are random tokens (a seed for each file), the longest as long as --tokens or the
 model's context; log-probabilities of the whole vocabulary are compared after each of --places prefixes of it, taken from
 our C library and from the server's /completion with n_probs as large as the vocabulary. Of models that embed, the pooled vectors
 scaled to length 1 are compared instead. The models of tests/data/models, and those that tools/golden/make_models.py
@@ -21,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 import zlib
 from pathlib import Path
@@ -95,13 +95,14 @@ class Peer:
         self.log = tempfile.TemporaryFile("w+")
         flags = ["--embedding"] if embeds else []
         self.process = subprocess.Popen([server, "-m", path, "--host", "127.0.0.1", "--port", str(self.port), "-c", str(context),
-                                         "-t", "2", "-np", "1", "--no-warmup", *flags],
+                                         "-t", "2", "-np", "1", "--no-warmup", "-ctk", "f32", "-ctv", "f32", *flags],
                                         stdout=self.log, stderr=self.log)
         for _ in range(600):
             if self.process.poll() is not None:
                 raise RuntimeError(self.reason())
             try:
                 if self.request("/health") == {"status": "ok"}:
+                    self.letter = self.request("/tokenize", {"content": "e"})["tokens"][-1]
                     return
             except OSError:
                 time.sleep(0.1)
@@ -110,8 +111,8 @@ class Peer:
     def reason(self):
         self.log.seek(0)
         text = self.log.read()
-        found = re.search(r"error loading model[^:]*: (.*)|unknown model architecture: .*|GGML_ASSERT.*", text)
-        return (found.group(1) or found.group(0)) if found else f"exit code {self.process.returncode}"
+        found = re.search(r"error loading model[^:]*: (.*)|unknown model architecture: .*|GGML_ASSERT.*|.*fatal error.*", text)
+        return (found.group(1) or found.group(0)) if found else f"it stopped while loading, exit code {self.process.returncode}"
 
     def request(self, path, body=None):
         data = None if body is None else json.dumps(body).encode()
@@ -119,8 +120,10 @@ class Peer:
         return json.loads(urllib.request.urlopen(request, timeout=120).read())
 
     def log_probabilities(self, tokens, n_vocab):
+        # Tokens that are no whole character, and the end of a text, are given no probabilities: one that has them is
+        # forced. They are of the logits before that.
         answer = self.request("/completion", {"prompt": tokens, "n_predict": 1, "n_probs": n_vocab, "temperature": -1.0,
-                                              "cache_prompt": False})
+                                              "cache_prompt": False, "logit_bias": [[self.letter, 1e6]]})
         values = [None] * n_vocab
         for entry in answer["completion_probabilities"][0]["top_logprobs"]:
             values[entry["id"]] = entry["logprob"]
