@@ -58,6 +58,7 @@ class Adapters(ProgramTest):
         server = self.start()
         listed = [m["id"] for m in server.ask("GET", "/v1/models")[1]["data"]]
         self.assertEqual(listed, ["llama-plain", *(f"llama-plain:{name}" for name in NAMES)])
+        self.assertEqual([m["name"] for m in server.ask("GET", "/status")[1]["models"]], listed)  # what the page offers
         messages, model = [{"role": "user", "content": "Hm"}], "llama-plain:ffn"
         for path, body in (("/v1/completions", {"prompt": "Hm", "max_tokens": 2}), ("/v1/chat/completions", {"messages": messages, "max_tokens": 2}),
                            ("/v1/messages", {"messages": messages, "max_tokens": 2}), ("/v1/responses", {"input": "Hm", "max_output_tokens": 2}),
