@@ -230,7 +230,6 @@ std::vector<std::unique_ptr<Embedder::Job>> Embedder::settle(const Status& statu
     jobs_.erase(at);
     ++counts_.failed;
   }
-  cancelled_.clear();
   return over;
 }
 
@@ -251,12 +250,13 @@ void Embedder::loop() {
       begin = now_seconds();
       status = run();
     }
-    std::vector<std::unique_ptr<Job>> over;
+    std::vector<std::unique_ptr<Job>> over, gone;
     {
       const std::lock_guard lock(mutex_);
       ++counts_.steps;
       counts_.step_seconds += now_seconds() - begin;
       over = settle(status);
+      gone.swap(cancelled_);  // what they hold is let go of without the lock
     }
     for (const auto& job : over)
       job->done(status ? Result<Embeddings>(std::move(job->out)) : Result<Embeddings>(status.error()));
