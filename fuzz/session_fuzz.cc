@@ -9,6 +9,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include "memory_file.h"
 
@@ -43,7 +44,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto head = load_session(memory.path(), 42, 1000, pool(), *state);
   if (!head) return 0;
   if (head->length != state->length() || head->length > static_cast<int64_t>(head->tokens.size()) || head->tokens.size() > 256) std::abort();
-  static const std::string again = fmt::format("/tmp/session_fuzz.{}", ::getpid());
+  static const std::string again = (std::filesystem::temp_directory_path() / fmt::format("session_fuzz.{}", ::getpid())).string();
   if (!save_session(again, *head, pool(), *state)) std::abort();
   const auto file = File::open(again);
   std::vector<uint8_t> written(file ? file->size() : 0);
