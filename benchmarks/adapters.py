@@ -73,7 +73,7 @@ def rate(venturi, arguments, adapters):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}: {done.stderr[-500:]}")
-    return json.loads(done.stdout)["tests"][0]["tokens_per_second"]
+    return json.loads(done.stdout)[0]["tokens_per_second"]
 
 
 def main():

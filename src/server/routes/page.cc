@@ -46,6 +46,8 @@ void status(Call call) {
   int64_t context = 0;
   app.models->each([&](const Models::Entry& e) {
     models.push_back({{"name", e.spec.name}, {"state", name_of(e.state)}});
+    for (const std::string& adapter : e.spec.adapters)
+      models.push_back({{"name", e.spec.name + ":" + adapter}, {"state", name_of(e.state)}});
     if (context == 0) context = e.spec.about.context;
     if (!e.model || !e.model->service) return;
     const ServiceCounts c = e.model->service->counts();
