@@ -17,12 +17,12 @@ def alone(prompt, adapter):
     flags = ["--lora", NAMES[adapter]] if adapter else []
     outcome = venturi("run", "-m", BASE, "-p", prompt, "-n", 16, "--temp", 0, "--ignore-eos", "-c", 128, "-q", *flags)
     assert outcome.code == 0, outcome
-    return lines(outcome.out[len(prompt):-1])
+    return lines(outcome.out[len(prompt):])
 
 
 def lines(text):
-    """As a file read as text has it."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    """As a file read as text has it, whatever ends it."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
 
 
 class Adapters(ProgramTest):
