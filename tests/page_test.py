@@ -154,7 +154,8 @@ class InABrowser(unittest.TestCase):
     def ask(self, text):
         before = len(self.all(".message.assistant"))
         self.by("prompt").send_keys(text + Keys.ENTER)
-        self.wait(lambda: len(self.all(".message.assistant")) > before)
+        self.wait(lambda: len(self.all(".message.assistant")) > before or self.text("problem"))
+        self.assertEqual(self.text("problem"), "")
 
     def idle(self):
         self.wait(lambda: self.by("send").is_enabled())
