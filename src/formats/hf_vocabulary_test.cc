@@ -166,6 +166,43 @@ TEST(TokenizerJson, PreTokenizersByWhatTheyDo) {
   EXPECT_THAT(read(folder, 4).error().message, HasSubstr("'split:my own'"));
 }
 
+// What is written for a name is known again by what it does, with characters in place of escapes.
+TEST(TokenizerJson, PreTokenizersAreWrittenAsTheyAreRead) {
+  for (const char* name : {"gpt-2", "starcoder", "falcon", "llama-bpe", "qwen2", "qwen35", "tekken", "gpt-4o",
+                           "deepseek-llm", "deepseek-coder", "deepseek-v3", "bloom"}) {
+    const auto written = hf_pre_tokenizer_json(name);
+    ASSERT_TRUE(written.ok()) << written.error().message;
+    EXPECT_EQ(written->dump().find("x{"), std::string::npos) << name;
+    TokenizerJson tokenizer;
+    tokenizer.rest = {{"pre_tokenizer", *written}, {"model", {{"ignore_merges", true}}}};
+    const auto read = hf_pre_tokenizer_name(tokenizer, "t");
+    ASSERT_TRUE(read.ok()) << read.error().message;
+    EXPECT_EQ(*read, name);
+  }
+  EXPECT_FALSE(hf_pre_tokenizer_json("default").ok());
+}
+
+TEST(TokenizerJson, UnigramComesBackAsASentencePieceModel) {
+  const TemporaryFolder folder;
+  Metadata metadata, back;
+  metadata.set_string("tokenizer.ggml.model", "t5");
+  metadata.set_strings("tokenizer.ggml.tokens", {"<pad>", "</s>", "<unk>", "\u2581a", "b"});
+  metadata.set_floats("tokenizer.ggml.scores", {0, 0, 0, -1.5f, -2.25f});
+  metadata.set_ints("tokenizer.ggml.token_type", {3, 3, 2, 1, 1});
+  metadata.set("tokenizer.ggml.precompiled_charsmap",
+               {MetaType::kArray, MetaArray{MetaType::kU8, 3, std::string("\1\0\2", 3)}});
+  metadata.set_uint("tokenizer.ggml.eos_token_id", 1);
+  auto files = write_hf_vocabulary(metadata, folder.path);
+  ASSERT_TRUE(files.ok()) << files.error().message;
+  ASSERT_TRUE(commit_all(*files).ok());
+  ASSERT_TRUE(set_hf_vocabulary(folder.path, HfConfig(), 5, back).ok());
+  for (const char* key : {"tokenizer.ggml.model", "tokenizer.ggml.tokens", "tokenizer.ggml.scores",
+                          "tokenizer.ggml.token_type", "tokenizer.ggml.precompiled_charsmap", "tokenizer.ggml.eos_token_id"}) {
+    ASSERT_NE(back.find(key), nullptr) << key;
+    EXPECT_TRUE(*back.find(key) == *metadata.find(key)) << key;
+  }
+}
+
 TEST(TokenizerJson, SpacedBpeTakesItsScoresFromMerges) {
   TemporaryFolder folder;
   folder.write("tokenizer.json", R"({"normalizer":{"type":"Sequence","normalizers":[
