@@ -63,13 +63,14 @@ def measure(o, model, budget, cap, tokens, prompt):
     """A row: the prediction made beforehand and what came."""
     with DiskCap(model, cap), tempfile.TemporaryDirectory() as folder:
         common = ["-m", model, "--memory", budget, "-c", o.context, "-t", o.threads]
-        planned = run([*o.venturi, "plan", *common, "--probe", "--json"])
+        routes = ["--routes", o.routes] if o.routes else []
+        planned = run([*o.venturi, "plan", *common, *routes, "--probe", "--json"])
         path = Path(folder) / "plan.json"
         path.write_text(json.dumps(planned))
         first = planned["plans"][0]
         # As long as it takes to see the machine's usual speed.
         tokens = max(4, min(tokens, int(o.test_seconds * first["predicted"]["tokens_per_second"])))
-        tests = run([*o.venturi, "bench", "-m", model, "--plan", path, "-p", prompt, "-n", tokens, "-r", 3, "--json"])
+        tests = run([*o.venturi, "bench", "-m", model, "--plan", path, "-p", prompt, "-n", tokens, "-r", 3, "--json", *routes])
     return [{"model": Path(model).stem, "budget": budget, "disk_cap": cap, "test": t["test"], "binds": first["binds"],
              "predicted": t["predicted"], "measured": t["measured"],
              "plan_tokens_per_second": first["predicted"]["tokens_per_second"] if t["test"].startswith("tg") else None,
@@ -121,6 +122,7 @@ def main():
     parser.add_argument("-t", "--threads", type=int, default=os.cpu_count())
     parser.add_argument("-p", "--prompt", type=int, default=0, help="tokens of a prefill test; 0: none")
     parser.add_argument("-n", "--generate", type=int, default=32, help="tokens of the decode test at most")
+    parser.add_argument("--routes", help="of mixtures: a trace that says how they route, for the plan and for the run")
     parser.add_argument("--test-seconds", type=float, default=4, help="of one repetition of it")
     parser.add_argument("--json")
     parser.add_argument("--markdown")

@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/disk.h"
+#include "memory/experts/expert_layout.h"
 #include "memory/residency.h"
 
 namespace venturi {
@@ -16,6 +17,9 @@ namespace {
 // 0.74 and 0.82 of what tokens choose are found with an eighth, a quarter, three eighths and half held; share^0.4 is a
 // little below.
 constexpr double kFound = 0.4;
+// Until the first byte of what a layer has asked for is there, its product waited for, and the next layer's attention
+// begins: what neither the disk's rate nor the products' has (measured, docs/performance.md).
+constexpr double kBurstSeconds = 1.5e-3;
 // What attention reaches of the f32 peak, and how many regions of the pool it takes.
 constexpr double kAttentionShare = 0.5;
 constexpr double kAttentionRegions = 4;
@@ -40,6 +44,28 @@ double streamed_bytes(const CostInputs& in, const Weight& w, int64_t plane) {
   return bytes;
 }
 
+// What a step asks of the experts.
+struct ExpertUse {
+  double cached_share = 0;  // of all streamed experts, what the cache has room for
+  double layers = 0, asked = 0;  // mixtures, and experts that they ask for
+};
+
+ExpertUse expert_use(const CostInputs& in, std::span<const WeightUse> uses) {
+  ExpertUse experts;
+  if (in.residency.expert_cache_bytes == 0) return experts;
+  for (const WeightUse& use : uses) experts.asked += use.use == Use::kRouted;
+  experts.asked /= kExpertParts;
+  double outside = 0;
+  for (const ExpertStack& stack : in.catalog.experts())
+    for (int part = 0; part < kExpertParts; ++part) {
+      const Weight& w = part_of(stack, part);
+      outside += static_cast<double>(w.n_out * w.n_planes) * static_cast<double>(w.row_bytes);
+    }
+  experts.layers = static_cast<double>(in.catalog.experts().size());
+  if (outside > 0) experts.cached_share = static_cast<double>(in.residency.expert_cache_bytes) / outside;
+  return experts;
+}
+
 class Adding {
  public:
   explicit Adding(const CostInputs& in) : in_(in) {}
@@ -52,7 +78,9 @@ class Adding {
     const double inside = static_cast<double>(pinned * w.n_in), outside = static_cast<double>((w.n_out - pinned) * w.n_in);
     const double before = f_.compute_seconds;
     if (inside > 0) f_.compute_seconds += inside / rate(w, packed, rows);
-    if (outside > 0) f_.compute_seconds += outside / rate(w, false, rows);
+    // An expert that is found has been interleaved where it lies; one that comes from the disk is used as it came.
+    const double found = use.use == Use::kRouted && in_.residency.expert_cache_bytes > 0 ? 1 - missed_ : 0;
+    if (outside > 0) f_.compute_seconds += outside * (found / rate(w, packed, rows) + (1 - found) / rate(w, false, rows));
     if (rows > 8) f_.compute_seconds += kRowOpsShare * (f_.compute_seconds - before);
     memory(static_cast<double>(w.held_bytes(pinned, in_.repack)) + outside * w.codec->bits_per_weight() / 8);
     if (outside == 0) return;
@@ -103,10 +131,12 @@ class Adding {
 
   // Experts that a cache holds a share of are not read. A prompt asks for nearly all experts of a layer and finds what
   // is held; tokens one at a time choose again what was chosen.
-  void cached(double share, bool decodes) {
-    share = std::min(1.0, share);
+  void cached(const ExpertUse& experts, bool decodes) {
+    const double share = std::min(1.0, experts.cached_share);
     const double found = in_.experts_found >= 0 ? in_.experts_found : std::pow(share, kFound);
     missed_ = 1 - (decodes ? found : std::min(share, found));
+    if (share > 0 && experts.layers > 0)
+      bursts_ = experts.layers * (1 - std::pow(1 - missed_, experts.asked / experts.layers));
   }
 
   // What a step reads back of the sequences' state: all that memory has no place for.
@@ -123,7 +153,7 @@ class Adding {
     const double disk_rate = in_.profile.disk_bytes_per_second(in_.residency.request_bytes, in_.residency.depth);
     if (f_.disk_bytes > 0 && disk_rate > 0) f_.disk_seconds = (f_.disk_bytes + gap_bytes_) / disk_rate;
     const double asked = f_.disk_bytes > 0 ? f_.disk_seconds * asked_bytes_ / (f_.disk_bytes + gap_bytes_) : 0, ahead = f_.disk_seconds - asked;
-    f_.seconds = std::max(f_.compute_seconds, ahead) + kExposed * std::min(f_.compute_seconds, ahead) + asked;
+    f_.seconds = std::max(f_.compute_seconds, ahead) + kExposed * std::min(f_.compute_seconds, ahead) + asked + bursts_ * kBurstSeconds;
     return f_;
   }
 
@@ -139,23 +169,10 @@ class Adding {
   const CostInputs& in_;
   StepForecast f_;
   double missed_ = 1;
+  double bursts_ = 0;       // layers in which experts are read when they have routed
   double asked_bytes_ = 0;  // of the bytes from disk, those known only when a layer has routed
   double gap_bytes_ = 0;  // that requests for single neurons cost beside those they read
 };
-
-// Share of the streamed experts that the cache has room for.
-double cached_share(const CostInputs& in, std::span<const WeightUse> uses) {
-  if (in.residency.expert_cache_bytes == 0) return 0;
-  double outside = 0;
-  const Weight* last = nullptr;
-  for (const WeightUse& use : uses) {
-    if (use.use != Use::kRouted || use.weight == last) continue;
-    last = use.weight;
-    const Weight& w = *use.weight;
-    outside += static_cast<double>((w.n_out - pinned_rows(w)) * w.n_planes) * static_cast<double>(w.row_bytes);
-  }
-  return outside > 0 ? static_cast<double>(in.residency.expert_cache_bytes) / outside : 0;
-}
 
 }  // namespace
 
@@ -186,7 +203,7 @@ StepForecast forecast_step(const CostInputs& in, const Step& step) {
   if (in.residency.streams()) context->set_row_tile(0);
   (void)in.model.forward(*context, step);
   Adding sum(in);
-  sum.cached(cached_share(in, context->uses()),
+  sum.cached(expert_use(in, context->uses()),
              std::all_of(step.spans.begin(), step.spans.end(), [](const Span& span) { return span.n_rows == 1; }));
   // Products are noted in the order of the ops that compute them: an op's are those whose bytes make up its own.
   auto use = context->uses().begin();
