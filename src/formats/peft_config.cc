@@ -64,9 +64,8 @@ bool among(const std::string_view (&names)[n], std::string_view name) {
 Status check_fields(const json& config, const std::string& path) {
   for (const auto& [field, value] : config.items()) {
     if (among(kNoMatter, field) || among(kRead, field) || asks_nothing(value)) continue;
-    const auto refused = std::find_if(std::begin(kRefused), std::end(kRefused), [&](const Refused& r) { return r.field == field; });
-    if (refused != std::end(kRefused))
-      return error(Code::kUnsupported, "{}: '{}' is set: {}", path, field, refused->why);
+    for (const Refused& refused : kRefused)
+      if (refused.field == field) return error(Code::kUnsupported, "{}: '{}' is set: {}", path, field, refused.why);
     return error(Code::kUnsupported, "{}: the field {} is not known here, and an adapter may not be used without knowing what it asks for",
                  path, shown(field));
   }
