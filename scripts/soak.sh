@@ -91,12 +91,12 @@ if wanted asan; then
     -E '^program\.(chat|cli_eval|completions|docs|guides|install|memory|page|peers|plan|rooms|scripts|under_load)$|^include_rule$'
 fi
 
-# What has threads: the rooms below the server, then the server as it is used: every way of serving in bursts, with
+# What has threads (the scheduler has none): the rooms below the server, then the server as it is used: every way of serving in bursts, with
 # disconnects, preemption, guesses and embeddings (tests/under_load_test.py), and the same bytes for one request.
-tsan_tests='^(base|cache|memory|scheduler|loadtest)\.|^engine\.(Service|Turns|Spill|Stream|Specul|Embed|Expert|Sparse|Window)'
+tsan_tests='^(base|cache|memory|loadtest)\.|^engine\.(Service|Turns|Spill|Stream|Specul|Embed|Expert|Sparse|Window)'
 tsan_programs='^program\.(determinism|disk_failure|loadtest|metrics|server|server_doors|server_embeddings|server_tools|serving|speculation|timings|under_load)$'
 if wanted tsan; then
-  run "tsan: build" build tsan venturi failing_disk venturi_{base,cache,memory,scheduler,engine,loadtest}_test
+  run "tsan: build" build tsan venturi failing_disk venturi_{base,cache,memory,engine,loadtest}_test
   run "tsan: tests, and the server under load" env LOAD_SECONDS="$load_seconds" TSAN_OPTIONS="${TSAN_OPTIONS:-history_size=4 second_deadlock_stack=1}" \
     ctest --test-dir build/tsan -j "$jobs" --output-on-failure --no-tests=error -R "$tsan_tests|$tsan_programs"
 fi
