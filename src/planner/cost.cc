@@ -19,7 +19,7 @@ namespace {
 constexpr double kFound = 0.4;
 // Until the first byte of what a layer has asked for is there, its product waited for, and the next layer's attention
 // begins: what neither the disk's rate nor the products' has (measured, docs/performance.md).
-constexpr double kBurstSeconds = 1.5e-3;
+constexpr double kBurstSeconds = 0.4e-3;
 // What attention reaches of the f32 peak, and how many regions of the pool it takes.
 constexpr double kAttentionShare = 0.5;
 constexpr double kAttentionRegions = 4;
