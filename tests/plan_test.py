@@ -182,6 +182,13 @@ class Plan(PlanTest):
         self.assertGreaterEqual(found["predicted"]["tokens_per_second"], 1.2 * rate)
         self.assertRegex(message, r"as \w+ \([\d.]+ [kM]B\) it would do")
 
+    def test_fast_enough_with_less_context_is_no_answer(self):
+        flags = ["-c", 2048, "--memory", "6M"]
+        plans = {p["name"]: p for p in self.plan(*flags)["plans"]}
+        rates = [plans[name]["predicted"]["tokens_per_second"] for name in ("default", "smaller context")]
+        self.assertGreater(rates[1], 1.05 * rates[0])
+        self.fails(3, "plan", "-m", MODEL, "--profile", self.profile, *flags, "--min-tps", sum(rates) / 2, env=self.env)
+
     def test_a_large_model_is_planned_in_a_second_without_memory(self):
         path = self.at / "70b.gguf"
         size = write_header(path, 80, 8192, 28672, 64, 8, 32000)

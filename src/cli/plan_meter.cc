@@ -4,6 +4,7 @@
 
 #include "base/random.h"
 #include "cli/flags.h"
+#include "cli/planning.h"
 
 namespace venturi {
 
@@ -49,9 +50,7 @@ void PlanMeter::step(const StepReport& step) {
 }
 
 std::string PlanMeter::report(Engine& engine, const PlanFile& plan) const {
-  const EngineOptions& o = engine.options();
-  const CostInputs in{engine.model(), engine.catalog(), engine.residency(), plan.profile, o.threads, o.repack, &engine.state_pool().plan(),
-                      &engine.neuron_plan()};
+  const CostInputs in = cost_inputs(engine, plan);
   const std::lock_guard lock(mutex_);
   Sum decode, prompts;
   double disk = 0;

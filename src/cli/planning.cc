@@ -79,6 +79,14 @@ Result<MachineProfile> profile_for(const ProfileChoice& choice, const Planner& p
   return profile;
 }
 
+CostInputs cost_inputs(Engine& engine, const PlanFile& plan) {
+  const EngineOptions& o = engine.options();
+  const Prediction& made = plan.plans[0].predicted;
+  return {engine.model(), engine.catalog(), engine.residency(), plan.profile, o.threads, o.repack, &engine.state_pool().plan(),
+          &engine.neuron_plan(), made.active_neurons > 0 ? made.active_neurons : kActiveNeurons,
+          made.experts_found > 0 ? made.experts_found : -1};
+}
+
 std::vector<Plan> plans_around(Planner& planner, Plan chosen, const EngineOptions& options, const MachineProfile& profile,
                                int64_t prompt) {
   std::vector<Plan> plans;

@@ -13,6 +13,9 @@ struct ProfileChoice {
 };
 Result<MachineProfile> profile_for(const ProfileChoice& choice, const Planner& planner, const Plan& plan);
 
+// What a prediction beside a run takes: the engine as it is, on the profile and with the assumptions of its plan.
+CostInputs cost_inputs(Engine& engine, const PlanFile& plan);
+
 // The plan that the engine would choose, predicted, and such as differ from it in one thing: context,
 // streams, window, layout.
 std::vector<Plan> plans_around(Planner& planner, Plan chosen, const EngineOptions& options, const MachineProfile& profile,

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "cli/flags.h"
+#include "cli/planning.h"
 #include "planner/probe.h"
 
 namespace venturi {
@@ -56,10 +57,8 @@ void reset_peak_rss() {
 }
 
 std::string prediction_report(Engine& engine, const PlanFile& plan, const Decoded& decoded) {
-  const EngineOptions& o = engine.options();
-  const StepForecast f = forecast_decode(
-      {engine.model(), engine.catalog(), engine.residency(), plan.profile, o.threads, o.repack, &engine.state_pool().plan(), &engine.neuron_plan()}, 1,
-      std::clamp<int64_t>(decoded.position, 0, o.context - 1));
+  const StepForecast f = forecast_decode(cost_inputs(engine, plan), 1,
+                                         std::clamp<int64_t>(decoded.position, 0, engine.options().context - 1));
   const double rate = decoded.seconds > 0 ? static_cast<double>(decoded.tokens) / decoded.seconds : 0;
   std::string text = fmt::format("plan    decode {} predicted, {} measured", format_rate(1 / f.seconds),
                                  rate > 0 ? fmt::format("{} ({:+.0f} %)", format_rate(rate), 100 * (rate * f.seconds - 1))

@@ -110,9 +110,9 @@ Status run(const Options& o) {
   file.plans = plans_around(*planner, std::move(*fitted), options, file.profile, o.prompt);
   if (o.min_tps > 0) {
     const auto slow = [&](const Plan& p) { return p.predicted.tokens_per_second / p.options.sequences < o.min_tps; };
-    // Other streams than were asked for are no answer.
+    // Fewer streams or tokens of context than were asked for are no answer.
     std::vector<Plan> all = file.plans;
-    std::erase_if(file.plans, [&](const Plan& p) { return slow(p) || p.options.sequences < o.streams; });
+    std::erase_if(file.plans, [&](const Plan& p) { return slow(p) || p.options.sequences < o.streams || p.options.context < options.context; });
     if (file.plans.empty()) return too_slow(*planner, all, options, file.profile, o.min_tps);
   }
   print_out(o.json ? plan_file_json(file).dump(1) + "\n" : plan_report(file, o.weights));
