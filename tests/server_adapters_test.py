@@ -98,7 +98,7 @@ class Adapters(ProgramTest):
 
     def test_wrong_command_lines(self):
         serve = ["serve", "-m", BASE, "--port", 0, "--lora"]
-        self.assertIn("NAME=PATH", self.fails(2, *serve, ADAPTERS / "llama-all"))
+        self.assertIn("NAME=PATH", self.fails(2, *serve, "not a name=some/path"))
         self.assertIn("no model other", self.fails(2, *serve, f"other:a={NAMES['ffn']}"))
         self.assertIn("two adapters are called", self.fails(2, *serve, f"a={NAMES['ffn']}", "--lora", f"a={NAMES['every']}"))
         self.assertIn("no-such", self.fails(1, *serve, "a=no-such"))

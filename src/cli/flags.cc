@@ -1,5 +1,6 @@
 #include "cli/flags.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -183,6 +184,9 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
   }
   auto engine = Engine::open(path, options);
   if (shown) std::fprintf(stderr, "\r\033[K");
+  if (engine && (*engine)->options().context > (*engine)->info().trained_context && (*engine)->info().trained_context > 0)
+    spdlog::warn("a context of {}: this model was trained for {}, and what is beyond gets worse", (*engine)->options().context,
+                 (*engine)->info().trained_context);
   if (engine && (*engine)->state_pool().file())
     std::fprintf(stderr, "state beyond %s goes to a file at %s, up to %s\n",
                  format_bytes((*engine)->footprint().state).c_str(), (*engine)->state_pool().file()->path().c_str(),
@@ -192,7 +196,7 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
 
 void TextFlags::add(CLI::App& app, const char* what) {
   auto* p = app.add_option("-p,--prompt", prompt, what);
-  auto* f = app.add_option("-f,--file", file, "read it from a file ('-': standard input)");
+  auto* f = app.add_option("-f,--file", file, "read it from a file ('-': standard input, which is read without -f, too, where it is a pipe or a file)");
   p->excludes(f);
 }
 
@@ -201,8 +205,14 @@ Status TextFlags::check() const {
   return error(errno == ENOENT ? Code::kNotFound : Code::kIo, "cannot open {}: {}", file, std::strerror(errno));
 }
 
+std::string TextFlags::source() const {
+  struct stat in;
+  const bool piped = file.empty() && prompt.empty() && ::fstat(0, &in) == 0 && (S_ISFIFO(in.st_mode) || S_ISREG(in.st_mode));
+  return piped ? "-" : file;
+}
+
 Result<std::string> TextFlags::text() const {
-  if (!file.empty()) return read_text_file(file, kMaxText);
+  if (const std::string from = source(); !from.empty()) return read_text_file(from, kMaxText);
   return prompt;
 }
 

@@ -53,6 +53,8 @@ struct TextFlags {
   std::string prompt, file;
   void add(CLI::App& app, const char* what);
   Status check() const;  // of the file, before anything is loaded
+  // The file to read; "-" also where nothing was given and text is piped in; empty: the prompt.
+  std::string source() const;
   Result<std::string> text() const;
 };
 

@@ -86,12 +86,17 @@ std::string generation_report(Engine& engine, const GenerationReport& report, co
   const double bandwidth = memory_bandwidth(engine);
   std::string bound = "; memory bound not measured: the budget leaves no room to";
   if (bandwidth > 0)
-    bound = fmt::format("; {:.0f} % of the memory bound of {} ({:.1f} GB/s over {} a token)",
+    bound = fmt::format("; {:.0f} % of the memory bound of {} ({:.1f} GB/s over {} a token{})",
                         100 * report.decode_rate() * bytes / bandwidth, format_rate(bandwidth / bytes),
-                        bandwidth / 1e9, format_bytes(static_cast<uint64_t>(bytes)));
-  std::string text = fmt::format("prefill {} tokens at {}, first token after {:.3f} s\n", report.prompt_tokens,
+                        bandwidth / 1e9, format_bytes(static_cast<uint64_t>(bytes)),
+                        report.decode_rate() * bytes > bandwidth ? "; the CPU's caches hold part of it" : "");
+  std::string text = fmt::format("prefill {} token{} at {}, first token after {:.3f} s\n", report.prompt_tokens,
+                                 report.prompt_tokens == 1 ? "" : "s",
                                  format_rate(report.prefill_rate()), report.first_token_seconds);
-  text += fmt::format("decode  {} tokens at {}{}\n", report.generated_tokens, format_rate(report.decode_rate()), bound);
+  // The first comes with the prompt.
+  text += report.generated_tokens > 1
+              ? fmt::format("decode  {} tokens at {}{}\n", report.generated_tokens, format_rate(report.decode_rate()), bound)
+              : "decode  one token: no rate\n";
   if (report.guessed_tokens > 0)
     text += fmt::format("guesses {} checked, {:.0f} % held\n", report.guessed_tokens,
                         100.0 * static_cast<double>(report.held_tokens) / static_cast<double>(report.guessed_tokens));

@@ -97,7 +97,7 @@ struct Alone {
   int streams = 1, spare_sequences = 0;
   int64_t outputs = 1;
   int sequences() const { return streams + spare_sequences; }
-  Plan plan;
+  Plan plan = {};
 };
 
 Result<Plan> fit(Planner& planner, const Alone& a, uint64_t memory) {
@@ -192,10 +192,23 @@ Result<NamedFile> named_file(const std::string& given, const std::string& alias)
   return file;
 }
 
+// What has no name is called as its file: "PATH" or "PATH=SCALE".
+std::string named_adapter(const std::string& given) {
+  const size_t sign = given.find('=');
+  if (sign != std::string::npos) {
+    char* end = nullptr;
+    std::strtof(given.c_str() + sign + 1, &end);
+    if (end == given.c_str() + sign + 1 || *end != 0) return given;
+  }
+  const std::filesystem::path path(given.substr(0, sign));
+  return (path.has_filename() ? path : path.parent_path()).stem().string() + "=" + given;
+}
+
 // "NAME=PATH" is an adapter of the first model, "MODEL:NAME=PATH" of another: those of each, without its name.
 Result<std::vector<std::vector<std::string>>> adapters_of(const std::vector<std::string>& given, const std::vector<NamedFile>& files) {
   std::vector<std::vector<std::string>> of(files.size());
-  for (const std::string& text : given) {
+  for (const std::string& raw : given) {
+    const std::string text = named_adapter(raw);
     const size_t sign = std::min(text.find('='), text.size()), colon = text.rfind(':', sign);
     const bool divided = colon != std::string::npos && colon < sign;
     const std::string model = divided ? text.substr(0, colon) : files[0].name, rest = divided ? text.substr(colon + 1) : text;

@@ -60,7 +60,7 @@ Result<HfMatch> find_weight(std::string_view module, const ModelFile& base) {
   }
   if (!known)
     return error(Code::kUnsupported, "how peft calls the tensors of the architecture {} is not known here", shown(architecture));
-  return error(Code::kInvalidArgument, "module {} is none that the base {} has; the adapter belongs to another model", shown(module),
+  return error(Code::kUnsupported, "module {} is none that the base {} has; the adapter belongs to another model", shown(module),
                base.path);
 }
 

@@ -26,7 +26,7 @@ struct Options {
   ModelFlags model;
   SamplingFlags sampling;
   std::string system, template_file, session, on_full = "refuse";
-  int64_t n = 512;
+  int64_t n = 0;  // 0: kAnswer, less in a small context
   bool quiet = false;
 };
 
@@ -36,6 +36,9 @@ constexpr const char* kPlainTemplate =
     "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n"
     "{% elif m.role == 'user' %}User: {{ m.content }}\n{% else %}Assistant:{{ m.content }}\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}";
+
+// Tokens of an answer at most, where nobody says; a small context keeps room for more turns.
+constexpr int64_t kAnswer = 512;
 
 constexpr const char* kCommands =
     "/clear starts over, /quit or end of input leaves, Ctrl-C stops an answer.\n";
@@ -105,7 +108,7 @@ class Chat {
       print_out(piece);
     };
     GenerateOptions options;
-    options.max_tokens = std::min(o_.n, engine_.options().context - static_cast<int64_t>(tokens.size()) + 1);
+    options.max_tokens = std::min(longest_answer(), engine_.options().context - static_cast<int64_t>(tokens.size()) + 1);
     options.adapter = engine_.only_adapter();
     options.on_token = [&](TokenId id) {
       drawn.push_back(id);
@@ -154,10 +157,14 @@ class Chat {
     return tokens;
   }
 
+  int64_t longest_answer() const {
+    return o_.n > 0 ? o_.n : std::clamp<int64_t>(engine_.options().context / 4, 1, kAnswer);
+  }
+
   // The conversation's tokens with room for an answer, as --on-full says.
   Result<std::vector<TokenId>> fit() {
     const int64_t context = engine_.options().context;
-    const int64_t room = std::min<int64_t>(o_.n, context / 4);
+    const int64_t room = std::min<int64_t>(longest_answer(), context / 4);
     for (;;) {
       std::vector<TokenId> tokens = TRY(render());
       if (static_cast<int64_t>(tokens.size()) + room <= context) return tokens;
@@ -269,7 +276,8 @@ const Command command_chat{"chat", "Talk with a model", [](CLI::App& app) -> std
   o->model.add_adapter(app);
   o->model.add_plan(app);
   o->sampling.add(app);
-  app.add_option("-n,--predict", o->n, "tokens of an answer at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
+  app.add_option("-n,--predict", o->n, "tokens of an answer at most (default: 512, a quarter of the context if that is less)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   app.add_option("--system", o->system, "the system message");
   app.add_option("--chat-template", o->template_file, "file with a Jinja chat template (default: the model's)");
   app.add_option("--session", o->session, "go on with the conversation in this file, if it is there, and keep it there in the end");

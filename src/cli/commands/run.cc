@@ -67,6 +67,9 @@ Status run(const Options& o) {
   print_out((o.ids ? "" : detokenizer.finish()) + "\n");
   if (report.generated_tokens < o.n && !report.ended)
     spdlog::warn("stopped after {} tokens: the context of {} is full (-c)", report.generated_tokens, context);
+  if (constraint && !constraint->complete())
+    spdlog::warn("the text was cut after {} tokens, before its form was whole{}", report.generated_tokens,
+                 report.generated_tokens < o.n ? "" : " (-n)");
   if (!o.quiet) std::fputs(("\n" + generation_report(*engine, report, plan ? &*plan : nullptr)).c_str(), stderr);
   return {};
 }

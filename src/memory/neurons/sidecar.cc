@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::string_view kMagic{"VENTURI-SIDECAR", 16};
 constexpr uint32_t kVersion = 1;
-constexpr uint64_t kChecksumAt = 24, kFirstEntryAt = 60;
+constexpr uint64_t kChecksumAt = 24;
 constexpr uint64_t kMaxHeader = 64u << 20, kMaxName = 1 << 16, kMaxLayers = 1 << 16;
 
 class Fnv1a {
