@@ -1,5 +1,6 @@
 #include "cli/flags.h"
 
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -195,7 +196,7 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
 }
 
 void TextFlags::add(CLI::App& app, const char* what) {
-  auto* p = app.add_option("-p,--prompt", prompt, what);
+  auto* p = prompt_option = app.add_option("-p,--prompt", prompt, what);
   auto* f = app.add_option("-f,--file", file, "read it from a file ('-': standard input, which is read without -f, too, where it is a pipe or a file)");
   p->excludes(f);
 }
@@ -206,9 +207,13 @@ Status TextFlags::check() const {
 }
 
 std::string TextFlags::source() const {
+  if (!file.empty() || !prompt.empty() || (prompt_option && prompt_option->count() > 0)) return file;
+  // A script's own pipe, which nobody writes to or closes, is not waited for.
+  constexpr int kPatienceMs = 5000;
   struct stat in;
-  const bool piped = file.empty() && prompt.empty() && ::fstat(0, &in) == 0 && (S_ISFIFO(in.st_mode) || S_ISREG(in.st_mode));
-  return piped ? "-" : file;
+  if (::fstat(0, &in) != 0 || !(S_ISFIFO(in.st_mode) || S_ISREG(in.st_mode))) return "";
+  struct pollfd input = {.fd = 0, .events = POLLIN, .revents = 0};
+  return ::poll(&input, 1, kPatienceMs) > 0 ? "-" : "";
 }
 
 Result<std::string> TextFlags::text() const {

@@ -51,6 +51,7 @@ struct ModelFlags {
 // -p TEXT, or -f FILE ("-": standard input).
 struct TextFlags {
   std::string prompt, file;
+  CLI::Option* prompt_option = nullptr;
   void add(CLI::App& app, const char* what);
   Status check() const;  // of the file, before anything is loaded
   // The file to read; "-" also where nothing was given and text is piped in; empty: the prompt.
