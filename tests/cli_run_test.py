@@ -80,13 +80,12 @@ class Run(ProgramTest):
     def test_a_pipe_that_nobody_writes_to_is_not_waited_for(self):
         ends = os.pipe()
         try:
-            process = subprocess.run([str(VENTURI), "run"], stdin=ends[0], capture_output=True, text=True, timeout=60,
+            process = subprocess.run([str(VENTURI), "run", "-n", "1"], stdin=ends[0], capture_output=True, text=True, timeout=60,
                                      env=support.clean_environment())
         finally:
             for end in ends:
                 os.close(end)
-        self.assertEqual(process.returncode, 2)
-        self.assertIn("empty", process.stderr)
+        self.assertEqual(process.returncode, 0, process.stderr)
 
     def test_text_is_the_decoded_ids(self):
         text = self.succeeds("run", "-p", GOLDEN["prompt"], "-n", 16, "--temp", 0).out

@@ -97,7 +97,7 @@ struct Alone {
   int streams = 1, spare_sequences = 0;
   int64_t outputs = 1;
   int sequences() const { return streams + spare_sequences; }
-  Plan plan = {};
+  Plan plan;
 };
 
 Result<Plan> fit(Planner& planner, const Alone& a, uint64_t memory) {
@@ -122,7 +122,9 @@ Status bound_state(Planner& planner, Alone& a, uint64_t limit) {
 }
 
 Result<Alone> fit_alone(Planner& planner, const ServeModelFlags& flags, const std::string& path, uint64_t limit) {
-  Alone a{.model = flags.model, .spare_sequences = spare_sequences(flags)};
+  Alone a;
+  a.model = flags.model;
+  a.spare_sequences = spare_sequences(flags);
   a.model.model = path;
   for (a.streams = flags.streams > 0 ? flags.streams : kMostStreams;; a.streams /= 2) {
     a.outputs = std::max<int64_t>(flags.speculation.outputs(a.streams), a.streams == kMostStreams ? kOutputs : a.streams);
