@@ -1,6 +1,7 @@
 #include "cli/planning.h"
 
 #include <algorithm>
+#include <ctime>
 #include <filesystem>
 
 #include "base/checked.h"
@@ -13,6 +14,9 @@ namespace {
 
 // Types that a model may be made smaller with, the best first.
 constexpr std::string_view kSmaller[] = {"Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q4_0", "Q3_K", "Q2_K"};
+
+// Older than this a profile says so: disks fill up, machines get other neighbours.
+constexpr int64_t kOldDays = 30;
 
 double each(const Plan& plan) { return plan.predicted.tokens_per_second / plan.options.sequences; }
 
@@ -27,7 +31,7 @@ std::string smaller_type(const Planner& planner, const EngineOptions& options, P
     if (!other) continue;
     const uint64_t bytes = tensor_bytes((*other)->file());
     if (bytes >= now) continue;
-    auto plan = (*other)->fit(options);
+    auto plan = (*other)->try_fit(options);
     if (plan && passes(**other, *plan)) return fmt::format("{} ({})", name, format_bytes(bytes));
   }
   return "";
@@ -38,11 +42,11 @@ template <typename Passes>
 uint64_t least_memory(Planner& planner, EngineOptions options, uint64_t low, Passes passes) {
   const auto good = [&](uint64_t memory) {
     options.memory = memory;
-    auto plan = planner.fit(options);
+    auto plan = planner.try_fit(options);
     return plan && passes(planner, *plan);
   };
   options.memory = Ledger::kUnlimited;
-  auto all = planner.fit(options);
+  auto all = planner.try_fit(options);
   if (!all || !passes(planner, *all)) return 0;
   uint64_t high = all->footprint.peak() + (8u << 20);
   while (low < high && high - low > high / 100) {
@@ -71,12 +75,28 @@ Result<MachineProfile> profile_for(const ProfileChoice& choice, const Planner& p
     spdlog::warn("{} is of another machine ({}); measured in a hurry", path, profile.instruction_set);
     return probe_for_plan(planner, plan, probe);
   }
-  if (profile.threads != plan.options.threads)
-    spdlog::warn("{} was measured with {} threads, the plan has {}", path, profile.threads, plan.options.threads);
   if (choice.file.empty()) TRY(probe_missing_codecs(planner, probe, profile));
   if (plan.reads_disk() && profile.disk.rates.empty())
     return error(Code::kInvalidArgument, "{} has no disk rates, and this model does not fit memory: run venturi probe", path);
   return profile;
+}
+
+std::vector<std::string> assumptions(const MachineProfile& profile, const ModelFile& model, int threads, bool reads_disk) {
+  std::vector<std::string> list;
+  if (profile.threads != threads)
+    list.push_back(fmt::format("that {} threads do as the {} of the profile", threads, profile.threads));
+  const int64_t days = (static_cast<int64_t>(std::time(nullptr)) - profile.taken) / 86400;
+  if (profile.taken > 0 && days > kOldDays)
+    list.push_back(fmt::format("that the machine is as it was {} days ago, when the profile was taken (venturi probe)", days));
+  if (!reads_disk || profile.disk.rates.empty()) return list;
+  // Profiles of before do not name the device, but the file.
+  const bool absolute = profile.disk.path.starts_with('/');
+  const std::string probed = !profile.disk.device.empty() ? profile.disk.device : absolute ? device_of(profile.disk.path) : "";
+  const std::string own = device_of(model.files.empty() ? model.path : model.files[0].path());
+  if (!probed.empty() && !own.empty() && probed != own)
+    list.push_back(fmt::format("that the model's disk ({}) is as fast as the one measured ({}, {}); venturi probe -m {} measures it",
+                               own, probed, profile.disk.path, model.path));
+  return list;
 }
 
 CostInputs cost_inputs(Engine& engine, const PlanFile& plan) {
@@ -91,13 +111,13 @@ std::vector<Plan> plans_around(Planner& planner, Plan chosen, const EngineOption
                                int64_t prompt) {
   std::vector<Plan> plans;
   const auto add = [&](const std::string& name, const EngineOptions& wanted) {
-    auto plan = planner.fit(wanted);
+    auto plan = planner.try_fit(wanted);
     if (!plan) return;
+    // A profile taken for a plan that fits memory has no disk to tell of one that does not.
+    if (plan->reads_disk() && profile.disk.rates.empty()) return;
     plan->name = name;
-    planner.predict(*plan, profile, prompt);
     plans.push_back(std::move(*plan));
   };
-  planner.predict(chosen, profile, prompt);
   plans.push_back(std::move(chosen));
   const Plan first = plans[0];
   EngineOptions other = options;
@@ -124,6 +144,8 @@ std::vector<Plan> plans_around(Planner& planner, Plan chosen, const EngineOption
     other.repack = false;
     add("not interleaved", other);
   }
+  planner.expect(plans);
+  for (Plan& plan : plans) planner.predict(plan, profile, prompt);
   return plans;
 }
 
@@ -131,11 +153,12 @@ Error nothing_fits(Planner& planner, const EngineOptions& options, Error refusal
   if (refusal.code != Code::kOutOfBudget) return refusal;
   std::string more;
   EngineOptions fewer = options;
-  for (fewer.sequences = options.sequences - 1; fewer.sequences > 0; fewer.sequences = std::min(fewer.sequences - 1, fewer.sequences * 3 / 4))
-    if (planner.fit(fewer)) {
-      more += fmt::format("; with {} streams it fits (--streams {})", fewer.sequences, fewer.sequences);
-      break;
-    }
+  int low = 0, high = options.sequences;  // low fits, high does not
+  while (high - low > 1) {
+    fewer.sequences = low + (high - low) / 2;
+    (planner.try_fit(fewer) ? low : high) = fewer.sequences;
+  }
+  if (low > 0) more += fmt::format("; with {} streams it fits (--streams {})", low, low);
   const std::string type = smaller_type(planner, options, [](Planner&, const Plan&) { return true; });
   if (!type.empty()) more += fmt::format("; as {} it fits", type);
   refusal.message += more;
@@ -157,7 +180,7 @@ Error too_slow(Planner& planner, const std::vector<Plan>& plans, const EngineOpt
   EngineOptions fewer = options;
   fewer.sequences = 1;
   if (options.sequences > 1)
-    if (auto plan = planner.fit(fewer); plan && passes(planner, *plan)) message += "; one stream would do (--streams 1)";
+    if (auto plan = planner.try_fit(fewer); plan && passes(planner, *plan)) message += "; one stream would do (--streams 1)";
   const std::string type = smaller_type(planner, options, passes);
   message += type.empty() ? "; no smaller type would do" : fmt::format("; as {} it would do", type);
   return Error{Code::kOutOfBudget, message};
