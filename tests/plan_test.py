@@ -194,6 +194,23 @@ class Plan(PlanTest):
         self.assertGreaterEqual(found["predicted"]["tokens_per_second"], 1.2 * rate)
         self.assertRegex(message, r"as \w+ \([\d.]+ [kM]B\) it would do")
 
+    def test_what_the_cost_model_finds_better_is_offered_by_its_flag(self):
+        slow = {"sequential": False, "direct": True, "request_bytes": 65536, "depth": 1,
+                "bytes_per_second": {"median": 1e6, "low": 1e6, "high": 1e6}}
+        disk = {**self.machine["disk"], "rates": self.machine["disk"]["rates"] + [slow]}
+        profile = self.at / "waiting.json"
+        profile.write_text(json.dumps({**self.machine, "disk": disk}))
+
+        def plans(*flags):
+            found = self.json_of("plan", "-m", MODEL, "-c", 2048, "--memory", STREAMED, "--json", "--profile", profile, "-p", 2000, *flags, env=self.env)
+            return {p["name"]: p for p in found["plans"]}
+        offered = plans()
+        for start, figure in (("--window ", "tokens_per_second"), ("-b ", "prefill_tokens_per_second")):
+            name, = (name for name in offered if name.startswith(start))
+            self.assertGreater(offered[name]["predicted"][figure], 1.03 * offered["default"]["predicted"][figure])
+            taken = plans(*name.split())["default"]
+            self.assertAlmostEqual(taken["predicted"][figure] / offered[name]["predicted"][figure], 1, delta=0.02)
+
     def test_fast_enough_with_less_context_is_no_answer(self):
         flags = ["-c", 2048, "--memory", "6M"]
         plans = {p["name"]: p for p in self.plan(*flags)["plans"]}

@@ -107,6 +107,64 @@ CostInputs cost_inputs(Engine& engine, const PlanFile& plan) {
           made.experts_found > 0 ? made.experts_found : -1};
 }
 
+namespace {
+
+// Less is within what profiles move.
+constexpr double kWorthwhile = 1.03;
+
+// The first, or among `wanted` the one of which `worth` is most, if that is worthwhile.
+template <typename Worth>
+std::optional<Plan> best_of(Planner& planner, Plan first, const std::vector<EngineOptions>& wanted, const MachineProfile& profile,
+                            int64_t prompt, Worth worth) {
+  planner.predict(first, profile, prompt);
+  std::optional<Plan> best;
+  double most = kWorthwhile * worth(first.predicted);
+  for (const EngineOptions& options : wanted) {
+    auto plan = planner.try_fit(options);
+    if (!plan) continue;
+    planner.predict(*plan, profile, prompt);
+    if (worth(plan->predicted) <= most) continue;
+    most = worth(plan->predicted);
+    best = std::move(*plan);
+  }
+  return best;
+}
+
+// The engine gives a window a share of the budget, whatever the disk. With a larger one more is in flight, with a smaller one
+// more is pinned: the one with which decoding is fastest.
+std::optional<Plan> better_window(Planner& planner, const Plan& first, const EngineOptions& options, const MachineProfile& profile,
+                                  int64_t prompt) {
+  const uint64_t window = first.residency.window_bytes;
+  // A profile of one pattern does not tell what a window is worth.
+  if (window == 0 || options.wishes.window_bytes > 0 || profile.disk.rates.size() < 2) return std::nullopt;
+  std::vector<EngineOptions> wanted;
+  for (const uint64_t quarters : {1, 2, 8, 16}) {
+    wanted.push_back(options);
+    wanted.back().wishes.window_bytes = std::max<uint64_t>(1, window * quarters / 4);
+  }
+  auto best = best_of(planner, first, wanted, profile, prompt, [](const Prediction& p) { return p.tokens_per_second; });
+  if (best) best->name = fmt::format("--window {}k", best->residency.window_bytes / 1000);
+  return best;
+}
+
+// Where weights stream, a prompt reads them once a step: steps of more rows read them less often, and leave less room for
+// pinned ones.
+std::optional<Plan> larger_steps(Planner& planner, const Plan& first, const EngineOptions& options, const MachineProfile& profile,
+                                 int64_t prompt) {
+  constexpr int64_t kMostRows = 4096;
+  if (options.batch > 0) return std::nullopt;
+  std::vector<EngineOptions> wanted;
+  for (int64_t rows = 2 * first.options.batch; rows < 2 * prompt && rows <= kMostRows; rows *= 2) {
+    wanted.push_back(options);
+    wanted.back().batch = rows;
+  }
+  auto best = best_of(planner, first, wanted, profile, prompt, [](const Prediction& p) { return 1 / p.first_token_seconds; });
+  if (best) best->name = fmt::format("-b {}", best->options.batch);
+  return best;
+}
+
+}  // namespace
+
 std::vector<Plan> plans_around(Planner& planner, Plan chosen, const EngineOptions& options, const MachineProfile& profile,
                                int64_t prompt) {
   std::vector<Plan> plans;
@@ -137,9 +195,9 @@ std::vector<Plan> plans_around(Planner& planner, Plan chosen, const EngineOption
     add("whole feed-forwards", other);
     other.sparse = options.sparse;
   }
-  if (first.residency.streams()) {
-    other.wishes.window_bytes = std::max<uint64_t>(first.residency.window_bytes / 2, 1);
-    add("half the window", other);
+  if (first.reads_disk()) {
+    if (auto window = better_window(planner, first, other, profile, prompt)) plans.push_back(std::move(*window));
+    if (auto steps = larger_steps(planner, first, other, profile, prompt)) plans.push_back(std::move(*steps));
   } else if (options.repack) {
     other.repack = false;
     add("not interleaved", other);

@@ -21,7 +21,8 @@ std::vector<std::string> assumptions(const MachineProfile& profile, const ModelF
 CostInputs cost_inputs(Engine& engine, const PlanFile& plan);
 
 // The plan that the engine would choose, predicted, and such as differ from it in one thing: context,
-// streams, window, layout.
+// streams, layout; and such as the cost model finds faster than the engine's rules, which know no machine: of the window, of
+// the rows in a step.
 std::vector<Plan> plans_around(Planner& planner, Plan chosen, const EngineOptions& options, const MachineProfile& profile,
                                int64_t prompt);
 

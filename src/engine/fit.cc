@@ -11,8 +11,11 @@ namespace {
 
 // A context that the engine chooses is not cut below this for the sake of having all weights in memory.
 constexpr int64_t kUsefulContext = 512;
-// Rows of a step where nobody says. Streaming, a batch whose activations take more than an eighth of the
-// budget is halved: beyond some hundred rows a step computes longer than it reads.
+// Rows of a step where nobody says. More bring nothing where weights are in memory: at 256 rows products are as fast as they
+// get, and activations grow with the rows. Streaming, every step reads the file once, but beyond some hundred rows it computes
+// longer than it reads; for disks so slow that it does not, `venturi plan` says what larger steps would give, as what they
+// give hangs on the machine, of which nothing is known here. A batch whose activations take more than an eighth of the budget
+// is halved.
 constexpr int64_t kDefaultBatch = 512, kLeastBatch = 64;
 
 Step shape_step(int64_t rows, int64_t position, int64_t outputs) {

@@ -82,13 +82,18 @@ void choose_windows(const std::vector<Candidate>& list, uint64_t budget, const R
   uint64_t all = 0;  // a window need not hold more than there is
   for (const Candidate& c : list) all += c.use == Use::kResident ? 0 : c.weight->file_bytes();
   const uint64_t wish = std::min(wishes.window_bytes, all);
-  for (plan.segment_bytes = ResidencyPlan().segment_bytes; plan.segment_bytes >= kSmallSegment; plan.segment_bytes /= 2) {
-    const uint64_t wanted = wish ? wish : std::min({budget / 20, kMostWindow, all});
-    const uint64_t product = largest_cover(list, Use::kProduct, plan.segment_bytes);
-    const uint64_t routed = largest_cover(list, Use::kRouted, plan.segment_bytes);
-    plan.window_bytes = product ? std::max(wanted, (wish ? 2 : 4) * product) : 0;
-    plan.routed_bytes = routed ? std::max(wanted / 2, 4 * routed) : 0;
-    if (windows_of(plan) <= budget / 4 || plan.window_bytes == wish) return;
+  // One piece in use and three that are read, so that the disk has something to do in between; in a window that was asked
+  // for, two are better than none.
+  for (const uint64_t pieces : {4, 2}) {
+    if (pieces < 4 && wish == 0) break;
+    for (plan.segment_bytes = ResidencyPlan().segment_bytes; plan.segment_bytes >= kSmallSegment; plan.segment_bytes /= 2) {
+      const uint64_t wanted = wish ? wish : std::min({budget / 20, kMostWindow, all});
+      const uint64_t product = largest_cover(list, Use::kProduct, plan.segment_bytes);
+      const uint64_t routed = largest_cover(list, Use::kRouted, plan.segment_bytes);
+      plan.window_bytes = product ? std::max(wanted, pieces * product) : 0;
+      plan.routed_bytes = routed ? std::max(wanted / 2, 4 * routed) : 0;
+      if (wish ? plan.window_bytes == wish : windows_of(plan) <= budget / 4) return;
+    }
   }
   plan.segment_bytes = 1;
   smallest_windows(list, plan);
