@@ -108,6 +108,7 @@ struct ResidencyPlan {
   uint64_t routed_bytes = 0;          // likewise for what the routing chooses
   uint64_t request_bytes = 1u << 20;  // of one read
   int depth = 16;                     // reads in flight
+  bool sidecar = false;               // stream from the prepared file in kernel layout
   uint64_t expert_cache_bytes = 0;    // of a cache of experts (expert_cache.h), instead of routed_bytes
   std::string expert_policy = "forecast";  // which expert leaves it (eviction/)
   bool expert_guesses = true;         // experts are read before a row has chosen them, where the policy forecasts
@@ -126,7 +127,7 @@ struct ResidencyForecast {
 };
 
 struct ResidencyWishes {
-  uint64_t window_bytes = 0;           // 0: what suits the budget; no more is taken than goes through it in a step
+  uint64_t window_bytes = 0;           // 0: what suits the budget
   uint64_t pinned_bytes = UINT64_MAX;  // pin no more than this, but for what cannot stream
   int64_t expert_slots = 0;            // experts held at most; 0: what the budget allows
   std::string expert_policy = "forecast";  // empty: no cache, the rows of experts are pinned in part and streamed

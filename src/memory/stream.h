@@ -3,7 +3,8 @@
 // Under a cyclic scan a cache that evicts what was used longest ago rereads everything; pinning
 // rereads only what is not pinned. Two windows (stream_ring.h): one goes round with the steps, and on
 // across their ends, over what every step uses; the other reads what the routing chose, as hinted.
-// Streamed pieces come in the file's own layout, in which the kernels give the same bits.
+// Streamed pieces come in the file's own layout, or, from a prepared file (sidecar.h), in that of the
+// kernels. The same bits either way.
 #pragma once
 
 #include <memory>
