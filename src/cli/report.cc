@@ -6,7 +6,7 @@
 #include <span>
 
 #include "cli/flags.h"
-#include "cli/planning.h"
+#include "cli/prediction.h"
 #include "planner/probe.h"
 
 namespace venturi {
@@ -56,25 +56,14 @@ void reset_peak_rss() {
   }
 }
 
-std::string prediction_report(Engine& engine, const PlanFile& plan, const Decoded& decoded) {
-  const StepForecast f = forecast_decode(cost_inputs(engine, plan), 1,
-                                         std::clamp<int64_t>(decoded.position, 0, engine.options().context - 1));
-  const double rate = decoded.seconds > 0 ? static_cast<double>(decoded.tokens) / decoded.seconds : 0;
-  std::string text = fmt::format("plan    decode {} predicted, {} measured", format_rate(1 / f.seconds),
-                                 rate > 0 ? fmt::format("{} ({:+.0f} %)", format_rate(rate), 100 * (rate * f.seconds - 1))
-                                          : "not");
-  if (const uint64_t read = engine.disk_counters().disk_bytes; read > 0 && decoded.steps > 0)
-    text += fmt::format("; disk a step {} predicted, {} measured", format_bytes(static_cast<uint64_t>(f.disk_bytes)),
-                        format_bytes(read / static_cast<uint64_t>(decoded.steps)));
-  return text + fmt::format("; memory {} predicted, {} held at most\n", format_bytes(engine.footprint().peak()),
-                            format_bytes(engine.ledger().peak()));
-}
-
 std::string generation_report(Engine& engine, const GenerationReport& report, const PlanFile* plan) {
   std::string beside;
   if (plan)
     beside = prediction_report(engine, *plan,
-                               {.steps = (report.prompt_tokens - 1) / engine.options().batch + report.generated_tokens,
+                               {.prompts = {{0, report.prompt_tokens}},
+                                .prompt_seconds = report.prefill_seconds,
+                                .first_token_seconds = report.first_token_seconds,
+                                .steps = (report.prompt_tokens - 1) / engine.options().batch + report.generated_tokens,
                                 .tokens = report.generated_tokens - 1,
                                 .position = report.prompt_tokens + report.generated_tokens / 2,
                                 .seconds = report.decode_seconds});

@@ -100,11 +100,11 @@ struct Alone {
   Plan plan;
 };
 
-Result<Plan> fit(Planner& planner, const Alone& a, uint64_t memory) {
+Result<Plan> fit(Planner& planner, const Alone& a, uint64_t memory, bool advises = false) {
   EngineOptions options = TRY(a.model.engine_options(a.outputs, a.sequences()));
   options.memory = std::min(options.memory, memory);
   options.ledger.reset();
-  return planner.fit(options);
+  return advises ? planner.fit(options) : planner.try_fit(options);
 }
 
 // State that nobody bounds would take all that weights leave, and no other model would have room beside it: a
@@ -131,6 +131,7 @@ Result<Alone> fit_alone(Planner& planner, const ServeModelFlags& flags, const st
     TRY(bound_state(planner, a, limit));
     auto plan = fit(planner, a, limit);
     if (!plan && plan.error().code == Code::kOutOfBudget && flags.streams == 0 && a.streams > 1) continue;
+    if (!plan) plan = fit(planner, a, limit, true);
     a.plan = TRY(std::move(plan));
     a.model.context = a.plan.options.context;
     return a;

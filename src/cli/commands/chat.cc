@@ -3,6 +3,7 @@
 #include "cli/flags.h"
 #include "cli/interrupt.h"
 #include "cli/line_reader.h"
+#include "cli/prediction.h"
 #include "cli/prompt.h"
 #include "cli/report.h"
 #include "cli/sampling_flags.h"
@@ -84,7 +85,7 @@ class Chat {
     return save_session_file(o_.session, engine_, sequence, held_, conversation_.messages.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   }
 
-  const Decoded& decoded() const { return decoded_; }
+  const Ran& ran() const { return ran_; }
   uint64_t longest_line() const { return longest_line_; }
 
   void clear() {
@@ -123,10 +124,13 @@ class Chat {
     held_.insert(held_.end(), drawn.begin(), drawn.end());
     held_.resize(static_cast<size_t>(sequence.length()));
     if (!report) return report.error();
-    decoded_.steps += (report->prompt_tokens - 1) / engine_.options().batch + report->generated_tokens;
-    decoded_.tokens += report->generated_tokens - 1;
-    decoded_.seconds += report->decode_seconds;
-    decoded_.position = sequence.length() / 2;
+    ran_.prompts.push_back({common, report->prompt_tokens});
+    ran_.prompt_seconds += report->prefill_seconds;
+    ran_.first_token_seconds += report->first_token_seconds;
+    ran_.steps += (report->prompt_tokens - 1) / engine_.options().batch + report->generated_tokens;
+    ran_.tokens += report->generated_tokens - 1;
+    ran_.seconds += report->decode_seconds;
+    ran_.position = sequence.length() / 2;
     conversation_.messages.push_back({{"role", "assistant"}, {"content", said}});
     if (!o_.quiet && isatty(2))
       std::fprintf(stderr, "[%ld tokens at %s%s; %ld of %ld in the context]\n", report->generated_tokens,
@@ -195,7 +199,7 @@ class Chat {
   chat::Conversation conversation_;
   const uint64_t longest_line_ = longest_prompt(engine_);
   std::vector<TokenId> held_;  // by the sequence
-  Decoded decoded_;            // of all answers
+  Ran ran_;                    // of all answers
 };
 
 Result<chat::Template> chat_template(const Engine& engine, const Options& o) {
@@ -248,7 +252,7 @@ Status converse(Chat& chat, SequenceState& sequence) {
 
 Status run(const Options& o) {
   TRY(o.sampling.sampler());  // what is wrong with the flags is said before anything is loaded
-  const auto plan = TRY(o.model.load_plan());
+  auto plan = TRY(o.model.load_plan());
   auto engine = TRY(o.model.open());
   if (engine->info().embeds) return error(Code::kUnsupported, "{} gives embeddings, not text", engine->file().path);
   const Tokenizer* tokenizer = TRY(engine->tokenizer());
@@ -262,7 +266,10 @@ Status run(const Options& o) {
     if (!kept && !status) std::fprintf(stderr, "%s\n", kept.error().message.c_str());
     if (!kept && status) status = kept;
   }
-  if (plan && !o.quiet) std::fputs(prediction_report(*engine, *plan, chat.decoded()).c_str(), stderr);
+  if ((plan || !o.model.memory.empty()) && !o.quiet) {
+    const PredictionBasis basis = prediction_basis(*engine, std::move(plan));
+    std::fputs(basis.plan ? prediction_report(*engine, *basis.plan, chat.ran()).c_str() : basis.hint.c_str(), stderr);
+  }
   return status;
 }
 
