@@ -195,6 +195,39 @@ class Operators(ModelsTest):
         self.assertEqual(server.ask("GET", "/metrics")[0], 200)
         self.assertEqual(self.complete(server, name)["choices"][0]["text"], before)
 
+    def counters(self, server):
+        text = server.ask("GET", "/metrics")[1]
+        kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
+        samples = {}
+        for line in text.splitlines():
+            sample, _, value = line.rpartition(" ")
+            name = sample.partition("{")[0]
+            if kinds.get(name) == "counter" or kinds.get(re.sub("_(count|sum|bucket)$", "", name)) == "histogram":
+                samples[sample] = float(value)
+        return samples
+
+    def test_counters_never_go_back(self):
+        server = self.start("--lookup", models=(str(MODEL), "vectors=" + str(BERT)), context=64)
+        name = MODEL.stem
+        seen = {}
+        for turn in range(3):
+            self.complete(server, name, max_tokens=20)
+            self.assertEqual(server.ask("POST", "/v1/embeddings", {"model": "vectors", "input": ["a", "b"]})[0], 200)
+            for loaded in (True, False):
+                now = self.counters(server)
+                self.assertLessEqual(set(seen), set(now))
+                self.assertEqual([(k, v, now[k]) for k, v in seen.items() if now[k] < v], [])
+                seen = now
+                if loaded:
+                    for model in (name, "vectors"):
+                        status, answer, _ = server.ask("POST", "/models/unload", {"model": model})
+                        self.assertEqual(status, 200, answer)
+        label = f'{{model_name="{name}"}}'
+        self.assertEqual(seen["vllm:generation_tokens_total" + label], 60)
+        self.assertEqual(seen["venturi_requests_finished_total" + label], 3)
+        self.assertGreater(seen["venturi_steps_total" + label], 0)
+        self.assertEqual(seen['venturi_embedded_texts_total{model_name="vectors"}'], 6)
+
 
 if __name__ == "__main__":
     support.main()

@@ -53,6 +53,29 @@ TEST(TouchAhead, KeepsAHugePageAheadAndNoMore) {
   EXPECT_EQ(memory.data()[5 * kMiB], 0);
 }
 
+// Regions that fill alike do not ask alike: one after another while their huge page fills.
+TEST(TouchAhead, OneRegionAfterAnother) {
+  const auto ledger = Ledger::create();
+  std::vector<Buffer> memory;
+  std::vector<TouchAhead::Region> regions;
+  for (int i = 0; i < 4; ++i) {
+    memory.push_back(Buffer::allocate(*ledger, 16 * kMiB, "test").value());
+    regions.push_back({.begin = memory.back().data(), .bytes = 16 * kMiB, .stride = 300'000});
+  }
+  TouchAhead toucher(regions, 1);
+  EXPECT_TRUE(comes_to(toucher, 16 * kMiB));
+  toucher.used(0, 0);  // 0.3 MB
+  EXPECT_TRUE(comes_to(toucher, 16 * kMiB));
+  toucher.used(0, 2);  // 0.9 MB
+  EXPECT_TRUE(comes_to(toucher, 18 * kMiB));
+  toucher.used(0, 4);  // 1.5 MB
+  EXPECT_TRUE(comes_to(toucher, 20 * kMiB));
+  EXPECT_EQ(resident(memory[0]), 4 * kMiB);
+  EXPECT_EQ(resident(memory[3]), 6 * kMiB);
+  toucher.used(0, 6);  // 2.1 MB: the next one begins
+  EXPECT_TRUE(comes_to(toucher, 24 * kMiB));
+}
+
 // A pool that does so hands out the same pages; its thread ends with it.
 TEST(TouchAhead, OfAPool) {
   const std::vector<SlotSpec> slots = {SlotSpec::paged(2, 64, 64), SlotSpec::recurrent(100), SlotSpec::paged(1, 64, 64, 64)};

@@ -106,9 +106,10 @@ std::string plan_report(const PlanFile& file, bool weights) {
   for (const std::string& one : file.assumptions) assumed += fmt::format("assumes {}\n", one);
   const std::string type = first.state_type.empty() ? "" : " (" + first.state_type + ")";
   return head(file) + assumed + "\n" + markdown_table(rows) +
-         fmt::format("\nfirst token after a prompt of {}, in steps of {}\n{}: weights {}, windows {}, state {}{}, "
+         fmt::format("\nfirst token after a prompt of {}, in steps of {}\n{}: weights {}{}, windows {}, state {}{}, "
                      "activations {}, {}\n\n",
-                     first.predicted.prompt, first.options.batch, first.name, format_bytes(f.weights), format_bytes(f.windows),
+                     first.predicted.prompt, first.options.batch, first.name, format_bytes(f.weights),
+                     f.adapters > 0 ? ", adapters " + format_bytes(f.adapters) : "", format_bytes(f.windows),
                      format_bytes(f.state), type, format_bytes(f.activations),
                      first.options.repack ? "interleaved in memory" : "as in the file") +
          beside_weights(first) + residency_table(first, weights);

@@ -156,6 +156,7 @@ Json plan_json(const Plan& plan) {
                          {"activations", f.activations}, {"neurons", f.neurons}, {"state_file", f.state_file}}},
           {"residency", residency_json(plan)}};
   if (!plan.state_type.empty()) json["footprint"]["state_type"] = plan.state_type;
+  if (f.adapters > 0) json["footprint"]["adapters"] = f.adapters;
   if (plan.neurons.used()) json["neurons"] = neurons_json(plan.neurons);
   return json;
 }
@@ -172,6 +173,7 @@ Result<Plan> plan_from(const Fields& f) {
   plan.footprint.staging = TRY(footprint.bytes("staging"));
   plan.footprint.state = TRY(footprint.bytes("state"));
   plan.footprint.activations = TRY(footprint.bytes("activations"));
+  if (footprint.has("adapters")) plan.footprint.adapters = TRY(footprint.bytes("adapters"));
   if (footprint.has("neurons")) plan.footprint.neurons = TRY(footprint.bytes("neurons"));
   if (footprint.has("state_file")) plan.footprint.state_file = TRY(footprint.bytes("state_file"));
   if (footprint.has("state_type")) plan.state_type = TRY(footprint.text("state_type"));

@@ -105,6 +105,40 @@ class MetricFamilies {
 
 namespace {
 
+// Counters of a model that was loaded several times; what is of the moment is that of `now`.
+ServiceCounts together(const ServiceCounts& before, ServiceCounts now) {
+  SchedulerCounts& s = now.scheduler;
+  const SchedulerCounts& b = before.scheduler;
+  for (uint64_t SchedulerCounts::*count :
+       {&SchedulerCounts::submitted, &SchedulerCounts::refused, &SchedulerCounts::finished, &SchedulerCounts::failed,
+        &SchedulerCounts::cancelled, &SchedulerCounts::preempted_to_disk, &SchedulerCounts::preempted_to_recompute,
+        &SchedulerCounts::resumed, &SchedulerCounts::prompt_tokens, &SchedulerCounts::output_tokens, &SchedulerCounts::cached_tokens,
+        &SchedulerCounts::recomputed_tokens})
+    s.*count += b.*count;
+  for (uint64_t ServiceCounts::*count : {&ServiceCounts::steps, &ServiceCounts::prefix_queries, &ServiceCounts::prefix_hits,
+                                         &ServiceCounts::state_written_bytes, &ServiceCounts::state_read_bytes})
+    now.*count += before.*count;
+  for (double ServiceCounts::*seconds : {&ServiceCounts::step_seconds, &ServiceCounts::engine_seconds, &ServiceCounts::draw_seconds,
+                                         &ServiceCounts::tell_seconds})
+    now.*seconds += before.*seconds;
+  SpeculationCounts& guesses = now.speculation;
+  guesses.checks += before.speculation.checks;
+  guesses.guessed += before.speculation.guessed;
+  guesses.held += before.speculation.held;
+  guesses.guess_seconds += before.speculation.guess_seconds;
+  guesses.held_at.resize(std::max(guesses.held_at.size(), before.speculation.held_at.size()));
+  for (size_t i = 0; i < before.speculation.held_at.size(); ++i) guesses.held_at[i] += before.speculation.held_at[i];
+  return now;
+}
+
+Embedder::Counts together(const Embedder::Counts& before, Embedder::Counts now) {
+  now.requests += before.requests;
+  now.texts += before.texts;
+  now.tokens += before.tokens;
+  return now;
+}
+
+// Of the load at the moment.
 void add_load(MetricFamilies& f, const ServiceCounts& c) {
   const SchedulerCounts& s = c.scheduler;
   f.gauge("vllm:num_requests_running", "Requests with state in memory.", static_cast<double>(s.running));
@@ -115,6 +149,10 @@ void add_load(MetricFamilies& f, const ServiceCounts& c) {
     f.gauge(name, "Share of the sequence state in use, from 0 to 1.", used);
   f.info("vllm:cache_config_info", "How the sequence state is cut.",
          {{"block_size", std::to_string(kPageTokens)}, {"num_gpu_blocks", std::to_string(c.state_capacity / kPageTokens)}});
+}
+
+void add_requests(MetricFamilies& f, const ServiceCounts& c) {
+  const SchedulerCounts& s = c.scheduler;
   f.counter("vllm:prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.", static_cast<double>(c.prefix_queries));
   f.counter("vllm:prefix_cache_hits_total", "Of those, tokens found.", static_cast<double>(c.prefix_hits));
   f.counter("vllm:generation_tokens_total", "Tokens drawn.", static_cast<double>(s.output_tokens));
@@ -166,7 +204,6 @@ void add_memory(MetricFamilies& f, const Ledger& ledger) {
 
 void add_embedder(MetricFamilies& f, const Embedder::Counts& e) {
   f.counter("venturi_embedding_requests_total", "Requests for embeddings.", static_cast<double>(e.requests));
-  f.gauge("venturi_embedding_requests_waiting", "Those that are not answered yet.", static_cast<double>(e.waiting));
   f.counter("venturi_embedded_texts_total", "Texts embedded.", static_cast<double>(e.texts));
   f.counter("venturi_embedded_tokens_total", "Their tokens.", static_cast<double>(e.tokens));
 }
@@ -205,10 +242,23 @@ void Metrics::step(const StepReport& s) {
   if (s.predicted_seconds > 0) observe(kStepRatio, s.engine_seconds / s.predicted_seconds);
 }
 
-void Metrics::add(MetricFamilies& f, const Service* service) const {
-  const ServiceCounts counts = service ? service->counts() : ServiceCounts{};
-  if (service) add_load(f, counts);
-  if (!service && prompt_tokens_ == 0) return;
+void Metrics::keep(const Serving& leaving) {
+  if (leaving.service) kept_ = together(kept_.value_or(ServiceCounts{}), leaving.service->counts());
+  if (leaving.embedder) kept_embedder_ = together(kept_embedder_.value_or(Embedder::Counts{}), leaving.embedder->counts());
+}
+
+void Metrics::add(MetricFamilies& f, const Serving& now) const {
+  if (now.service || now.embedder) add_load(f, now.service ? now.service->counts() : ServiceCounts{});
+  if (now.service || kept_) add_service(f, together(kept_.value_or(ServiceCounts{}), now.service ? now.service->counts() : ServiceCounts{}));
+  if (now.embedder)
+    f.gauge("venturi_embedding_requests_waiting", "Requests for embeddings that are not answered yet.",
+            static_cast<double>(now.embedder->counts().waiting));
+  if (now.embedder || kept_embedder_)
+    add_embedder(f, together(kept_embedder_.value_or(Embedder::Counts{}), now.embedder ? now.embedder->counts() : Embedder::Counts{}));
+}
+
+void Metrics::add_service(MetricFamilies& f, const ServiceCounts& counts) const {
+  add_requests(f, counts);
   f.counter("vllm:prompt_tokens_total", "Tokens of prompts, those found in the prefix cache too.", static_cast<double>(prompt_tokens_.load()));
   constexpr std::pair<Finish, const char*> kReasons[] = {
       {Finish::kEnd, "stop"}, {Finish::kLength, "length"}, {Finish::kCancelled, "abort"}, {Finish::kFailed, "error"}};
@@ -217,7 +267,6 @@ void Metrics::add(MetricFamilies& f, const Service* service) const {
               static_cast<double>(ended_[static_cast<int>(finish)].load()));
   for (size_t i = 0; i < specs().size(); ++i)
     for (const char* name : specs()[i].names) f.histogram(name, specs()[i].help, histograms_[i].Collect());
-  if (!service) return;
   add_steps(f, counts);
   add_speculation(f, counts.speculation);
 }
@@ -226,9 +275,7 @@ std::string metrics_text(const App& app) {
   MetricFamilies f;
   app.models->each([&](const Models::Entry& e) {
     f.of(e.spec.name);
-    if (e.model && e.model->embedder && !e.model->service) add_load(f, {});
-    e.metrics.add(f, e.model ? e.model->service.get() : nullptr);
-    if (e.model && e.model->embedder) add_embedder(f, e.model->embedder->counts());
+    e.metrics.add(f, e.serving());
     f.gauge("venturi_model_loaded", "Whether the model is loaded.", e.model ? 1 : 0);
     f.counter("venturi_model_loads_total", "Times that it was loaded.", static_cast<double>(e.loads));
     f.counter("venturi_model_unloads_total", "Times that it was unloaded: idle, to make room, or told to.", static_cast<double>(e.unloads));

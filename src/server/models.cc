@@ -25,6 +25,7 @@ ModelAbout about(const Engine& engine) {
 namespace {
 
 constexpr double kNever = 1e9;  // seconds
+constexpr double kLastStepSeconds = 10;
 
 auto until(double seconds_from_now) {
   return std::chrono::duration<double>(std::clamp(seconds_from_now, 0.0, kNever));
@@ -213,8 +214,14 @@ void Models::work() {
 
 void Models::unload(Entry& entry, Lock& lock) {
   entry.state = ModelState::kUnloading;
-  std::unique_ptr<ServedModel> model = std::move(entry.model);
   auto told = std::exchange(entry.to_unload, {});
+  lock.unlock();
+  // Nobody uses it; what was cancelled last may still be in a step.
+  if (entry.model->service) entry.model->service->drain(kLastStepSeconds);
+  if (entry.model->embedder) entry.model->embedder->drain(kLastStepSeconds);
+  lock.lock();
+  entry.metrics.keep(entry.serving());
+  std::unique_ptr<ServedModel> model = std::move(entry.model);
   lock.unlock();
   model.reset();
   spdlog::info("{} is unloaded", entry.spec.name);

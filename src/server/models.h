@@ -97,6 +97,7 @@ class Models {
     int64_t uses = 0;                    // Targets
     uint64_t loads = 0, unloads = 0;
     double load_seconds = 0;  // of the last load
+    Serving serving() const { return model ? Serving{model->service.get(), model->embedder.get()} : Serving{}; }
 
    private:
     friend class Models;
