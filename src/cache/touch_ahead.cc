@@ -5,6 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+
+#include "base/clock.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -17,6 +20,9 @@ namespace {
 constexpr uint64_t kPiece = 2u << 20;  // a huge page: what is given at a time
 constexpr uint64_t kSmallPage = 4096;
 constexpr int kNice = 10;
+// Low priority alone does not hold it back: a huge page is cleared in one piece, whoever waits for the core, and who slept
+// long runs at once. So it rests, several times as long as a piece took.
+constexpr double kRest = 8, kMostRestSeconds = 0.05;
 
 void touch(uint8_t* begin, uint64_t bytes) {
   if (madvise(begin, bytes, MADV_POPULATE_WRITE) == 0) return;
@@ -47,11 +53,13 @@ void TouchAhead::used(int group, int32_t page) {
   changes_.notify_one();
 }
 
-// What is taken, to the end of its huge page, and one more.
+// What is taken, to the end of its huge page, and one more; a second one while that fills, the last regions first, so that
+// they do not ask all at once.
 uint64_t TouchAhead::wanted(const Region& r) const {
   if (r.stride == 0) return r.bytes;
   const auto pages = static_cast<uint64_t>(highest_[static_cast<size_t>(r.group)].load(std::memory_order_relaxed) + 1);
-  return std::min(r.bytes, (pages * r.stride / kPiece + 2) * kPiece);
+  const uint64_t early = kPiece / regions_.size() * static_cast<uint64_t>(&r - regions_.data());
+  return std::min(r.bytes, ((pages * r.stride + early) / kPiece + 2) * kPiece);
 }
 
 void TouchAhead::loop() {
@@ -61,12 +69,17 @@ void TouchAhead::loop() {
     bool done = true;
     for (size_t i = 0; i < regions_.size() && !stopping_; ++i) {
       const Region& r = regions_[i];
-      if (touched_[i] >= wanted(r)) continue;
+      const uint64_t want = wanted(r);
+      if (touched_[i] >= want) continue;
       const uint64_t bytes = std::min(kPiece, r.bytes - touched_[i]);
+      const bool urgent = want - touched_[i] > kPiece;
+      const double begin = now_seconds();
       touch(r.begin + touched_[i], bytes);
       touched_[i] += bytes;
       touched_bytes_.fetch_add(bytes, std::memory_order_relaxed);
       done = false;
+      if (!urgent)
+        std::this_thread::sleep_for(std::chrono::duration<double>(std::min(kMostRestSeconds, kRest * (now_seconds() - begin))));
     }
     if (done && !stopping_) changes_.wait(seen, std::memory_order_acquire);
   }

@@ -15,7 +15,7 @@ namespace {
 constexpr uint64_t kMiB = 1 << 20;
 
 bool comes_to(const TouchAhead& toucher, uint64_t bytes) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   while (toucher.touched_bytes() != bytes && std::chrono::steady_clock::now() < end)
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   std::this_thread::sleep_for(std::chrono::milliseconds(20));  // and no further
@@ -51,6 +51,29 @@ TEST(TouchAhead, KeepsAHugePageAheadAndNoMore) {
   EXPECT_EQ(resident(memory), 64 * kMiB);
   for (uint64_t i = 0; i < 4 * kMiB; i += 4096) ASSERT_EQ(memory.data()[i], 7);
   EXPECT_EQ(memory.data()[5 * kMiB], 0);
+}
+
+// Regions that fill alike do not ask alike: one after another while their huge page fills.
+TEST(TouchAhead, OneRegionAfterAnother) {
+  const auto ledger = Ledger::create();
+  std::vector<Buffer> memory;
+  std::vector<TouchAhead::Region> regions;
+  for (int i = 0; i < 4; ++i) {
+    memory.push_back(Buffer::allocate(*ledger, 16 * kMiB, "test").value());
+    regions.push_back({.begin = memory.back().data(), .bytes = 16 * kMiB, .stride = 300'000});
+  }
+  TouchAhead toucher(regions, 1);
+  EXPECT_TRUE(comes_to(toucher, 16 * kMiB));
+  toucher.used(0, 0);  // 0.3 MB
+  EXPECT_TRUE(comes_to(toucher, 16 * kMiB));
+  toucher.used(0, 2);  // 0.9 MB
+  EXPECT_TRUE(comes_to(toucher, 18 * kMiB));
+  toucher.used(0, 4);  // 1.5 MB
+  EXPECT_TRUE(comes_to(toucher, 20 * kMiB));
+  EXPECT_EQ(resident(memory[0]), 4 * kMiB);
+  EXPECT_EQ(resident(memory[3]), 6 * kMiB);
+  toucher.used(0, 6);  // 2.1 MB: the next one begins
+  EXPECT_TRUE(comes_to(toucher, 24 * kMiB));
 }
 
 // A pool that does so hands out the same pages; its thread ends with it.

@@ -204,8 +204,8 @@ void Scheduler::preempt(Request& r) {
   r.place = Request::Place::kQueue;
   ++counts_.queued;
   ++r.key->queued;
+  counts_.preempted_to_recompute += r.computed > 0;  // of the others nothing is lost
   r.computed = 0;
-  ++counts_.preempted_to_recompute;
 }
 
 bool Scheduler::make_room(const Order& order, const Request& keep) {

@@ -81,8 +81,8 @@ struct SchedulerOptions {
   int64_t max_running = 32;         // requests with state in memory
   int64_t max_step_rows = 512;
   int64_t max_step_outputs = INT64_MAX;  // rows of a step whose logits are wanted; max_running at least
-  int64_t min_prompt_rows = 8;      // a step beside running streams gives prompts at least these
-  double stretch = 1.75;            // of a step by prompts, over the step without
+  int64_t min_prompt_rows = 4;      // a step beside running streams gives prompts at least these
+  double stretch = 1.4;             // of a step by prompts, over the step without
   double newcomer_stretch = 3.0;    // by the prompts of newcomers
   double long_step = 8;             // a step that is long enough, over reading the weights
   int64_t max_queued = 1024;
