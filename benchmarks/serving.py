@@ -117,10 +117,12 @@ class Stream:
                     continue
                 event = json.loads(line[6:])
                 self.usage = event.get("usage") or self.usage
-                if event.get("choices") and event["choices"][0].get("text"):
-                    self.times.append(time.perf_counter())
-                    self.text += event["choices"][0]["text"]
-                    self.first.set()
+                for choice in event.get("choices", []):
+                    # With logprobs every token is an event; without, one that ends in the middle of a character waits for the next.
+                    if choice.get("text") or (choice.get("logprobs") or {}).get("tokens"):
+                        self.times.append(time.perf_counter())
+                        self.text += choice.get("text") or ""
+                        self.first.set()
         finally:
             self.first.set()
             writer.close()
@@ -138,7 +140,7 @@ async def streams_running(server, n, tokens=900, **more):
 
 
 def gaps_within(streams, begin, end):
-    """Gaps between texts of a stream that reach into [begin, end]."""
+    """Gaps between events of a stream that reach into [begin, end]."""
     return [b - a for s in streams for a, b in zip(s.times, s.times[1:]) if b > begin and a < end]
 
 
@@ -150,7 +152,7 @@ def percentile(values, p):
 
 
 async def arrival_once(server, undisturbed_s=5):
-    streams, tasks = await streams_running(server, 8)
+    streams, tasks = await streams_running(server, 8, **({"logprobs": 0} if server.ours else {}))  # gaps between tokens, not texts
     await asyncio.sleep(1)
     begin = time.perf_counter()
     await asyncio.sleep(undisturbed_s)
