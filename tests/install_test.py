@@ -59,6 +59,14 @@ class Installed(ProgramTest):
         text.write_text("It was the best of times, it was the worst of times. " * 8)
         perplexity = float(run(build / "perplexity", MODEL, text))
         self.assertTrue(1 < perplexity < 500, perplexity)
+        # With an adapter, and within a budget that counts it.
+        base = SOURCE / "tests/data/models/llama-plain.gguf"
+        adapter = SOURCE / "tests/data/adapters/llama-all"
+        adapted = self.succeeds("run", "-m", base, "-q", "-p", "the house", "-n", 12, "--temp", 0, "--lora", adapter).out[len("the house"):]
+        self.assertEqual(run(build / "complete", base, "the house", 12, 50, adapter), adapted)
+        self.assertNotEqual(run(build / "complete", base, "the house", 12, 50), adapted)
+        result = subprocess.run([build / "complete", base, "the house", "4", "50", "/no/such/adapter"], capture_output=True, text=True)
+        self.assertEqual(result.returncode, 2, result)
         # An error of the library is a value with its code and its line.
         result = subprocess.run([build / "complete", MODEL, PROMPT * 200, "4"], capture_output=True, text=True)
         self.assertEqual(result.returncode, 5, result)

@@ -132,6 +132,27 @@ class Probe(PlanTest):
 
 
 class Plan(PlanTest):
+    def test_adapters_have_room(self):
+        base, adapters = support.SOURCE / "tests/data/models/llama-plain.gguf", support.SOURCE / "tests/data/adapters"
+        both = ("--lora", adapters / "llama-all", "--lora", adapters / "llama-attention")
+        plain, adapted = self.plan("-c", 64, model=base), self.plan("-c", 64, *both, model=base)
+        of = [p["plans"][0]["footprint"] for p in (plain, adapted)]
+        self.assertNotIn("adapters", of[0])
+        self.assertGreater(of[1]["adapters"], 10_000)
+        self.assertEqual(of[0]["weights"], of[1]["weights"])
+        flags = ("-m", base, "-c", 64, "--profile", self.profile)
+        self.assertIn(", adapters ", self.succeeds("plan", *flags, *both, env=self.env).out)
+        # The budget that is just enough without is not enough with them: weights give way.
+        least = of[0]["weights"] + max(of[0]["staging"], of[0]["state"] + of[0]["activations"])
+        budget = ("--memory", least + of[1]["adapters"] // 2)
+        pinned = [self.plan("-c", 64, *budget, *more, model=base)["plans"][0]["footprint"]["weights"] for more in ((), both)]
+        self.assertLess(pinned[1], pinned[0])
+        self.assertIn("adapters", self.fails(3, "plan", *flags, *both, "--memory", "100k", env=self.env))
+        self.assertIn("no-such", self.fails(2, "plan", *flags, "--lora", "no-such", env=self.env))
+        path = self.at / "adapted.json"
+        path.write_text(json.dumps(adapted))
+        self.assertIn("adapters", self.succeeds("run", "-m", base, "-p", "a", "-n", 3, "--plan", path, *both[:2]).err)
+
     def test_fixed_form(self):
         for memory, binds in ((STREAMED, "disk"), ("100M", None)):
             plan = self.plan("--memory", memory)

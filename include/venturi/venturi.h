@@ -56,6 +56,13 @@ VENTURI_API const char* venturi_version(void); /* "0.1.0" */
 /* --- Models
  * ------------------------------------------------------------------------------------------- */
 
+/* A LoRA adapter (docs/adapters.md) beside the model's weights: a peft directory or a GGUF file. */
+typedef struct venturi_adapter {
+  const char* name; /* by which sequences take it; NULL: its path */
+  const char* path;
+  float scale; /* over the file's own: 1 is as it was trained, 0 changes nothing */
+} venturi_adapter;
+
 typedef struct venturi_open_options {
   size_t size;           /* of this struct, by venturi_open_options_init */
   uint64_t memory_bytes; /* for weights, state, activations and buffers together; 0: no limit */
@@ -65,6 +72,8 @@ typedef struct venturi_open_options {
   int64_t outputs;   /* tokens whose logits one venturi_eval may ask for; 1 */
   int32_t sequences; /* that may be alive at a time; 1 */
   int32_t threads;   /* 0: what affinity and cgroup quota allow */
+  const venturi_adapter* adapters; /* that sequences may take; they count towards memory_bytes */
+  size_t n_adapters;               /* 0 */
 } venturi_open_options;
 
 VENTURI_API void venturi_open_options_init(venturi_open_options* options);
@@ -115,6 +124,11 @@ VENTURI_API int32_t venturi_is_end(const venturi_model* model,
 VENTURI_API venturi_code venturi_sequence_new(venturi_model* model, venturi_sequence** out,
                                               venturi_error* error);
 VENTURI_API void venturi_sequence_free(venturi_sequence* sequence); /* NULL is allowed */
+/* From now on the model's adapter of this name changes what the sequence computes; NULL: none does,
+ * as in a new one. VENTURI_NOT_FOUND where the model was opened without it,
+ * VENTURI_INVALID_ARGUMENT for a sequence that has tokens. */
+VENTURI_API venturi_code venturi_sequence_use_adapter(venturi_sequence* sequence, const char* name,
+                                                      venturi_error* error);
 VENTURI_API int64_t venturi_sequence_length(const venturi_sequence* sequence);
 /* Forgets the tokens from `length` on. VENTURI_UNSUPPORTED where a recurrent state cannot go back;
  * 0 always can. */

@@ -62,6 +62,12 @@ class Outcome {
   std::variant<T, Failure> state_;
 };
 
+// A LoRA adapter beside the model's weights: a peft directory or a GGUF file.
+struct Adapter {
+  std::string name, path;
+  float scale = 1;  // over the file's own
+};
+
 struct OpenOptions {
   uint64_t memory_bytes = 0;  // 0: no limit
   int64_t context = 0;        // 0: what the model was trained for, at most 4096
@@ -69,6 +75,7 @@ struct OpenOptions {
   int64_t outputs = 1;  // tokens whose logits one eval may ask for
   int sequences = 1;
   int threads = 0;
+  std::vector<Adapter> adapters = {};  // that sequences may take
 };
 
 struct GenerateOptions {
@@ -94,6 +101,15 @@ class Sequence {
   std::optional<Failure> truncate(int64_t length) {
     venturi_error error;
     if (venturi_sequence_truncate(handle_.get(), length, &error) == VENTURI_OK) return std::nullopt;
+    return Failure{error.code, error.message};
+  }
+
+  // Of the model's, by name; before the first token. "": none.
+  std::optional<Failure> use_adapter(const std::string& name) {
+    venturi_error error;
+    if (venturi_sequence_use_adapter(handle_.get(), name.empty() ? nullptr : name.c_str(),
+                                     &error) == VENTURI_OK)
+      return std::nullopt;
     return Failure{error.code, error.message};
   }
 
@@ -188,6 +204,11 @@ class Model {
     o.outputs = options.outputs;
     o.sequences = options.sequences;
     o.threads = options.threads;
+    std::vector<venturi_adapter> adapters;
+    for (const Adapter& a : options.adapters)
+      adapters.push_back({a.name.c_str(), a.path.c_str(), a.scale});
+    o.adapters = adapters.data();
+    o.n_adapters = adapters.size();
     venturi_error error;
     venturi_model* handle = nullptr;
     if (venturi_open(path.c_str(), &o, &handle, &error) != VENTURI_OK)

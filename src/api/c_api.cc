@@ -19,6 +19,7 @@ struct venturi_sequence {
   std::shared_ptr<venturi::Engine> engine;
   std::unique_ptr<venturi::SequenceState> state;
   std::vector<venturi::TokenId> tokens;  // held: penalties look back at them
+  const venturi::Adapter* adapter = nullptr;  // of the engine's
 };
 
 namespace venturi {
@@ -73,6 +74,10 @@ EngineOptions engine_options(const venturi_open_options& o) {
   out.outputs = o.outputs;
   out.sequences = o.sequences;
   out.threads = o.threads > 0 ? o.threads : default_thread_count();
+  for (size_t i = 0; i < o.n_adapters; ++i) {
+    const venturi_adapter& a = o.adapters[i];
+    out.adapters.push_back({.name = a.name ? a.name : a.path, .path = a.path, .scale = a.scale});
+  }
   return out;
 }
 
@@ -85,6 +90,11 @@ Status check(const venturi_open_options& o) {
   TRY(in_range("batch", o.batch, 0, 65536));
   TRY(in_range("outputs", o.outputs, 1, 65536));
   TRY(in_range("sequences", o.sequences, 1, 65536));
+  TRY(in_range("n_adapters", static_cast<int64_t>(std::min<size_t>(o.n_adapters, 1u << 30)), 0,
+               65536));
+  if (o.n_adapters > 0 && !o.adapters) return missing("adapters");
+  for (size_t i = 0; i < o.n_adapters; ++i)
+    if (!o.adapters[i].path) return missing("the path of an adapter");
   return in_range("threads", o.threads, 0, 1024);
 }
 
@@ -122,7 +132,11 @@ Result<const Act*> step_of(venturi_sequence& s, std::span<const TokenId> tokens,
   const auto n = static_cast<int64_t>(tokens.size());
   step.tokens.assign(tokens.begin(), tokens.end());
   step.spans = {
-      {.row_begin = 0, .n_rows = n, .position = s.state->length(), .state = s.state.get()}};
+      {.row_begin = 0,
+       .n_rows = n,
+       .position = s.state->length(),
+       .state = s.state.get(),
+       .adapter = s.adapter}};
   for (int64_t row = n - n_outputs; row < n; ++row) step.output_rows.push_back(row);
   const Act* out = TRY(s.engine->step(step));
   s.tokens.insert(s.tokens.end(), tokens.begin(), tokens.end());
@@ -178,6 +192,7 @@ Result<GenerationReport> generate_into(venturi_sequence& s, std::span<const Toke
   GenerateOptions options;
   options.max_tokens = std::min(o.max_tokens, room + 1);  // the last one drawn takes no place
   options.ignore_end = o.ignore_end != 0;
+  options.adapter = s.adapter;
   options.on_token = [&](TokenId id) {
     drawn.push_back(id);
     const std::string text = detokenizer.push(id);
@@ -279,12 +294,28 @@ venturi_code venturi_sequence_new(venturi_model* model, venturi_sequence** out,
     if (!model || !out) return missing(model ? "out" : "model");
     *out = nullptr;
     auto state = TRY(model->engine->new_sequence());
-    *out = new venturi_sequence{model->engine, std::move(state), {}};
+    *out = new venturi_sequence{.engine = model->engine, .state = std::move(state), .tokens = {}};
     return {};
   });
 }
 
 void venturi_sequence_free(venturi_sequence* sequence) { delete sequence; }
+
+venturi_code venturi_sequence_use_adapter(venturi_sequence* sequence, const char* name,
+                                          venturi_error* error) {
+  return guarded(error, [&]() -> Status {
+    if (!sequence) return missing("sequence");
+    if (sequence->state->length() > 0)
+      return venturi::error(Code::kInvalidArgument,
+                            "the sequence has {} tokens; its adapter is chosen before",
+                            sequence->state->length());
+    const Adapter* adapter = name ? sequence->engine->adapters().find(name) : nullptr;
+    if (name && !adapter)
+      return venturi::error(Code::kNotFound, "the model was opened without an adapter {}", name);
+    sequence->adapter = adapter;
+    return {};
+  });
+}
 
 int64_t venturi_sequence_length(const venturi_sequence* sequence) {
   return sequence->state->length();

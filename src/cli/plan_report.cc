@@ -98,9 +98,10 @@ std::string plan_report(const PlanFile& file, bool weights) {
   const Plan& first = file.plans[0];
   const Footprint& f = first.footprint;
   return head(file) + "\n" + markdown_table(rows) +
-         fmt::format("\nfirst token after a prompt of {}, in steps of {}\n{}: weights {}, windows {}, state {}, "
+         fmt::format("\nfirst token after a prompt of {}, in steps of {}\n{}: weights {}{}, windows {}, state {}, "
                      "activations {}, {}\n\n",
-                     first.predicted.prompt, first.options.batch, first.name, format_bytes(f.weights), format_bytes(f.windows),
+                     first.predicted.prompt, first.options.batch, first.name, format_bytes(f.weights),
+                     f.adapters > 0 ? ", adapters " + format_bytes(f.adapters) : "", format_bytes(f.windows),
                      format_bytes(f.state), format_bytes(f.activations),
                      first.options.repack ? "interleaved in memory" : "as in the file") +
          beside_weights(first) + residency_table(first, weights);

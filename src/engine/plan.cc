@@ -119,10 +119,13 @@ Status Planner::set_sidecar(const EngineOptions& options) {
 }
 
 Result<Plan> Planner::fit(const EngineOptions& options) {
-  TRY(set_sidecar(options));
+  EngineOptions wanted = options;
+  wanted.sparse = options.sparse && options.adapters.empty();  // as in Engine::open
+  TRY(set_sidecar(wanted));
   catalog_->pin_all();
   const AdapterSet adapters = TRY(declare_adapters(options.adapters, *file_, *catalog_));
-  Setting setting = TRY(fit_setting(*model_, *catalog_, options, sidecar_.get(), &adapters));
+  Setting setting = TRY(fit_setting(*model_, *catalog_, wanted, sidecar_.get(), &adapters));
+  TRY(check_adapters_used(adapters, setting.uses));
   model_->set_context(setting.options.context);
   Plan plan{.name = "default", .options = setting.options, .footprint = setting.footprint,
             .residency = std::move(setting.residency), .neurons = setting.neurons, .state = setting.state,

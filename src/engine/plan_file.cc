@@ -142,6 +142,7 @@ Json plan_json(const Plan& plan) {
           {"footprint", {{"weights", f.weights}, {"windows", f.windows}, {"staging", f.staging}, {"state", f.state},
                          {"activations", f.activations}, {"neurons", f.neurons}, {"state_file", f.state_file}}},
           {"residency", residency_json(plan)}};
+  if (f.adapters > 0) json["footprint"]["adapters"] = f.adapters;
   if (plan.neurons.used()) json["neurons"] = neurons_json(plan.neurons);
   return json;
 }
@@ -156,6 +157,7 @@ Result<Plan> plan_from(const Fields& f) {
   plan.footprint = {.weights = TRY(footprint.bytes("weights")), .windows = TRY(footprint.bytes("windows")),
                     .staging = TRY(footprint.bytes("staging")), .state = TRY(footprint.bytes("state")),
                     .activations = TRY(footprint.bytes("activations"))};
+  if (footprint.has("adapters")) plan.footprint.adapters = TRY(footprint.bytes("adapters"));
   if (footprint.has("neurons")) plan.footprint.neurons = TRY(footprint.bytes("neurons"));
   if (footprint.has("state_file")) plan.footprint.state_file = TRY(footprint.bytes("state_file"));
   TRY(residency_from(TRY(f.object("residency")), plan));

@@ -127,6 +127,7 @@ const Command command_plan{"plan", "Predict speed, memory and disk reads of a mo
   auto o = std::make_shared<Options>();
   o->model.add(app);
   o->model.add_state(app);
+  o->model.add_adapters(app, "room for this adapter, too (the plan is run with the same --lora); may come several times");
   app.add_option("--streams", o->streams, "sequences decoded together")->check(CLI::Range(1, 4096))->capture_default_str();
   app.add_option("-p,--prompt", o->prompt, "tokens of the prompt whose first token is timed")
       ->check(CLI::Range(1, 1 << 20))->transform(kTokenCount)->capture_default_str();
