@@ -129,8 +129,9 @@ void ThreadPool::worker_loop(int worker) {
       wake_.wait(lock, [&] { return epoch_.load(std::memory_order_seq_cst) != seen; });
       sleepers_.fetch_sub(1, std::memory_order_relaxed);
     }
-    if (stop_.load(std::memory_order_relaxed)) return;
+    // In this order: who sees the last epoch sees that there will be no other.
     seen = epoch_.load(std::memory_order_acquire);
+    if (stop_.load(std::memory_order_relaxed)) return;
     if (!enter(seen)) continue;
     function_(self_, worker);
     done_.fetch_add(1, std::memory_order_seq_cst);
