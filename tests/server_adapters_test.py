@@ -49,6 +49,14 @@ class Adapters(ProgramTest):
                     answers = list(pool.map(lambda pair: lines(self.complete(server, pair[1], pair[0])["choices"][0]["text"]), asked * 2))
                 self.assertEqual(answers, [expected[pair] for pair in asked] * 2)
 
+    def test_without_a_name_it_is_called_as_its_file(self):
+        for given, scale in ((NAMES["ffn"], ""), (NAMES["ffn"], "=1")):
+            server = Server("--lora", f"{given}{scale}", model=BASE, context=128)
+            try:
+                self.assertEqual(lines(self.complete(server, "llama-ffn", "the house")["choices"][0]["text"]), alone("the house", "ffn"))
+            finally:
+                self.assertEqual(server.stop(), 0)
+
     def test_the_cache_is_of_one_adapter(self):
         server = self.start()
         prompt = "the house and the road " * 4

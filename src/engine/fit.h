@@ -17,8 +17,9 @@ struct Setting {
 
 // All weights in memory where they fit; else pinned in part and streamed. The catalog is left with the
 // rows pinned that the plan says. Where state may spill (options.spill), it does before weights are
-// streamed, for which every token would wait from the first on. Code::kOutOfBudget when not even the smallest windows do. `sidecar` may be null; with one, a model that does not fit is read
-// by neuron, and the catalog's bundles are set. `adapters` (may be null) are memory beside the weights, and scratch.
+// streamed, for which every token would wait from the first on. Code::kOutOfBudget when not even the smallest
+// windows do. `sidecar` may be null; with one, a model that does not fit is read by neuron, and the catalog's
+// bundles are set. `adapters` (may be null) are memory beside the weights, and scratch.
 Result<Setting> fit_setting(const Model& model, WeightCatalog& catalog, const EngineOptions& options,
                             const Sidecar* sidecar = nullptr, const AdapterSet* adapters = nullptr);
 
