@@ -194,6 +194,18 @@ class Failures(ProgramTest):
         self.assertIn("'frobnicate'", message)
         self.assertIn("tokenize", message)
 
+    def test_a_mistyped_word_is_told_with_what_was_meant(self):
+        for words, meant in ((("rnu",), "run"), (("tokenise",), "tokenize"), (("run", "--tempp", "1"), "--temp"),
+                             (("run", "--promt=x"), "--prompt"), (("run", "--top_k", "3"), "--top-k"), (("bench", "--jsno"), "--json"), (("run", "--n", "3"), "-n"),
+                             (("run", "--contextsize", "9"), "--context")):
+            error = self.fails(2, *words)
+            self.assertIn(f"did you mean {meant}?", error)
+            self.assertEqual(error.count("\n"), 1, error)
+        for words in (("xyzzy",), ("run", "--xyzzy"), ("run", "--" + "x" * 5000)):
+            error = self.fails(2, *words)
+            self.assertIn("there is no", error)
+            self.assertNotIn("did you mean", error)
+
     def test_numbers_beyond_their_type(self):
         self.fails(2, "run", "-p", "a", "--seed", 2**64)
         self.succeeds("run", "-p", "a", "-n", 1, "--seed", 2**64 - 1)

@@ -7,10 +7,12 @@
 
 #include <cstdio>
 #include <new>
+#include <span>
 
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/environment.h"
+#include "cli/nearest_word.h"
 #include "cli/text.h"
 #include "command_registry.inc"
 
@@ -41,15 +43,40 @@ Commands add_commands(CLI::App& app) {
   return commands;
 }
 
+std::string meant(std::string_view word, std::span<const std::string> known) {
+  const std::string nearest = nearest_word(word, known);
+  return nearest.empty() ? "" : fmt::format("; did you mean {}?", nearest);
+}
+
 // Why a command line has no command, where the word in its place is none.
 std::string unknown_command(const Commands& commands, int argc, char** argv) {
   if (argc < 2 || argv[1][0] == '-') return "";
-  std::string known;
+  std::vector<std::string> known;
   for (const auto& [sub, action] : commands) {
     if (sub->get_name() == argv[1]) return "";
-    known += (known.empty() ? "" : ", ") + sub->get_name();
+    known.push_back(sub->get_name());
   }
-  return fmt::format("there is no command '{}'; there are {}", printable(argv[1]), known);
+  return fmt::format("venturi: there is no command '{}'{} There are {}", printable(argv[1]),
+                     meant(argv[1], known).empty() ? "." : meant(argv[1], known), fmt::join(known, ", "));
+}
+
+// Likewise of a flag that the command has not.
+std::string unknown_flag(const Commands& commands) {
+  for (const auto& [sub, action] : commands) {
+    if (!sub->parsed()) continue;
+    std::vector<std::string> known;
+    for (const CLI::Option* option : sub->get_options()) {
+      for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+      for (const std::string& name : option->get_snames()) known.push_back("-" + name);
+    }
+    for (const std::string& word : sub->remaining()) {
+      if (word.size() < 2 || word[0] != '-') continue;
+      const std::string flag = word.substr(0, word.find('='));
+      return fmt::format("venturi {}: there is no flag '{}'{} All are in venturi {} --help", sub->get_name(), printable(flag),
+                         meant(flag, known).empty() ? "." : meant(flag, known), sub->get_name());
+    }
+  }
+  return "";
 }
 
 // Twice: first the command line alone, then with what the environment adds to it for the chosen command.
@@ -73,8 +100,10 @@ std::optional<int> parse(CLI::App& app, const Commands& commands, int argc, char
     app.parse(argc, argv);
     return std::nullopt;
   } catch (const CLI::ParseError& e) {
-    if (const std::string message = unknown_command(commands, argc, argv); !message.empty()) {
-      std::fprintf(stderr, "venturi: %s\n", message.c_str());
+    std::string message = unknown_command(commands, argc, argv);
+    if (message.empty() && dynamic_cast<const CLI::ExtrasError*>(&e)) message = unknown_flag(commands);
+    if (!message.empty()) {
+      std::fprintf(stderr, "%s\n", message.c_str());
       return 2;
     }
     if (!alone) {
