@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -72,10 +73,10 @@ struct Adapted {
                                       [&](size_t i, const std::function<Status(std::span<const uint8_t>)>& sink) -> Status {
                                         uint64_t values = 1;
                                         for (const int64_t d : list[i].shape) values *= static_cast<uint64_t>(d);
-                                        std::vector<float> data(values);
+                                        const uint64_t bytes = values * safetensors_type_bytes(list[i].dtype);
+                                        std::vector<float> data(std::max(values, bytes / sizeof(float)));
                                         for (size_t v = 0; v < values; ++v) data[v] = static_cast<float>(i * 1000 + v);
-                                        return sink({reinterpret_cast<const uint8_t*>(data.data()),
-                                                     values * safetensors_type_bytes(list[i].dtype)});
+                                        return sink({reinterpret_cast<const uint8_t*>(data.data()), bytes});
                                       }));
     TRY(file.commit());
     return open_adapter(folder.path, base);
