@@ -1,11 +1,14 @@
 """A disk that fails under a model that is streamed from it: the request that needed it fails with file and offset, the
-process lives, and what is asked afterwards is answered as before."""
+process lives, and what is asked afterwards is answered as before. A disk that is slow or fails under the state of conversations:
+who does not need it goes on."""
 import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+import threading
+import time
 import unittest
 from pathlib import Path
 
@@ -35,12 +38,12 @@ class Disk:
         self.is_told("healthy")
 
 
-def serve(model, environment):
-    """A server, of one sequence, that streams its weights."""
+def serve(model, environment, *flags, context=64):
+    """A server, of one sequence, that streams its weights, or as the flags say."""
     before = support.clean_environment
     support.clean_environment = lambda: environment
     try:
-        return Server(*STREAMED, model=model, context=64)
+        return Server(*(flags or STREAMED), model=model, context=context)
     finally:
         support.clean_environment = before
 
@@ -153,6 +156,76 @@ class FailingReads(DiskFailure):
         self.assertEqual(failed.returncode, 1)
         self.assertIn(str(self.model), failed.stderr)
         self.assertIn("Input/output error", failed.stderr)
+
+
+@unittest.skipIf(support.OPTIONS.sanitized, "a sanitizer's library must come first")
+@unittest.skipUnless(SHIM.exists(), f"{SHIM} was not built")
+class StateOnDisk(unittest.TestCase):
+    """Pages for one context and a half; a long conversation is driven out to the file by another."""
+    TALK = "It was the best of times, it was the worst of times, it was the age of wisdom. " * 12
+    OTHER = "A long road led from the village to the sea, and nobody had ever walked to its end. " * 13
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.disk = Disk(folder.name)
+        self.disk.heals()
+        self.server = serve(MODEL, self.disk.environment, "--streams", 3, "--state-memory", "1M", "--spill", folder.name, context=512)
+        self.addCleanup(self.server.stop)
+
+    def complete(self, prompt, tokens=8):
+        status, body, _ = self.server.ask("POST", "/v1/completions", {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True})
+        self.assertEqual(status, 200, body)
+        return body["choices"][0]["text"], body["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    def drive_out(self):
+        written = self.server.metric("venturi_state_written_bytes_total")
+        for i in range(3):
+            self.complete(f"{i} {self.OTHER}")
+        self.assertGreater(self.server.metric("venturi_state_written_bytes_total"), written)
+
+    def test_streams_go_on_while_state_comes_from_a_slow_disk(self):
+        wanted, _ = self.complete(self.TALK)
+        self.drive_out()
+        read = self.server.metric("venturi_state_read_bytes_total")
+        self.disk.is_told("slow venturi-state 300")
+        connection = self.server.connect()
+        connection.request("POST", "/v1/completions", json.dumps({"prompt": "Now", "max_tokens": 400, "ignore_eos": True, "stream": True, "temperature": 0}),
+                           {"Content-Type": "application/json"})
+        stream = connection.getresponse()
+        times = []
+
+        def listen():
+            for line in stream:
+                if line.startswith(b"data: {"):
+                    times.append(time.monotonic())
+        listener = threading.Thread(target=listen)
+        listener.start()
+        while not times:
+            time.sleep(0.001)
+        begin = time.monotonic()
+        again, cached = self.complete(self.TALK, 1)
+        end = time.monotonic()
+        self.disk.heals()
+        listener.join()
+        self.assertEqual(again, wanted[:len(again)])
+        self.assertGreater(cached, 100)
+        self.assertGreater(self.server.metric("venturi_state_read_bytes_total"), read)
+        self.assertGreater(end - begin, 0.3)
+        beside = [t for t in times if begin < t < end]
+        self.assertGreater(len(beside), 20)
+        self.assertLess(max(b - a for a, b in zip(beside, beside[1:])), 0.25)
+
+    def test_state_that_cannot_be_read_is_computed_again(self):
+        wanted, _ = self.complete(self.TALK)
+        self.drive_out()
+        self.disk.is_told("eio venturi-state 0")
+        again, cached = self.complete(self.TALK)
+        self.assertEqual(again, wanted)
+        self.disk.heals()
+        again, more = self.complete(self.TALK)
+        self.assertEqual(again, wanted)
+        self.assertGreater(more, cached)
 
 
 if __name__ == "__main__":

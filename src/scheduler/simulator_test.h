@@ -18,6 +18,8 @@ struct FakeStore : StateStore {
   int64_t used = 0, disk_used = 0;
   std::map<RequestId, int64_t> memory, disk;  // pages
   std::map<RequestId, int64_t> cached;        // what attach finds
+  std::map<RequestId, int> coming;            // on their way, for so many looks
+  int longest_way = 0;
   std::mt19937_64* faults = nullptr;
   double lost_share = 0, disk_refuses_share = 0;
 
@@ -31,10 +33,11 @@ struct FakeStore : StateStore {
     memory[id] = 0;
     if (at == cached.end() || used + pages(at->second) > total) return 0;
     used += memory[id] = pages(at->second);
+    sets_out(id);
     return at->second;
   }
   bool reserve(RequestId id, int64_t tokens) override {
-    EXPECT_TRUE(memory.contains(id));
+    EXPECT_TRUE(memory.contains(id) && !coming.contains(id));
     const int64_t more = std::max<int64_t>(0, pages(tokens) - memory[id]);
     if (used + more > total) return false;
     memory[id] += more;
@@ -47,9 +50,10 @@ struct FakeStore : StateStore {
     if (disk.contains(id)) disk_used -= disk[id];
     memory.erase(id);
     disk.erase(id);
+    coming.erase(id);
   }
   bool move_out(RequestId id) override {
-    EXPECT_TRUE(memory.contains(id));
+    EXPECT_TRUE(memory.contains(id) && !coming.contains(id));
     if (disk_used + memory[id] > disk_total || chance(disk_refuses_share)) return false;
     disk_used += disk[id] = memory[id];
     used -= memory[id];
@@ -66,7 +70,20 @@ struct FakeStore : StateStore {
     used += memory[id] = disk[id];
     disk_used -= disk[id];
     disk.erase(id);
+    sets_out(id);
     return MoveIn::kDone;
+  }
+  void sets_out(RequestId id) {
+    if (longest_way > 0 && chance(0.7)) coming[id] = 1 + static_cast<int>((*faults)() % static_cast<uint64_t>(longest_way));
+  }
+  Arrival arrival(RequestId id) override {
+    const auto at = coming.find(id);
+    if (at == coming.end()) return Arrival::kHere;
+    if (at->second-- > 0) return Arrival::kComing;
+    coming.erase(at);
+    if (!chance(lost_share)) return Arrival::kHere;
+    release(id);
+    return Arrival::kLost;
   }
 };
 
@@ -116,7 +133,7 @@ struct World {
     if (work.rows.empty()) {
       ++empty_plans;
       // Something always gets on.
-      EXPECT_TRUE(scheduler->idle()) << "nothing runs, " << counts.queued << " wait, " << counts.moved_out << " are on disk";
+      EXPECT_TRUE(scheduler->idle() || !store.coming.empty()) << "nothing runs, " << counts.queued << " wait, " << counts.moved_out << " are on disk";
       now += 1e-3;
       meanwhile();
       return;
@@ -128,7 +145,7 @@ struct World {
       User& u = users.at(r.id);
       EXPECT_LT(u.ended, 0);
       EXPECT_GT(r.count, r.drafts);
-      EXPECT_TRUE(store.memory.contains(r.id));
+      EXPECT_TRUE(store.memory.contains(r.id) && !store.coming.contains(r.id));
       EXPECT_GE(store.memory[r.id] * FakeStore::kPage, r.first + r.count);
       const int64_t known = u.spec.prompt_tokens + u.drawn;
       EXPECT_EQ(r.outputs, r.first + r.count - r.drafts == known);
