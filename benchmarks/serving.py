@@ -11,6 +11,8 @@ Rows, each a bounded run that starts the servers it needs, ours and the peer's i
   turn         the second turn of a 1,500-token conversation
   overhead     what is not the model's of a decode step at batch 8 (ours alone)
   same         one request alone, in a batch of 32, again: the same bytes (ours alone)
+  speculation  1, 4 and 8 streams that repeat themselves (greedy) or do not (sampled): tokens a second with --lookup, and with
+               --draft FILE, over without (ours alone)
 
 Prints JSON, and appends it to --out. Ratios are within a run; times are this machine's, today.
 """
@@ -115,10 +117,12 @@ class Stream:
                     continue
                 event = json.loads(line[6:])
                 self.usage = event.get("usage") or self.usage
-                if event.get("choices") and event["choices"][0].get("text"):
-                    self.times.append(time.perf_counter())
-                    self.text += event["choices"][0]["text"]
-                    self.first.set()
+                for choice in event.get("choices", []):
+                    # With logprobs every token is an event; without, one that ends in the middle of a character waits for the next.
+                    if choice.get("text") or (choice.get("logprobs") or {}).get("tokens"):
+                        self.times.append(time.perf_counter())
+                        self.text += choice.get("text") or ""
+                        self.first.set()
         finally:
             self.first.set()
             writer.close()
@@ -136,7 +140,7 @@ async def streams_running(server, n, tokens=900, **more):
 
 
 def gaps_within(streams, begin, end):
-    """Gaps between texts of a stream that reach into [begin, end]."""
+    """Gaps between events of a stream that reach into [begin, end]."""
     return [b - a for s in streams for a, b in zip(s.times, s.times[1:]) if b > begin and a < end]
 
 
@@ -148,7 +152,7 @@ def percentile(values, p):
 
 
 async def arrival_once(server, undisturbed_s=5):
-    streams, tasks = await streams_running(server, 8)
+    streams, tasks = await streams_running(server, 8, **({"logprobs": 0} if server.ours else {}))  # gaps between tokens, not texts
     await asyncio.sleep(1)
     begin = time.perf_counter()
     await asyncio.sleep(undisturbed_s)
@@ -293,8 +297,46 @@ def same(o):
     return {"same": len(set(texts)) == 1, "bytes": len(texts[0].encode())}
 
 
+def counter(server, name):
+    text = urllib.request.urlopen(server.url + "/metrics", timeout=60).read().decode()
+    found = re.search(rf"^{name}(?:\{{.*\}})? (\S+)$", text, re.M)
+    return float(found.group(1)) if found else 0.0
+
+
+async def speculation_once(server, n, tokens, temperature):
+    """Tokens a second of all streams together, from when all have begun; the share of guesses that held."""
+    names = ("vllm:spec_decode_num_draft_tokens_total", "vllm:spec_decode_num_accepted_tokens_total")
+    before = [counter(server, name) for name in names]
+    streams = [Stream(server, text_of(6, i + 1) * 8, tokens, seed=i, temperature=temperature) for i in range(n)]
+    await asyncio.gather(*(s.run() for s in streams))
+    begin, end = max(s.times[0] for s in streams), max(s.times[-1] for s in streams)
+    drawn = sum(1 for s in streams for t in s.times if t > begin)  # tokens without text count for nobody
+    guessed, held = (counter(server, name) - b for name, b in zip(names, before))
+    return {"tokens_per_second": drawn / (end - begin), "guessed": guessed, "held": held, "text": [s.text for s in streams]}
+
+
+def speculation(o):
+    """Each way on a server of its own, and the plain one twice: first and last, for the machine's speed may change."""
+    ways = {"none": [], "lookup": ["--lookup"], **({"draft": ["--draft-model", o.draft]} if o.draft else {}), "none again": []}
+    found = {}
+    for way, flags in ways.items():
+        with Server(True, o, *flags, "--no-prefix-cache", context=512, streams=8) as s:
+            for kind, temperature in (("repeats", 0), ("sampled", 1)):
+                for n in (1, 4, 8):
+                    found[way, kind, n] = asyncio.run(speculation_once(s, n, o.tokens, temperature))
+    result = {}
+    for (way, kind, n), r in found.items():
+        plain = [found[name, kind, n] for name in ("none", "none again")]
+        row = {"tokens_per_second": r["tokens_per_second"], "same_text": r["text"] == plain[0]["text"]}
+        if way not in ("none", "none again"):
+            row["over_none"] = r["tokens_per_second"] / statistics.mean(p["tokens_per_second"] for p in plain)
+            row |= {"guessed": r["guessed"], "held": r["held"]}
+        result[f"{way}, {kind}, {n}"] = row
+    return result
+
+
 def main():
-    rows = {f.__name__: f for f in (arrival, saturation, burst, flood, turn, overhead, same)}
+    rows = {f.__name__: f for f in (arrival, saturation, burst, flood, turn, overhead, same, speculation)}
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("row", choices=rows)
     p.add_argument("--model", required=True)
@@ -306,6 +348,8 @@ def main():
     p.add_argument("--turns", type=int, default=2, help="flood: how often")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--rate", type=float, help="burst: the peer's saturation rate")
+    p.add_argument("--draft", help="speculation: a smaller model of the same vocabulary")
+    p.add_argument("--tokens", type=int, default=64, help="speculation: of a stream")
     p.add_argument("--ttft", type=float, help="burst: the peer's time to first token, unloaded")
     p.add_argument("--tpot", type=float, help="burst: the peer's time per output token, unloaded")
     p.add_argument("--out", help="append the JSON to this file")

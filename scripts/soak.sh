@@ -79,7 +79,7 @@ fuzz_all() {
 }
 
 if wanted fuzz; then
-  run "fuzz: build" build fuzz
+  run "fuzz: build" build fuzz fuzzers
   run "fuzz: $fuzz_seconds s each" fuzz_all
 fi
 

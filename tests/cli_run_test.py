@@ -42,9 +42,10 @@ class Run(ProgramTest):
         self.assertEqual(self.ids("-c", 64, env=short), GOLDEN["greedy_ids"])
 
     def test_a_mirror_is_of_the_chosen_command_alone(self):
-        # A number for bench's --prompt, 8k for eval's --ctx, --memory that inspect has for --routing only.
+        # A number for bench's -p, 8k for eval's --ctx, --memory that inspect has for --routing only.
         self.assertEqual(self.ids(env={"VENTURI_PROMPT": "The"}), GOLDEN["greedy_ids"])
-        self.assertIn("VENTURI_PROMPT", self.fails(2, "bench", env={"VENTURI_PROMPT": "The"}))
+        self.succeeds("bench", "-r", 1, "-n", 0, "-c", 8, env={"VENTURI_PROMPT": "The", "VENTURI_N_PROMPT": "8"})
+        self.assertIn("VENTURI_N_PROMPT", self.fails(2, "bench", env={"VENTURI_N_PROMPT": "The"}))
         self.succeeds("inspect", "--json", env={"VENTURI_MEMORY": "2G", "VENTURI_CTX": "8k", "VENTURI_PROMPT": "The"})
         self.succeeds("tokenize", "-p", "a", env={"VENTURI_CTX": "8k"})
 
@@ -72,9 +73,19 @@ class Run(ProgramTest):
             path.write_text(GOLDEN["prompt"])
             common = ["run", "-n", 8, "--temp", 0, "--ids"]
             expected = GOLDEN["greedy_ids"][:8]
-            for more, stdin in ((["-f", path], ""), (["-f", "-"], GOLDEN["prompt"])):
+            for more, stdin in ((["-f", path], ""), (["-f", "-"], GOLDEN["prompt"]), ([], GOLDEN["prompt"]), (["-p", GOLDEN["prompt"]], "no")):
                 outcome = self.succeeds(*common, *more, stdin=stdin)
                 self.assertEqual([int(w) for w in outcome.out.split()], expected)
+
+    def test_a_pipe_that_nobody_writes_to_is_not_waited_for(self):
+        ends = os.pipe()
+        try:
+            process = subprocess.run([str(VENTURI), "run", "-n", "1"], stdin=ends[0], capture_output=True, text=True, timeout=60,
+                                     env=support.clean_environment())
+        finally:
+            for end in ends:
+                os.close(end)
+        self.assertEqual(process.returncode, 0, process.stderr)
 
     def test_text_is_the_decoded_ids(self):
         text = self.succeeds("run", "-p", GOLDEN["prompt"], "-n", 16, "--temp", 0).out
@@ -93,6 +104,17 @@ class Run(ProgramTest):
         for pattern in (r"\d tok/s", r"bound", r"held .*budget 1\.00 GB"):
             self.assertRegex(report, pattern)
         self.assertEqual(self.succeeds(*flags, "-q").err, "")
+        self.assertIn("no rate", self.succeeds("run", "-p", "The", "-n", 1).err)
+
+    def test_a_context_beyond_the_training_is_told(self):
+        flags = ["run", "-p", "The", "-n", 2, "--temp", 0]
+        self.assertRegex(self.succeeds(*flags, "-c", 512).err, "trained for 256")
+        self.assertNotIn("trained", self.succeeds(*flags, "-c", 256).err)
+
+    def test_a_form_that_is_cut_is_told(self):
+        flags = ["run", "-p", "The", "--temp", 0, "-q", "--grammar", 'root ::= "the house and the road"']
+        self.assertIn("before its form was whole (-n)", self.succeeds(*flags, "-n", 2).err)
+        self.assertEqual(self.succeeds(*flags, "-n", 40).err, "")
 
 
 class Failures(ProgramTest):

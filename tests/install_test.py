@@ -63,7 +63,8 @@ class Installed(ProgramTest):
         base = SOURCE / "tests/data/models/llama-plain.gguf"
         adapter = SOURCE / "tests/data/adapters/llama-all"
         adapted = self.succeeds("run", "-m", base, "-q", "-p", "the house", "-n", 12, "--temp", 0, "--lora", adapter).out[len("the house"):]
-        self.assertEqual(run(build / "complete", base, "the house", 12, 50, adapter), adapted)
+        # The library gives whole characters, the program shows that one was cut at the end.
+        self.assertEqual(run(build / "complete", base, "the house", 12, 50, adapter).rstrip("\n\ufffd"), adapted.rstrip("\n\ufffd"))
         self.assertNotEqual(run(build / "complete", base, "the house", 12, 50), adapted)
         result = subprocess.run([build / "complete", base, "the house", "4", "50", "/no/such/adapter"], capture_output=True, text=True)
         self.assertEqual(result.returncode, 2, result)

@@ -211,6 +211,7 @@ class InABrowser(unittest.TestCase):
         self.set("max_tokens", 1500)
         self.set("temperature", 1)
         for how in ("button", "escape"):
+            self.by("new").click()  # however much the other had said before it was stopped
             self.ask("Tell me a long story, and go on and on.")
             self.wait(lambda: len(self.answers()[-1]) > 40)
             self.by("stop").click() if how == "button" else self.by("prompt").send_keys(Keys.ESCAPE)

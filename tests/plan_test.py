@@ -148,7 +148,7 @@ class Plan(PlanTest):
         pinned = [self.plan("-c", 64, *budget, *more, model=base)["plans"][0]["footprint"]["weights"] for more in ((), both)]
         self.assertLess(pinned[1], pinned[0])
         self.assertIn("adapters", self.fails(3, "plan", *flags, *both, "--memory", "100k", env=self.env))
-        self.assertIn("no-such", self.fails(2, "plan", *flags, "--lora", "no-such", env=self.env))
+        self.assertIn("no-such", self.fails(1, "plan", *flags, "--lora", "no-such", env=self.env))
         path = self.at / "adapted.json"
         path.write_text(json.dumps(adapted))
         self.assertIn("adapters", self.succeeds("run", "-m", base, "-p", "a", "-n", 3, "--plan", path, *both[:2]).err)
@@ -193,6 +193,18 @@ class Plan(PlanTest):
         streams = int(re.search(r"--streams (\d+)\)", message).group(1))
         self.plan("--memory", "14M", "-c", 4096, "--streams", streams)
 
+    def test_what_is_named_is_the_least_that_runs(self):
+        flags = ["-m", MODEL, "-c", 4096, "-b", 512, "-t", 2]
+        message = self.fails(3, "plan", *flags, "--memory", "7M", env=self.env)
+        context, batch, memory = (int(re.search(form, message).group(1)) for form in (r"\(-c (\d+)\)", r"\(-b (\d+)\)", r"Give --memory (\d+)M"))
+        for changed, less in ((["-c", context], ["-c", context + 1]), (["-b", batch], ["-b", batch + 1]),
+                              (["--memory", f"{memory}M"], ["--memory", f"{memory - 1}M"])):
+            given = {"-c": 4096, "-b": 512, "--memory": "7M"}
+            for flag, works in ((changed, True), (less, False)):
+                now = {**given, flag[0]: flag[1]}
+                run = ["-m", MODEL, "-t", 2, "-p", "a", "-n", 2, *(part for pair in now.items() for part in pair)]
+                (self.succeeds if works else lambda *a, **k: self.fails(3, *a, **k))("run", *run, env=self.env)
+
     def test_too_slow_names_what_would_be_fast_enough(self):
         flags = ["plan", "-m", MODEL, "--profile", self.profile, "-c", 256, "--memory", STREAMED, "--min-tps"]
         rate = self.plan("-c", 256, "--memory", STREAMED)["plans"][0]["predicted"]["tokens_per_second"]
@@ -202,6 +214,23 @@ class Plan(PlanTest):
         found = self.plan("-c", 256, "--memory", memory)["plans"][0]
         self.assertGreaterEqual(found["predicted"]["tokens_per_second"], 1.2 * rate)
         self.assertRegex(message, r"as \w+ \([\d.]+ [kM]B\) it would do")
+
+    def test_what_the_cost_model_finds_better_is_offered_by_its_flag(self):
+        slow = {"sequential": False, "direct": True, "request_bytes": 65536, "depth": 1,
+                "bytes_per_second": {"median": 1e6, "low": 1e6, "high": 1e6}}
+        disk = {**self.machine["disk"], "rates": self.machine["disk"]["rates"] + [slow]}
+        profile = self.at / "waiting.json"
+        profile.write_text(json.dumps({**self.machine, "disk": disk}))
+
+        def plans(*flags):
+            found = self.json_of("plan", "-m", MODEL, "-c", 512, "--memory", STREAMED, "--json", "--profile", profile, "-p", 464, *flags, env=self.env)
+            return {p["name"]: p for p in found["plans"]}
+        offered = plans()
+        for start, figure in (("--window ", "tokens_per_second"), ("-b ", "prefill_tokens_per_second")):
+            name, = (name for name in offered if name.startswith(start))
+            self.assertGreater(offered[name]["predicted"][figure], 1.03 * offered["default"]["predicted"][figure])
+            taken = plans(*name.split())["default"]
+            self.assertAlmostEqual(taken["predicted"][figure] / offered[name]["predicted"][figure], 1, delta=0.02)
 
     def test_fast_enough_with_less_context_is_no_answer(self):
         flags = ["-c", 2048, "--memory", "6M"]
@@ -269,6 +298,16 @@ class PlanFiles(PlanTest):
         test, = self.json_of("bench", "-m", MODEL, "--plan", plan, "-p", 0, "-n", 4, "-r", 1, "--json", env=self.env)
         self.assertAlmostEqual(test["predicted"]["disk_bytes_per_token"] / test["measured"]["disk_bytes_per_token"], 1, delta=0.1)
 
+    def test_what_a_file_must_not_say(self):
+        plan = self.saved("--memory", STREAMED, "-c", 256)
+        good = json.loads(plan.read_text())
+        first = good["plans"][0]
+        twice = {**first, "residency": {**first["residency"], "weights": first["residency"]["weights"] + first["residency"]["weights"][-1:]}}
+        no_disk = {k: v for k, v in good["profile"].items() if k != "disk"}
+        for edit, expected in (({"plans": [twice]}, "is there twice"), ({"profile": no_disk}, "has no rates")):
+            plan.write_text(json.dumps({**good, **edit}))
+            self.assertIn(expected, self.fails(1, "run", "-m", MODEL, "--plan", plan, "-p", "a", env=self.env))
+
     def test_serve_runs_a_plan_and_says_how_near_it_came(self):
         for name, flags in (("all", []), ("streamed", ["--memory", STREAMED])):
             plan = self.saved("--streams", 3, "-c", 256, "-t", 2, *flags)
@@ -331,6 +370,97 @@ class PlanFiles(PlanTest):
         message = self.fails(1, "plan", "-m", MODEL, "--profile", broken, env=self.env)
         self.assertIn("broken.json", message)
         self.assertIn('"threads" is -1', message)
+
+
+class Beside(PlanTest):
+    """run and chat with a budget alone, beside the stored profile."""
+    RUN = ["-m", MODEL, "-p", "It was the best of times", "-n", 8, "--temp", 0, "--ignore-eos"]
+
+    def store(self, **edit):
+        """Of this machine, measured in a hurry."""
+        path = self.at / "venturi" / "profile.json"
+        if not path.exists():
+            measured = self.json_of("plan", "-m", MODEL, "--memory", STREAMED, "-c", 256, "--json", env=self.env)["profile"]
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(measured))
+            type(self).measured = measured
+        path.write_text(json.dumps({**self.measured, **edit}))
+        return path
+
+    def test_speed_first_token_and_memory(self):
+        self.store().unlink()
+        hint = self.succeeds("run", *self.RUN, "--memory", STREAMED, env=self.env).err
+        self.assertIn("no prediction: there is no profile of this machine (venturi probe)", hint)
+        self.assertNotIn("no prediction", self.succeeds("run", *self.RUN, env=self.env).err)
+        self.store()
+        for memory in (STREAMED, "60M"):
+            told = self.succeeds("run", *self.RUN, "--memory", memory, env=self.env).err
+            self.assertRegex(told, r"plan +decode [\d.]+ tok/s predicted, [\d.]+ tok/s \([+-]\d+ %\) measured")
+            self.assertEqual("disk a step" in told, memory == STREAMED)
+            self.assertRegex(told, r"plan +prefill of \d+ tokens [\d.]+ tok/s predicted, [\d.]+ tok/s \([+-]\d+ %\) measured; "
+                                   r"first token after \S+ s predicted, \S+ s \([+-]\d+ %\) measured")
+            held = re.search(r"plan +memory (\S+) MB predicted, (\S+) MB held at most; the process .* (\S+) MB at most", told)
+            predicted, ledger, process = (float(n) for n in held.groups())
+            self.assertAlmostEqual(ledger / predicted, 1, delta=0.05)
+            self.assertGreater(process, ledger)
+            self.assertNotIn("assumes", told)
+        quiet = self.succeeds("run", *self.RUN, "--memory", STREAMED, "-q", env=self.env).err
+        self.assertNotIn("plan", quiet)
+        spoken = self.succeeds("chat", "-m", MODEL, "--memory", STREAMED, "-n", 8, "--temp", 0, stdin="Hello\nAgain\n", env=self.env)
+        self.assertRegex(spoken.err, r"plan +decode .*disk a step.*\nplan +prefill of \d+ tokens .*, in the mean\nplan +memory ")
+
+    def test_a_profile_of_before_or_of_another_disk_says_so(self):
+        path = self.store(taken=int(time.time()) - 40 * 86400)
+        self.assertIn("40 days ago", self.succeeds("run", *self.RUN, "--memory", STREAMED, env=self.env).err)
+        path = self.store(disk={**self.measured["disk"], "device": "0:99"})
+        told = self.succeeds("run", *self.RUN, "--memory", STREAMED, env=self.env).err
+        self.assertIn("0:99", told)
+        # What does not read the disk does not depend on it.
+        self.assertNotIn("0:99", self.succeeds("run", *self.RUN, "--memory", "60M", env=self.env).err)
+        planned = self.json_of("plan", "-m", MODEL, "--memory", STREAMED, "-c", 256, "--json", "--profile", path, env=self.env)
+        self.assertEqual(len(planned["assumptions"]), 1)
+        self.assertIn("0:99", planned["assumptions"][0])
+        table = self.succeeds("plan", "-m", MODEL, "--memory", STREAMED, "-c", 256, "--profile", path, env=self.env).out
+        self.assertIn("assumes that the model's disk", table)
+        self.store(instruction_set="another")
+        self.assertIn("is of another machine", self.succeeds("run", *self.RUN, "--memory", STREAMED, env=self.env).err)
+        self.store(threads=7)
+        self.assertRegex(self.succeeds("run", *self.RUN, "--memory", STREAMED, env=self.env).err, r"that \d+ threads do as the 7 of the profile")
+
+
+class Flags(PlanTest):
+    def test_amounts_that_are_none(self):
+        for flag in ("--memory", "--window", "--state-memory", "--pin"):
+            for amount in ("", "1.5", "a"):
+                self.assertIn("is not an amount of bytes", self.fails(2, "plan", "-m", MODEL, flag, amount, env=self.env))
+        self.assertIn("1.5G?", self.fails(2, "run", "-m", MODEL, "-p", "a", "--memory", "1.5", env=self.env))
+        first = self.plan("--pin", "0", "-c", 256)["plans"][0]
+        self.assertTrue(all(w["pinned_rows"] in (0, w["rows"]) for w in first["residency"]["weights"]))
+        self.assertTrue(first["residency"]["streams"])
+
+    def test_what_is_of_no_use_is_told(self):
+        run = ["run", "-m", MODEL, "-p", "a", "-n", 2, "-c", 256]
+        for flags, expected in ((["--sidecar", self.profile], "--memory all of the model is in memory"),
+                                (["--experts", "lru", "--memory", "60M"], "the model has no experts"),
+                                (["--window", "5G"], "nothing is streamed"),
+                                (["--window", "5G", "--pin", "0"], "taken, all that is streamed")):
+            told = self.succeeds(*run, *flags, env=self.env).err
+            self.assertRegex(told, f"{flags[0]} .*: .*{expected}")
+            self.assertIn(expected, self.succeeds("plan", "-m", MODEL, "-c", 256, "--profile", self.profile, *flags, env=self.env).err)
+        flags = ["-c", 256, "--memory", "4M", "--window"]
+        largest = re.search(r"the largest is --window (\d+)k", self.fails(3, "run", "-m", MODEL, "-p", "a", *flags, "5G", env=self.env)).group(1)
+        self.plan(*flags, largest + "k")
+
+    def test_a_sweep_keeps_to_the_least_speed(self):
+        sweep = ["-c", 256, "--sweep", "memory=1M:8M:4"]
+        plans = self.plan(*sweep)["plans"]
+        rates = [p["predicted"]["tokens_per_second"] for p in plans]
+        least = (rates[1] + rates[2]) / 2
+        kept = [p["name"] for p in self.plan(*sweep, "--min-tps", least)["plans"]]
+        self.assertEqual(kept, [p["name"] for p, rate in zip(plans, rates) if rate >= least])
+        table = self.succeeds("plan", "-m", MODEL, "--profile", self.profile, *sweep, "--min-tps", least, env=self.env).out
+        self.assertIn(f"of these, {kept[0].removeprefix('memory ')} is the least memory", table)
+        self.assertIn("no plan gives", self.fails(3, "plan", "-m", MODEL, "--profile", self.profile, *sweep, "--min-tps", 1e9, env=self.env))
 
 
 class Bench(PlanTest):

@@ -49,6 +49,14 @@ class Adapters(ProgramTest):
                     answers = list(pool.map(lambda pair: lines(self.complete(server, pair[1], pair[0])["choices"][0]["text"]), asked * 2))
                 self.assertEqual(answers, [expected[pair] for pair in asked] * 2)
 
+    def test_without_a_name_it_is_called_as_its_file(self):
+        for given, scale in ((NAMES["ffn"], ""), (NAMES["ffn"], "=1")):
+            server = Server("--lora", f"{given}{scale}", model=BASE, context=128)
+            try:
+                self.assertEqual(lines(self.complete(server, "llama-ffn", "the house")["choices"][0]["text"]), alone("the house", "ffn"))
+            finally:
+                self.assertEqual(server.stop(), 0)
+
     def test_the_cache_is_of_one_adapter(self):
         server = self.start()
         prompt = "the house and the road " * 4
@@ -98,7 +106,7 @@ class Adapters(ProgramTest):
 
     def test_wrong_command_lines(self):
         serve = ["serve", "-m", BASE, "--port", 0, "--lora"]
-        self.assertIn("NAME=PATH", self.fails(2, *serve, ADAPTERS / "llama-all"))
+        self.assertIn("NAME=PATH", self.fails(2, *serve, "not a name=some/path"))
         self.assertIn("no model other", self.fails(2, *serve, f"other:a={NAMES['ffn']}"))
         self.assertIn("two adapters are called", self.fails(2, *serve, f"a={NAMES['ffn']}", "--lora", f"a={NAMES['every']}"))
         self.assertIn("no-such", self.fails(1, *serve, "a=no-such"))

@@ -48,18 +48,22 @@ std::optional<SegmentScore> segment_routing(const RoutingTrace& trace, int64_t w
   return best;
 }
 
-CacheRow cache_row(const RoutingTrace& trace, double rho) {
-  CacheRow row;
-  const int64_t slots = std::clamp<int64_t>(std::llround(rho * static_cast<double>(trace.top_k)), 1, trace.n_experts);
-  row.rho = static_cast<double>(slots) / static_cast<double>(trace.top_k);
-  row.slots = slots * trace.n_layers;
-  const CacheSetting layered{.slots = slots, .per_layer = true}, pooled{.slots = row.slots};
-  for (const Eviction* policy : all_evictions())
-    row.entries.push_back({policy->name, simulate(trace, layered, *policy), simulate(trace, pooled, *policy)});
-  row.entries.push_back({"sch", simulate_segment(trace, layered, kSegmentWindow),
-                         simulate_segment(trace, pooled, kSegmentWindow)});
-  row.entries.push_back({"optimum", simulate_farthest(trace, layered), simulate_farthest(trace, pooled)});
-  return row;
+std::vector<CacheRow> cache_rows(const RoutingTrace& trace, std::span<const double> rhos) {
+  std::vector<CacheRow> rows;
+  CacheSizes layered{.slots = {}, .per_layer = true}, pooled;
+  for (const double rho : rhos) {
+    const int64_t slots = std::clamp<int64_t>(std::llround(rho * static_cast<double>(trace.top_k)), 1, trace.n_experts);
+    layered.slots.push_back(slots);
+    pooled.slots.push_back(slots * trace.n_layers);
+    rows.push_back({.rho = static_cast<double>(slots) / static_cast<double>(trace.top_k), .slots = pooled.slots.back(), .entries = {}});
+  }
+  const auto add = [&](std::string_view name, const std::vector<CacheCount>& layer, const std::vector<CacheCount>& pool) {
+    for (size_t i = 0; i < rows.size(); ++i) rows[i].entries.push_back({name, layer[i], pool[i]});
+  };
+  for (const Eviction* policy : all_evictions()) add(policy->name, simulate(trace, layered, *policy), simulate(trace, pooled, *policy));
+  add("sch", simulate_segment(trace, layered, kSegmentWindow), simulate_segment(trace, pooled, kSegmentWindow));
+  add("optimum", simulate_farthest(trace, layered), simulate_farthest(trace, pooled));
+  return rows;
 }
 
 CacheAdvice advise(const std::vector<CacheRow>& rows) {

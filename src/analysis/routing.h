@@ -11,6 +11,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -40,7 +41,7 @@ struct CacheRow {
   std::vector<Entry> entries;
 };
 constexpr int64_t kSegmentWindow = 16;  // of "sch"
-CacheRow cache_row(const RoutingTrace& trace, double rho);
+std::vector<CacheRow> cache_rows(const RoutingTrace& trace, std::span<const double> rhos);
 
 struct CacheAdvice {
   double rho = 0;

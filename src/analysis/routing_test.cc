@@ -80,7 +80,7 @@ TEST(SegmentRouting, UniformRoutingInLongWindows) {
 
 TEST(CacheRow, HasEveryPolicyAndTheOracles) {
   const auto trace = sticky_trace(4, 16, 4, 200, 3, 2);
-  const CacheRow row = cache_row(trace, 2);
+  const CacheRow row = cache_rows(trace, std::vector<double>{2})[0];
   EXPECT_EQ(row.slots, 32);
   EXPECT_DOUBLE_EQ(row.rho, 2);
   ASSERT_EQ(row.entries.size(), all_evictions().size() + 2);

@@ -13,8 +13,11 @@ namespace {
 constexpr uint64_t kHugePage = 2u << 20;
 constexpr uint64_t kPage = 4096;
 
-// Small buffers are not rounded to huge pages: a whole 2 MB page would become resident.
+// Small buffers are not rounded to huge pages: a whole 2 MB page would become resident for their end.
 uint64_t grain_of(uint64_t bytes) { return bytes >= 4 * kHugePage ? kHugePage : kPage; }
+// What has a huge page in it begins on one. Besides the TLB, direct reads ask for it: into small pages a disk gave half
+// of what it gave into huge ones, being told of every 4 kB by itself.
+uint64_t alignment_of(uint64_t bytes) { return bytes >= kHugePage ? kHugePage : kPage; }
 }  // namespace
 
 uint64_t Buffer::held_bytes(uint64_t bytes) {
@@ -24,23 +27,23 @@ uint64_t Buffer::held_bytes(uint64_t bytes) {
 Result<Buffer> Buffer::allocate(Ledger& ledger, uint64_t bytes, std::string_view holder) {
   Buffer buffer;
   if (bytes == 0) return buffer;
-  const uint64_t grain = grain_of(bytes);
-  const auto rounded = checked_align(bytes, grain);
-  const auto slack = rounded ? checked_add(*rounded, grain) : std::nullopt;
+  const uint64_t alignment = alignment_of(bytes);
+  const auto rounded = checked_align(bytes, grain_of(bytes));
+  const auto slack = rounded ? checked_add(*rounded, alignment) : std::nullopt;
   if (!slack) return error(Code::kInvalidArgument, "{} asks for {} bytes", holder, bytes);
   buffer.lease_ = TRY(ledger.acquire(*rounded, holder));
-  // The mapping is widened by one grain and trimmed, which aligns it.
+  // The mapping is widened by one alignment and trimmed, which aligns it.
   void* p = mmap(nullptr, *slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED)
     return error(Code::kIo, "cannot map {} for {}: {}", format_bytes(bytes), holder, std::strerror(errno));
   auto* base = static_cast<uint8_t*>(p);
-  const uint64_t head = -reinterpret_cast<uintptr_t>(base) & (grain - 1);
+  const uint64_t head = -reinterpret_cast<uintptr_t>(base) & (alignment - 1);
   if (head) munmap(base, head);
   if (const uint64_t tail = *slack - head - *rounded) munmap(base + head + *rounded, tail);
   buffer.data_ = base + head;
   buffer.size_ = bytes;
   buffer.mapped_ = *rounded;
-  if (grain == kHugePage) madvise(buffer.data_, buffer.mapped_, MADV_HUGEPAGE);
+  if (alignment == kHugePage) madvise(buffer.data_, buffer.mapped_, MADV_HUGEPAGE);
   return buffer;
 }
 

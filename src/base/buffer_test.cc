@@ -14,7 +14,7 @@ TEST(Buffer, IsZeroedAlignedAndLeased) {
     auto buffer = Buffer::allocate(*ledger, bytes, "test");
     ASSERT_TRUE(buffer) << bytes;
     EXPECT_EQ(buffer->size(), bytes);
-    const uint64_t alignment = bytes >= (8ull << 20) ? 2ull << 20 : 64;
+    const uint64_t alignment = bytes >= (2ull << 20) ? 2ull << 20 : 64;
     EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer->data()) % alignment, 0u) << bytes;
     EXPECT_TRUE(std::all_of(buffer->data(), buffer->data() + bytes, [](uint8_t b) {
       return b == 0;

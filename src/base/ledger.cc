@@ -119,6 +119,9 @@ Result<uint64_t> parse_bytes(std::string_view text) {
     if (rest.empty() || rest == "b") scale = std::pow(1000.0, p + 1);
     if (rest == "ib") scale = std::pow(1024.0, p + 1);
   }
+  // Half a byte is a unit that was forgotten.
+  if (scale == 1 && number != std::floor(number))
+    return error(Code::kInvalidArgument, "'{}' is not an amount of bytes; did you mean {}G?", text, number);
   const double bytes = number * scale;
   if (scale == 0 || !std::isfinite(bytes) || bytes < 1 || bytes > 9e18) return bad();
   return static_cast<uint64_t>(bytes);

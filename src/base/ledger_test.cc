@@ -135,8 +135,9 @@ TEST(Bytes, Parse) {
     EXPECT_EQ(*parsed, bytes) << text;
   }
   for (const char* text : {"", "G", "-1G", "+1G", "1X", "1GiBs", "2Gi", "0x10", "nan", "inf",
-                           "1e400", "0", "0.3", "1 G", " 1G", "1.2.3", ".", "99999999T", "1GB "})
+                           "1e400", "0", "0.3", "1 G", " 1G", "1.2.3", ".", "99999999T", "1GB ", "1.5", "2.5b"})
     EXPECT_FALSE(parse_bytes(text)) << text;
+  EXPECT_NE(parse_bytes("1.5").error().message.find("1.5G?"), std::string::npos);
 }
 
 TEST(Bytes, Format) {

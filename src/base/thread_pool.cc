@@ -73,23 +73,45 @@ ThreadPool::~ThreadPool() {
   for (auto& thread : threads_) thread.join();
 }
 
-void ThreadPool::run_erased(void (*function)(void*, int), void* self) {
+void ThreadPool::run_erased(void (*function)(void*, int), void* self, Join join) {
   if (n_threads_ == 1) return function(self, 0);
   function_ = function;
   self_ = self;
-  pending_.store(n_threads_ - 1, std::memory_order_relaxed);
-  epoch_.fetch_add(1, std::memory_order_seq_cst);
+  done_.store(0, std::memory_order_relaxed);
+  const uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
+  door_.store(uint64_t{epoch} << 32 | kOpen, std::memory_order_release);
+  epoch_.store(epoch, std::memory_order_seq_cst);
   if (sleepers_.load(std::memory_order_seq_cst) > 0) {
     std::lock_guard lock(mutex_);
     wake_.notify_all();
   }
   function(self, 0);
+  const int joined = join == Join::kAll
+                         ? n_threads_ - 1
+                         : static_cast<int>(door_.fetch_and(~kOpen, std::memory_order_acq_rel) & kEntered);
+  wait_until_done(joined);
+}
+
+// Sleeps at last, rather than yields: one that yields beside another program waits for the other's
+// whole slice, one that is woken gets its CPU back.
+void ThreadPool::wait_until_done(int joined) {
   const int most = spins(n_threads_);
-  for (int spin = 0; pending_.load(std::memory_order_acquire) != 0; ++spin) {
+  for (int spin = 0; spin <= most; ++spin) {
+    if (done_.load(std::memory_order_acquire) == joined) return;
     cpu_relax();
-    // With more threads than free CPUs the one we wait for may need this one.
-    if (spin > most) std::this_thread::yield();
   }
+  std::unique_lock lock(mutex_);
+  caller_sleeps_.store(true, std::memory_order_seq_cst);
+  finished_.wait(lock, [&] { return done_.load(std::memory_order_seq_cst) == joined; });
+  caller_sleeps_.store(false, std::memory_order_relaxed);
+}
+
+// Whether the region of this epoch was still open; it then waits for this worker.
+bool ThreadPool::enter(uint32_t epoch) {
+  uint64_t door = door_.load(std::memory_order_acquire);
+  while (door >> 32 == epoch && (door & kOpen) != 0)
+    if (door_.compare_exchange_weak(door, door + 1, std::memory_order_acq_rel)) return true;
+  return false;
 }
 
 void ThreadPool::worker_loop(int worker) {
@@ -107,10 +129,16 @@ void ThreadPool::worker_loop(int worker) {
       wake_.wait(lock, [&] { return epoch_.load(std::memory_order_seq_cst) != seen; });
       sleepers_.fetch_sub(1, std::memory_order_relaxed);
     }
-    ++seen;
+    // In this order: who sees the last epoch sees that there will be no other.
+    seen = epoch_.load(std::memory_order_acquire);
     if (stop_.load(std::memory_order_relaxed)) return;
+    if (!enter(seen)) continue;
     function_(self_, worker);
-    pending_.fetch_sub(1, std::memory_order_release);
+    done_.fetch_add(1, std::memory_order_seq_cst);
+    if (caller_sleeps_.load(std::memory_order_seq_cst)) {
+      std::lock_guard lock(mutex_);
+      finished_.notify_one();
+    }
   }
 }
 

@@ -1,8 +1,10 @@
 // A fixed set of threads for short parallel regions, tens of microseconds each.
 //
 // Workers spin for a moment after a region, since the next one usually follows within microseconds,
-// then sleep. The calling thread takes part as worker 0. Threads: run() from one thread at a time;
-// no region inside a region.
+// then sleep. The calling thread takes part as worker 0. Where a region's work is in chunks, it waits
+// only for workers that have begun: one that the system has put aside for another program (for
+// milliseconds, a hundred regions) misses the region, and the others do its share. Threads: run()
+// from one thread at a time; no region inside a region.
 #pragma once
 
 #include <atomic>
@@ -30,8 +32,7 @@ class ThreadPool {
   template <typename Task>
   void run(Task&& task) {
     using Function = std::remove_reference_t<Task>;
-    run_erased([](void* self, int worker) { (*static_cast<Function*>(self))(worker); },
-               const_cast<void*>(static_cast<const void*>(&task)));
+    run_erased(erased<Function>, const_cast<void*>(static_cast<const void*>(&task)), Join::kAll);
   }
 
   // Calls body(begin, end, worker) on disjoint chunks of `grain` items that cover [0, n). Each worker
@@ -48,7 +49,7 @@ class ThreadPool {
     const int64_t chunks = (n + grain - 1) / grain;
     for (int w = 0; w < n_threads_; ++w)
       shares_[w].chunks.store(pack(chunks * w / n_threads_, chunks * (w + 1) / n_threads_), std::memory_order_relaxed);
-    run([&](int worker) {
+    auto walk = [&](int worker) {
       for (int i = 0; i < n_threads_; ++i) {
         Share& share = shares_[(worker + i) % n_threads_];
         int64_t chunk;
@@ -57,7 +58,8 @@ class ThreadPool {
           body(begin, begin + grain < n ? begin + grain : n, worker);
         }
       }
-    });
+    };
+    run_erased(erased<decltype(walk)>, &walk, Join::kWhoComes);
   }
 
  private:
@@ -79,18 +81,34 @@ class ThreadPool {
     }
   };
 
-  void run_erased(void (*function)(void*, int), void* self);
+  template <typename Function>
+  static void erased(void* self, int worker) {
+    (*static_cast<Function*>(self))(worker);
+  }
+
+  // Whom a region waits for: every worker, or those that have begun by the time the caller is done.
+  enum class Join { kAll, kWhoComes };
+  void run_erased(void (*function)(void*, int), void* self, Join join);
+  void wait_until_done(int joined);
+  bool enter(uint32_t epoch);
   void worker_loop(int worker);
+
+  // The door of a region: its epoch, whether it is open, and how many have entered, in one word, so
+  // that none enters a region that its caller has left.
+  static constexpr uint64_t kOpen = uint64_t{1} << 31;
+  static constexpr uint64_t kEntered = kOpen - 1;
 
   const int n_threads_;
   void (*function_)(void*, int) = nullptr;
   void* self_ = nullptr;
   alignas(64) std::atomic<uint32_t> epoch_{0};
-  alignas(64) std::atomic<int> pending_{0};
+  alignas(64) std::atomic<uint64_t> door_{0};
+  std::atomic<int> done_{0};
+  std::atomic<bool> caller_sleeps_{false};
   std::atomic<bool> stop_{false};
   std::atomic<int> sleepers_{0};
   std::mutex mutex_;
-  std::condition_variable wake_;
+  std::condition_variable wake_, finished_;
   std::vector<Share> shares_;
   std::vector<std::thread> threads_;
 };

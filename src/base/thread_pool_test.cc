@@ -57,6 +57,17 @@ TEST_P(ThreadPoolTest, SleepingWorkersWake) {
   }
 }
 
+// A worker that comes late to a region must not take the end for one more.
+TEST_P(ThreadPoolTest, EndsWhileWorkersAreLate) {
+  for (int round = 0; round < 3000; ++round) {
+    ThreadPool pool(GetParam());
+    std::atomic<int64_t> done{0};
+    for (int region = 0; region < round % 4; ++region)
+      pool.parallel_for(4, 1, [&](int64_t begin, int64_t end, int) { done += end - begin; });
+    ASSERT_EQ(done, 4 * (round % 4));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Threads, ThreadPoolTest, testing::Values(1, 2, 3, 9));
 
 TEST(ThreadPool, StartsAndStopsWithoutWork) {

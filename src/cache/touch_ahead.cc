@@ -53,18 +53,13 @@ void TouchAhead::used(int group, int32_t page) {
   changes_.notify_one();
 }
 
-uint64_t TouchAhead::used_bytes(const Region& r) const {
-  if (r.stride == 0) return r.bytes;
-  const auto pages = static_cast<uint64_t>(highest_[static_cast<size_t>(r.group)].load(std::memory_order_relaxed) + 1);
-  return std::min(r.bytes, pages * r.stride);
-}
-
 // What is taken, to the end of its huge page, and one more; a second one while that fills, the last regions first, so that
 // they do not ask all at once.
-uint64_t TouchAhead::wanted(size_t region) const {
-  const Region& r = regions_[region];
-  const uint64_t early = kPiece / regions_.size() * region;
-  return std::min(r.bytes, ((used_bytes(r) + early) / kPiece + 2) * kPiece);
+uint64_t TouchAhead::wanted(const Region& r) const {
+  if (r.stride == 0) return r.bytes;
+  const auto pages = static_cast<uint64_t>(highest_[static_cast<size_t>(r.group)].load(std::memory_order_relaxed) + 1);
+  const uint64_t early = kPiece / regions_.size() * static_cast<uint64_t>(&r - regions_.data());
+  return std::min(r.bytes, ((pages * r.stride + early) / kPiece + 2) * kPiece);
 }
 
 void TouchAhead::loop() {
@@ -74,9 +69,10 @@ void TouchAhead::loop() {
     bool done = true;
     for (size_t i = 0; i < regions_.size() && !stopping_; ++i) {
       const Region& r = regions_[i];
-      if (touched_[i] >= wanted(i)) continue;
+      const uint64_t want = wanted(r);
+      if (touched_[i] >= want) continue;
       const uint64_t bytes = std::min(kPiece, r.bytes - touched_[i]);
-      const bool urgent = touched_[i] < std::min(r.bytes, used_bytes(r) + kPiece / 2);
+      const bool urgent = want - touched_[i] > kPiece;
       const double begin = now_seconds();
       touch(r.begin + touched_[i], bytes);
       touched_[i] += bytes;

@@ -3,8 +3,7 @@
 // What is written for the first time is given in that moment: the kernel clears a huge page, and of a guest's its host
 // does so once more. All slots of a model come to a fresh huge page in the same step, a hundred megabytes together, and
 // that step takes several times as long as the others. Here a thread of low priority asks for each slot's next huge page
-// while its last one fills, one slot after another, with rests: it shares the cores with the steps. Nothing is asked for
-// that is far from being used; contents do not change.
+// while its last one fills. Nothing is asked for that is far from being used; contents do not change.
 //
 // Threads: used() from the pool's; the thread is joined at the end, before which the memory must not go.
 #pragma once
@@ -35,8 +34,7 @@ class TouchAhead {
 
  private:
   void loop();
-  uint64_t used_bytes(const Region& region) const;
-  uint64_t wanted(size_t region) const;
+  uint64_t wanted(const Region& region) const;
 
   const std::vector<Region> regions_;
   std::vector<uint64_t> touched_;             // [region]

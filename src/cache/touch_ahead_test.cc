@@ -15,7 +15,7 @@ namespace {
 constexpr uint64_t kMiB = 1 << 20;
 
 bool comes_to(const TouchAhead& toucher, uint64_t bytes) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   while (toucher.touched_bytes() != bytes && std::chrono::steady_clock::now() < end)
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   std::this_thread::sleep_for(std::chrono::milliseconds(20));  // and no further

@@ -8,6 +8,8 @@ namespace venturi {
 
 namespace {
 
+constexpr uint64_t kFine = 100'000;  // bytes to which a need is found
+
 // What a model needs at least, streamed, and all in memory.
 struct Need {
   uint64_t least = 0, whole = 0;
@@ -19,9 +21,9 @@ Result<Need> need_of(const std::string& path, EngineOptions options) {
   Need need;
   need.whole = TRY(planner->fit(options)).footprint.peak();
   uint64_t low = 0, high = need.whole;  // high fits
-  while (high - low > high / 100 + 1) {
+  while (high - low > kFine) {
     options.memory = low + (high - low) / 2;
-    (planner->fit(options) ? high : low) = options.memory;
+    (planner->try_fit(options) ? high : low) = options.memory;
   }
   need.least = high;
   return need;

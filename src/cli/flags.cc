@@ -1,5 +1,7 @@
 #include "cli/flags.h"
 
+#include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -53,14 +55,29 @@ const CLI::Validator kTokenCount(
     },
     "INT[k]", "token count");
 
+const CLI::Validator kByteAmount(
+    [](std::string& text) -> std::string {
+      const auto bytes = parse_bytes(text);
+      return bytes ? "" : bytes.error().message;
+    },
+    "");
+
+namespace {
+
+// What is pinned at most may be nothing.
+const CLI::Validator kByteAmountOrNone([](std::string& text) -> std::string { return text == "0" ? "" : kByteAmount(text); }, "");
+
+}  // namespace
+
 void ModelFlags::add_model(CLI::App& app) {
   app.add_option("-m,--model", model, "GGUF file, or Hugging Face directory with safetensors (default: the embedded model)");
 }
 
 void ModelFlags::add_rest(CLI::App& app) {
-  app.add_option("--memory", memory, "budget for weights, state, activations and buffers, e.g. 2G or 1500M (default: none)");
-  app.add_option("--pin", pin, "keep at most so much of the weights in memory and stream the rest from disk (default: what the budget allows)");
-  app.add_option("--window", window, "memory for what is streamed ahead of use (default: a twentieth of the budget)");
+  app.add_option("--memory", memory, "budget for weights, state, activations and buffers, e.g. 2G or 1500M (default: none)")->check(kByteAmount);
+  app.add_option("--pin", pin, "keep at most so much of the weights in memory and stream the rest from disk; 0: only what cannot stream (default: what the budget allows)")
+      ->check(kByteAmountOrNone);
+  app.add_option("--window", window, "memory for what is streamed ahead of use (default: a twentieth of the budget)")->check(kByteAmount);
   app.add_option("--experts", experts, "of a mixture that does not fit: which expert leaves the cache, or \"stream\": no cache (default: forecast)")
       ->check(CLI::IsMember([] {
         std::vector<std::string> names{"stream"};
@@ -82,7 +99,8 @@ void ModelFlags::add_rest(CLI::App& app) {
 }
 
 void ModelFlags::add_state(CLI::App& app) {
-  app.add_option("--state-memory", state_memory, "memory for keys and values; what is beyond it goes to the disk (default: what the budget leaves)");
+  app.add_option("--state-memory", state_memory, "memory for keys and values; what is beyond it goes to the disk (default: what the budget leaves)")
+      ->check(kByteAmount);
   spill_option = app.add_option("--spill", spill, "keep keys and values that have no place in memory in a temporary file in this folder, or of this name (default: $TMPDIR, else the cache folder)")
                      ->expected(0, 1);
 }
@@ -109,7 +127,7 @@ Result<EngineOptions> ModelFlags::engine_options(int64_t outputs, int sequences)
   EngineOptions options;
   if (!sidecar.empty()) TRY(File::open(sidecar));  // read only where the model does not fit; a wrong name is told at once
   if (!memory.empty()) options.memory = TRY(parse_bytes(memory));
-  if (!pin.empty()) options.wishes.pinned_bytes = TRY(parse_bytes(pin));
+  if (!pin.empty()) options.wishes.pinned_bytes = pin == "0" ? 0 : TRY(parse_bytes(pin));
   if (!window.empty()) options.wishes.window_bytes = TRY(parse_bytes(window));
   if (!state_memory.empty()) options.state_memory = TRY(parse_bytes(state_memory));
   if (spill_option && spill_option->count() > 0) options.spill = spill == "true" ? "" : spill;
@@ -148,6 +166,28 @@ Result<std::optional<PlanFile>> ModelFlags::load_plan() const {
   return std::optional(std::move(file));
 }
 
+void ModelFlags::tell_unused(const WeightCatalog& catalog, const ResidencyPlan& residency, const NeuronPlan& neurons) const {
+  if (!sidecar.empty() && !neurons.used())
+    spdlog::warn("--sidecar {}: not used: {}", sidecar,
+                 memory.empty() ? "without --memory all of the model is in memory" : !adapters.empty() ? "adapters do not go with it"
+                 : no_sparse ? "--no-sparse" : "what it holds fits memory, or its scales do not");
+  if ((!experts.empty() || expert_slots > 0) && residency.expert_cache_bytes == 0 && experts != "stream")
+    spdlog::warn("{}: not used: {}", experts.empty() ? fmt::format("--expert-slots {}", expert_slots) : "--experts " + experts,
+                 catalog.experts().empty() ? "the model has no experts"
+                 : !residency.streams()    ? "all of the model is in memory"
+                 : !pin.empty()            ? "with --pin a share of every expert is pinned"
+                                           : "there is not room for the experts of two tokens");
+  if (window.empty()) return;
+  const auto wanted = parse_bytes(window);  // it was checked
+  const bool used = residency.window_bytes + residency.routed_bytes > 0;
+  if (!used) spdlog::warn("--window {}: not used: {}", window, residency.expert_cache_bytes > 0 ? "experts have a cache" : residency.streams() ? "rows of tables need none" : "nothing is streamed");
+  // Blocks and pieces are whole.
+  if (used && wanted && residency.window_bytes < *wanted)
+    spdlog::warn("--window {}: {} taken, all that is streamed", window, format_bytes(residency.window_bytes));
+  if (used && wanted && residency.window_bytes > *wanted)
+    spdlog::warn("--window {}: {} taken, the least", window, format_bytes(residency.window_bytes));
+}
+
 Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences) const {
   EngineOptions options = TRY(engine_options(outputs, sequences));
   const std::string path = TRY(this->path());
@@ -183,6 +223,10 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
   }
   auto engine = Engine::open(path, options);
   if (shown) std::fprintf(stderr, "\r\033[K");
+  if (engine && (*engine)->options().context > (*engine)->info().trained_context && (*engine)->info().trained_context > 0)
+    spdlog::warn("a context of {}: this model was trained for {}, and what is beyond gets worse", (*engine)->options().context,
+                 (*engine)->info().trained_context);
+  if (engine && plan.empty()) tell_unused((*engine)->catalog(), (*engine)->residency(), (*engine)->neuron_plan());
   if (engine && (*engine)->state_pool().file())
     std::fprintf(stderr, "state beyond %s goes to a file at %s, up to %s\n",
                  format_bytes((*engine)->footprint().state).c_str(), (*engine)->state_pool().file()->path().c_str(),
@@ -191,8 +235,8 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
 }
 
 void TextFlags::add(CLI::App& app, const char* what) {
-  auto* p = app.add_option("-p,--prompt", prompt, what);
-  auto* f = app.add_option("-f,--file", file, "read it from a file ('-': standard input)");
+  auto* p = prompt_option = app.add_option("-p,--prompt", prompt, what);
+  auto* f = app.add_option("-f,--file", file, "read it from a file ('-': standard input, which is read without -f, too, where it is a pipe or a file)");
   p->excludes(f);
 }
 
@@ -201,8 +245,18 @@ Status TextFlags::check() const {
   return error(errno == ENOENT ? Code::kNotFound : Code::kIo, "cannot open {}: {}", file, std::strerror(errno));
 }
 
+std::string TextFlags::source() const {
+  if (!file.empty() || !prompt.empty() || (prompt_option && prompt_option->count() > 0)) return file;
+  // A script's own pipe, which nobody writes to or closes, is not waited for.
+  constexpr int kPatienceMs = 5000;
+  struct stat in;
+  if (::fstat(0, &in) != 0 || !(S_ISFIFO(in.st_mode) || S_ISREG(in.st_mode))) return "";
+  struct pollfd input = {.fd = 0, .events = POLLIN, .revents = 0};
+  return ::poll(&input, 1, kPatienceMs) > 0 ? "-" : "";
+}
+
 Result<std::string> TextFlags::text() const {
-  if (!file.empty()) return read_text_file(file, kMaxText);
+  if (const std::string from = source(); !from.empty()) return read_text_file(from, kMaxText);
   return prompt;
 }
 

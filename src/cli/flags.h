@@ -44,6 +44,8 @@ struct ModelFlags {
   Result<std::string> path() const;  // of the model
   // The first plan of the file, made for this model; nothing without --plan.
   Result<std::optional<PlanFile>> load_plan() const;
+  // Warns of flags that were given and are of no use to what was planned, or were followed in part.
+  void tell_unused(const WeightCatalog& catalog, const ResidencyPlan& residency, const NeuronPlan& neurons) const;
   // Opens the engine; a progress bar on a terminal when loading takes over a second.
   Result<std::unique_ptr<Engine>> open(int64_t outputs = 1, int sequences = 1) const;
 };
@@ -51,8 +53,11 @@ struct ModelFlags {
 // -p TEXT, or -f FILE ("-": standard input).
 struct TextFlags {
   std::string prompt, file;
+  CLI::Option* prompt_option = nullptr;
   void add(CLI::App& app, const char* what);
   Status check() const;  // of the file, before anything is loaded
+  // The file to read; "-" also where nothing was given and text is piped in; empty: the prompt.
+  std::string source() const;
   Result<std::string> text() const;
 };
 
@@ -64,6 +69,8 @@ std::string default_model();
 
 // A CLI11 transformation: "8k" is 8192.
 extern const CLI::Validator kTokenCount;
+// A CLI11 check: an amount as parse_bytes() reads it; an empty text, as of a variable that is not set, is none.
+extern const CLI::Validator kByteAmount;
 
 // "12.3 tok/s", three significant digits.
 std::string format_rate(double per_second);

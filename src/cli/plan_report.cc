@@ -80,6 +80,11 @@ std::string head(const PlanFile& file) {
 // What goes to and comes from the disk beside weights.
 std::string beside_weights(const Plan& plan) {
   std::string text;
+  if (plan.experts > 0)
+    text += fmt::format("experts: slots for {} of {} ({}), {}\n", plan.expert_slots, plan.experts, format_bytes(plan.residency.expert_cache_bytes),
+                        plan.predicted.experts_found > 0
+                            ? fmt::format("{:.3g} % of those asked for found there", 100 * plan.predicted.experts_found)
+                            : "found as published mixtures route (--routes tells of this one)");
   if (plan.neurons.used())
     text += fmt::format("neurons: {} for those active last and what is read, {} of neurons taken to be active for a token\n",
                         format_bytes(plan.footprint.neurons), fmt::format("{:.3g} %", 100 * plan.predicted.active_neurons));
@@ -97,12 +102,15 @@ std::string plan_report(const PlanFile& file, bool weights) {
   for (const Plan& plan : file.plans) rows.push_back(plan_row(plan));
   const Plan& first = file.plans[0];
   const Footprint& f = first.footprint;
-  return head(file) + "\n" + markdown_table(rows) +
-         fmt::format("\nfirst token after a prompt of {}, in steps of {}\n{}: weights {}{}, windows {}, state {}, "
+  std::string assumed;
+  for (const std::string& one : file.assumptions) assumed += fmt::format("assumes {}\n", one);
+  const std::string type = first.state_type.empty() ? "" : " (" + first.state_type + ")";
+  return head(file) + assumed + "\n" + markdown_table(rows) +
+         fmt::format("\nfirst token after a prompt of {}, in steps of {}\n{}: weights {}{}, windows {}, state {}{}, "
                      "activations {}, {}\n\n",
                      first.predicted.prompt, first.options.batch, first.name, format_bytes(f.weights),
                      f.adapters > 0 ? ", adapters " + format_bytes(f.adapters) : "", format_bytes(f.windows),
-                     format_bytes(f.state), format_bytes(f.activations),
+                     format_bytes(f.state), type, format_bytes(f.activations),
                      first.options.repack ? "interleaved in memory" : "as in the file") +
          beside_weights(first) + residency_table(first, weights);
 }

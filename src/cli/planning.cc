@@ -1,6 +1,7 @@
 #include "cli/planning.h"
 
 #include <algorithm>
+#include <ctime>
 #include <filesystem>
 
 #include "base/checked.h"
@@ -13,6 +14,9 @@ namespace {
 
 // Types that a model may be made smaller with, the best first.
 constexpr std::string_view kSmaller[] = {"Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q4_0", "Q3_K", "Q2_K"};
+
+// Older than this a profile says so: disks fill up, machines get other neighbours.
+constexpr int64_t kOldDays = 30;
 
 double each(const Plan& plan) { return plan.predicted.tokens_per_second / plan.options.sequences; }
 
@@ -27,7 +31,7 @@ std::string smaller_type(const Planner& planner, const EngineOptions& options, P
     if (!other) continue;
     const uint64_t bytes = tensor_bytes((*other)->file());
     if (bytes >= now) continue;
-    auto plan = (*other)->fit(options);
+    auto plan = (*other)->try_fit(options);
     if (plan && passes(**other, *plan)) return fmt::format("{} ({})", name, format_bytes(bytes));
   }
   return "";
@@ -38,11 +42,11 @@ template <typename Passes>
 uint64_t least_memory(Planner& planner, EngineOptions options, uint64_t low, Passes passes) {
   const auto good = [&](uint64_t memory) {
     options.memory = memory;
-    auto plan = planner.fit(options);
+    auto plan = planner.try_fit(options);
     return plan && passes(planner, *plan);
   };
   options.memory = Ledger::kUnlimited;
-  auto all = planner.fit(options);
+  auto all = planner.try_fit(options);
   if (!all || !passes(planner, *all)) return 0;
   uint64_t high = all->footprint.peak() + (8u << 20);
   while (low < high && high - low > high / 100) {
@@ -71,12 +75,28 @@ Result<MachineProfile> profile_for(const ProfileChoice& choice, const Planner& p
     spdlog::warn("{} is of another machine ({}); measured in a hurry", path, profile.instruction_set);
     return probe_for_plan(planner, plan, probe);
   }
-  if (profile.threads != plan.options.threads)
-    spdlog::warn("{} was measured with {} threads, the plan has {}", path, profile.threads, plan.options.threads);
   if (choice.file.empty()) TRY(probe_missing_codecs(planner, probe, profile));
   if (plan.reads_disk() && profile.disk.rates.empty())
     return error(Code::kInvalidArgument, "{} has no disk rates, and this model does not fit memory: run venturi probe", path);
   return profile;
+}
+
+std::vector<std::string> assumptions(const MachineProfile& profile, const ModelFile& model, int threads, bool reads_disk) {
+  std::vector<std::string> list;
+  if (profile.threads != threads)
+    list.push_back(fmt::format("that {} threads do as the {} of the profile", threads, profile.threads));
+  const int64_t days = (static_cast<int64_t>(std::time(nullptr)) - profile.taken) / 86400;
+  if (profile.taken > 0 && days > kOldDays)
+    list.push_back(fmt::format("that the machine is as it was {} days ago, when the profile was taken (venturi probe)", days));
+  if (!reads_disk || profile.disk.rates.empty()) return list;
+  // Profiles of before do not name the device, but the file.
+  const bool absolute = profile.disk.path.starts_with('/');
+  const std::string probed = !profile.disk.device.empty() ? profile.disk.device : absolute ? device_of(profile.disk.path) : "";
+  const std::string own = device_of(model.files.empty() ? model.path : model.files[0].path());
+  if (!probed.empty() && !own.empty() && probed != own)
+    list.push_back(fmt::format("that the model's disk ({}) is as fast as the one measured ({}, {}); venturi probe -m {} measures it",
+                               own, probed, profile.disk.path, model.path));
+  return list;
 }
 
 CostInputs cost_inputs(Engine& engine, const PlanFile& plan) {
@@ -87,17 +107,75 @@ CostInputs cost_inputs(Engine& engine, const PlanFile& plan) {
           made.experts_found > 0 ? made.experts_found : -1};
 }
 
+namespace {
+
+// Less is within what profiles move.
+constexpr double kWorthwhile = 1.03;
+
+// The first, or among `wanted` the one of which `worth` is most, if that is worthwhile.
+template <typename Worth>
+std::optional<Plan> best_of(Planner& planner, Plan first, const std::vector<EngineOptions>& wanted, const MachineProfile& profile,
+                            int64_t prompt, Worth worth) {
+  planner.predict(first, profile, prompt);
+  std::optional<Plan> best;
+  double most = kWorthwhile * worth(first.predicted);
+  for (const EngineOptions& options : wanted) {
+    auto plan = planner.try_fit(options);
+    if (!plan) continue;
+    planner.predict(*plan, profile, prompt);
+    if (worth(plan->predicted) <= most) continue;
+    most = worth(plan->predicted);
+    best = std::move(*plan);
+  }
+  return best;
+}
+
+// The engine gives a window a share of the budget, whatever the disk. With a larger one more is in flight, with a smaller one
+// more is pinned: the one with which decoding is fastest.
+std::optional<Plan> better_window(Planner& planner, const Plan& first, const EngineOptions& options, const MachineProfile& profile,
+                                  int64_t prompt) {
+  const uint64_t window = first.residency.window_bytes;
+  // A profile of one pattern does not tell what a window is worth.
+  if (window == 0 || options.wishes.window_bytes > 0 || profile.disk.rates.size() < 2) return std::nullopt;
+  std::vector<EngineOptions> wanted;
+  for (const uint64_t quarters : {1, 2, 8, 16}) {
+    wanted.push_back(options);
+    wanted.back().wishes.window_bytes = std::max<uint64_t>(1, window * quarters / 4);
+  }
+  auto best = best_of(planner, first, wanted, profile, prompt, [](const Prediction& p) { return p.tokens_per_second; });
+  if (best) best->name = fmt::format("--window {}k", best->residency.window_bytes / 1000);
+  return best;
+}
+
+// Where weights stream, a prompt reads them once a step: steps of more rows read them less often, and leave less room for
+// pinned ones.
+std::optional<Plan> larger_steps(Planner& planner, const Plan& first, const EngineOptions& options, const MachineProfile& profile,
+                                 int64_t prompt) {
+  constexpr int64_t kMostRows = 4096;
+  if (options.batch > 0) return std::nullopt;
+  std::vector<EngineOptions> wanted;
+  for (int64_t rows = 2 * first.options.batch; rows < 2 * prompt && rows <= kMostRows; rows *= 2) {
+    wanted.push_back(options);
+    wanted.back().batch = rows;
+  }
+  auto best = best_of(planner, first, wanted, profile, prompt, [](const Prediction& p) { return 1 / p.first_token_seconds; });
+  if (best) best->name = fmt::format("-b {}", best->options.batch);
+  return best;
+}
+
+}  // namespace
+
 std::vector<Plan> plans_around(Planner& planner, Plan chosen, const EngineOptions& options, const MachineProfile& profile,
                                int64_t prompt) {
   std::vector<Plan> plans;
   const auto add = [&](const std::string& name, const EngineOptions& wanted) {
-    auto plan = planner.fit(wanted);
+    auto plan = planner.try_fit(wanted);
     if (!plan) return;
+    // A profile taken for a plan that fits memory has no disk to tell of one that does not.
+    if (plan->reads_disk() && profile.disk.rates.empty()) return;
     plan->name = name;
-    planner.predict(*plan, profile, prompt);
     plans.push_back(std::move(*plan));
   };
-  planner.predict(chosen, profile, prompt);
   plans.push_back(std::move(chosen));
   const Plan first = plans[0];
   EngineOptions other = options;
@@ -117,13 +195,15 @@ std::vector<Plan> plans_around(Planner& planner, Plan chosen, const EngineOption
     add("whole feed-forwards", other);
     other.sparse = options.sparse;
   }
-  if (first.residency.streams()) {
-    other.wishes.window_bytes = std::max<uint64_t>(first.residency.window_bytes / 2, 1);
-    add("half the window", other);
+  if (first.reads_disk()) {
+    if (auto window = better_window(planner, first, other, profile, prompt)) plans.push_back(std::move(*window));
+    if (auto steps = larger_steps(planner, first, other, profile, prompt)) plans.push_back(std::move(*steps));
   } else if (options.repack) {
     other.repack = false;
     add("not interleaved", other);
   }
+  planner.expect(plans);
+  for (Plan& plan : plans) planner.predict(plan, profile, prompt);
   return plans;
 }
 
@@ -131,11 +211,12 @@ Error nothing_fits(Planner& planner, const EngineOptions& options, Error refusal
   if (refusal.code != Code::kOutOfBudget) return refusal;
   std::string more;
   EngineOptions fewer = options;
-  for (fewer.sequences = options.sequences - 1; fewer.sequences > 0; fewer.sequences = std::min(fewer.sequences - 1, fewer.sequences * 3 / 4))
-    if (planner.fit(fewer)) {
-      more += fmt::format("; with {} streams it fits (--streams {})", fewer.sequences, fewer.sequences);
-      break;
-    }
+  int low = 0, high = options.sequences;  // low fits, high does not
+  while (high - low > 1) {
+    fewer.sequences = low + (high - low) / 2;
+    (planner.try_fit(fewer) ? low : high) = fewer.sequences;
+  }
+  if (low > 0) more += fmt::format("; with {} streams it fits (--streams {})", low, low);
   const std::string type = smaller_type(planner, options, [](Planner&, const Plan&) { return true; });
   if (!type.empty()) more += fmt::format("; as {} it fits", type);
   refusal.message += more;
@@ -157,7 +238,7 @@ Error too_slow(Planner& planner, const std::vector<Plan>& plans, const EngineOpt
   EngineOptions fewer = options;
   fewer.sequences = 1;
   if (options.sequences > 1)
-    if (auto plan = planner.fit(fewer); plan && passes(planner, *plan)) message += "; one stream would do (--streams 1)";
+    if (auto plan = planner.try_fit(fewer); plan && passes(planner, *plan)) message += "; one stream would do (--streams 1)";
   const std::string type = smaller_type(planner, options, passes);
   message += type.empty() ? "; no smaller type would do" : fmt::format("; as {} it would do", type);
   return Error{Code::kOutOfBudget, message};

@@ -13,11 +13,16 @@ struct ProfileChoice {
 };
 Result<MachineProfile> profile_for(const ProfileChoice& choice, const Planner& planner, const Plan& plan);
 
+// What a prediction from the profile takes for granted though it may not hold: that a profile of another disk, of other
+// threads or of weeks ago tells how this machine is now. Parts of a sentence; nothing where all is well.
+std::vector<std::string> assumptions(const MachineProfile& profile, const ModelFile& model, int threads, bool reads_disk);
+
 // What a prediction beside a run takes: the engine as it is, on the profile and with the assumptions of its plan.
 CostInputs cost_inputs(Engine& engine, const PlanFile& plan);
 
 // The plan that the engine would choose, predicted, and such as differ from it in one thing: context,
-// streams, window, layout.
+// streams, layout; and such as the cost model finds faster than the engine's rules, which know no machine: of the window, of
+// the rows in a step.
 std::vector<Plan> plans_around(Planner& planner, Plan chosen, const EngineOptions& options, const MachineProfile& profile,
                                int64_t prompt);
 

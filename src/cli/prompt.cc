@@ -88,7 +88,8 @@ Error too_long(Engine& engine, bool context_was_given, std::string_view what, in
 
 Result<std::string> read_prompt(const TextFlags& flags, Engine& engine, bool context_was_given) {
   const uint64_t most = longest_prompt(engine);
-  auto text = flags.file.empty() ? Result<std::string>(flags.prompt) : read_text_file(flags.file, most);
+  const std::string source = flags.source();
+  auto text = source.empty() ? Result<std::string>(flags.prompt) : read_text_file(source, most);
   const bool longer = text ? text->size() > most : text.error().code == Code::kInvalidArgument;
   if (longer && most < kMaxPrompt)
     return too_long(engine, context_was_given, fmt::format("the prompt has more than {} bytes and so more tokens than fit", most), 0);

@@ -6,7 +6,7 @@
 #include <span>
 
 #include "cli/flags.h"
-#include "cli/planning.h"
+#include "cli/prediction.h"
 #include "planner/probe.h"
 
 namespace venturi {
@@ -56,25 +56,14 @@ void reset_peak_rss() {
   }
 }
 
-std::string prediction_report(Engine& engine, const PlanFile& plan, const Decoded& decoded) {
-  const StepForecast f = forecast_decode(cost_inputs(engine, plan), 1,
-                                         std::clamp<int64_t>(decoded.position, 0, engine.options().context - 1));
-  const double rate = decoded.seconds > 0 ? static_cast<double>(decoded.tokens) / decoded.seconds : 0;
-  std::string text = fmt::format("plan    decode {} predicted, {} measured", format_rate(1 / f.seconds),
-                                 rate > 0 ? fmt::format("{} ({:+.0f} %)", format_rate(rate), 100 * (rate * f.seconds - 1))
-                                          : "not");
-  if (const uint64_t read = engine.disk_counters().disk_bytes; read > 0 && decoded.steps > 0)
-    text += fmt::format("; disk a step {} predicted, {} measured", format_bytes(static_cast<uint64_t>(f.disk_bytes)),
-                        format_bytes(read / static_cast<uint64_t>(decoded.steps)));
-  return text + fmt::format("; memory {} predicted, {} held at most\n", format_bytes(engine.footprint().peak()),
-                            format_bytes(engine.ledger().peak()));
-}
-
 std::string generation_report(Engine& engine, const GenerationReport& report, const PlanFile* plan) {
   std::string beside;
   if (plan)
     beside = prediction_report(engine, *plan,
-                               {.steps = (report.prompt_tokens - 1) / engine.options().batch + report.generated_tokens,
+                               {.prompts = {{0, report.prompt_tokens}},
+                                .prompt_seconds = report.prefill_seconds,
+                                .first_token_seconds = report.first_token_seconds,
+                                .steps = (report.prompt_tokens - 1) / engine.options().batch + report.generated_tokens,
                                 .tokens = report.generated_tokens - 1,
                                 .position = report.prompt_tokens + report.generated_tokens / 2,
                                 .seconds = report.decode_seconds});
@@ -86,12 +75,17 @@ std::string generation_report(Engine& engine, const GenerationReport& report, co
   const double bandwidth = memory_bandwidth(engine);
   std::string bound = "; memory bound not measured: the budget leaves no room to";
   if (bandwidth > 0)
-    bound = fmt::format("; {:.0f} % of the memory bound of {} ({:.1f} GB/s over {} a token)",
+    bound = fmt::format("; {:.0f} % of the memory bound of {} ({:.1f} GB/s over {} a token{})",
                         100 * report.decode_rate() * bytes / bandwidth, format_rate(bandwidth / bytes),
-                        bandwidth / 1e9, format_bytes(static_cast<uint64_t>(bytes)));
-  std::string text = fmt::format("prefill {} tokens at {}, first token after {:.3f} s\n", report.prompt_tokens,
+                        bandwidth / 1e9, format_bytes(static_cast<uint64_t>(bytes)),
+                        report.decode_rate() * bytes > bandwidth ? "; the CPU's caches hold part of it" : "");
+  std::string text = fmt::format("prefill {} token{} at {}, first token after {:.3f} s\n", report.prompt_tokens,
+                                 report.prompt_tokens == 1 ? "" : "s",
                                  format_rate(report.prefill_rate()), report.first_token_seconds);
-  text += fmt::format("decode  {} tokens at {}{}\n", report.generated_tokens, format_rate(report.decode_rate()), bound);
+  // The first comes with the prompt.
+  text += report.generated_tokens > 1
+              ? fmt::format("decode  {} tokens at {}{}\n", report.generated_tokens, format_rate(report.decode_rate()), bound)
+              : "decode  one token: no rate\n";
   if (report.guessed_tokens > 0)
     text += fmt::format("guesses {} checked, {:.0f} % held\n", report.guessed_tokens,
                         100.0 * static_cast<double>(report.held_tokens) / static_cast<double>(report.guessed_tokens));

@@ -27,9 +27,11 @@ Report measure(const RoutingTrace& trace) {
     if (const auto score = segment_routing(trace, kSegmentWindow, layer)) r.by_layer.push_back(*score);
   // Half a token's experts more each time, until all fit.
   const double most = static_cast<double>(trace.n_experts) / static_cast<double>(trace.top_k);
-  for (double rho = 1; rho < most && rho <= 4; rho += 0.5) r.rows.push_back(cache_row(trace, rho));
-  for (double rho = 6; rho < most; rho *= 1.5) r.rows.push_back(cache_row(trace, rho));
-  r.rows.push_back(cache_row(trace, most));
+  std::vector<double> rhos;
+  for (double rho = 1; rho < most && rho <= 4; rho += 0.5) rhos.push_back(rho);
+  for (double rho = 6; rho < most; rho *= 1.5) rhos.push_back(rho);
+  rhos.push_back(most);
+  r.rows = cache_rows(trace, rhos);
   r.advice = advise(r.rows);
   return r;
 }

@@ -100,11 +100,11 @@ struct Alone {
   Plan plan;
 };
 
-Result<Plan> fit(Planner& planner, const Alone& a, uint64_t memory) {
+Result<Plan> fit(Planner& planner, const Alone& a, uint64_t memory, bool advises = false) {
   EngineOptions options = TRY(a.model.engine_options(a.outputs, a.sequences()));
   options.memory = std::min(options.memory, memory);
   options.ledger.reset();
-  return planner.fit(options);
+  return advises ? planner.fit(options) : planner.try_fit(options);
 }
 
 // State that nobody bounds would take all that weights leave, and no other model would have room beside it: a
@@ -122,13 +122,16 @@ Status bound_state(Planner& planner, Alone& a, uint64_t limit) {
 }
 
 Result<Alone> fit_alone(Planner& planner, const ServeModelFlags& flags, const std::string& path, uint64_t limit) {
-  Alone a{.model = flags.model, .spare_sequences = spare_sequences(flags)};
+  Alone a;
+  a.model = flags.model;
+  a.spare_sequences = spare_sequences(flags);
   a.model.model = path;
   for (a.streams = flags.streams > 0 ? flags.streams : kMostStreams;; a.streams /= 2) {
     a.outputs = std::max<int64_t>(flags.speculation.outputs(a.streams), a.streams == kMostStreams ? kOutputs : a.streams);
     TRY(bound_state(planner, a, limit));
     auto plan = fit(planner, a, limit);
     if (!plan && plan.error().code == Code::kOutOfBudget && flags.streams == 0 && a.streams > 1) continue;
+    if (!plan) plan = fit(planner, a, limit, true);
     a.plan = TRY(std::move(plan));
     a.model.context = a.plan.options.context;
     return a;
@@ -192,10 +195,23 @@ Result<NamedFile> named_file(const std::string& given, const std::string& alias)
   return file;
 }
 
+// What has no name is called as its file: "PATH" or "PATH=SCALE".
+std::string named_adapter(const std::string& given) {
+  const size_t sign = given.find('=');
+  if (sign != std::string::npos) {
+    char* end = nullptr;
+    std::strtof(given.c_str() + sign + 1, &end);
+    if (end == given.c_str() + sign + 1 || *end != 0) return given;
+  }
+  const std::filesystem::path path(given.substr(0, sign));
+  return (path.has_filename() ? path : path.parent_path()).stem().string() + "=" + given;
+}
+
 // "NAME=PATH" is an adapter of the first model, "MODEL:NAME=PATH" of another: those of each, without its name.
 Result<std::vector<std::vector<std::string>>> adapters_of(const std::vector<std::string>& given, const std::vector<NamedFile>& files) {
   std::vector<std::vector<std::string>> of(files.size());
-  for (const std::string& text : given) {
+  for (const std::string& raw : given) {
+    const std::string text = named_adapter(raw);
     const size_t sign = std::min(text.find('='), text.size()), colon = text.rfind(':', sign);
     const bool divided = colon != std::string::npos && colon < sign;
     const std::string model = divided ? text.substr(0, colon) : files[0].name, rest = divided ? text.substr(colon + 1) : text;

@@ -39,7 +39,10 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
     engine->sidecar_ = TRY(find_sidecar(*engine->file_, *engine->model_, wanted));
   if (options.ledger) wanted.memory = std::min(options.memory, options.ledger->available());
   if (options.pool) wanted.threads = options.pool->size();
-  Setting setting = TRY(fit_setting(*engine->model_, *engine->catalog_, wanted, engine->sidecar_.get(), &engine->adapters_));
+  auto fitted = fit_setting(*engine->model_, *engine->catalog_, wanted, engine->sidecar_.get(), &engine->adapters_);
+  if (!fitted)
+    return with_advice(std::move(fitted).error(), *engine->model_, *engine->catalog_, wanted, engine->sidecar_.get(), &engine->adapters_);
+  Setting setting = std::move(*fitted);
   const EngineOptions& o = engine->options_ = setting.options;
   engine->footprint_ = setting.footprint;
   engine->residency_ = std::move(setting.residency);

@@ -11,8 +11,11 @@ namespace {
 
 // A context that the engine chooses is not cut below this for the sake of having all weights in memory.
 constexpr int64_t kUsefulContext = 512;
-// Rows of a step where nobody says. Streaming, a batch whose activations take more than an eighth of the
-// budget is halved: beyond some hundred rows a step computes longer than it reads.
+// Rows of a step where nobody says. More bring nothing where weights are in memory: at 256 rows products are as fast as they
+// get, and activations grow with the rows. Streaming, every step reads the file once, but beyond some hundred rows it computes
+// longer than it reads; for disks so slow that it does not, `venturi plan` says what larger steps would give, as what they
+// give hangs on the machine, of which nothing is known here. A batch whose activations take more than an eighth of the budget
+// is halved.
 constexpr int64_t kDefaultBatch = 512, kLeastBatch = 64;
 
 Step shape_step(int64_t rows, int64_t position, int64_t outputs) {
@@ -59,7 +62,11 @@ class Fitting {
   // The largest context up to o_.context that passes, in pages; 0 if none does.
   template <typename Passes>
   int64_t largest_context(Passes passes) const;
-  Error refusal(int64_t largest) const;
+  Error refusal() const;
+  // The first batch, from the one wished for down to the least of comfort, with which it passes; else the batch is as
+  // it was. A batch that was asked for is not changed.
+  template <typename Passes>
+  bool some_batch(Passes passes);
   std::string adapters_text() const { return adapter_bytes_ > 0 ? ", adapters " + format_bytes(adapter_bytes_) : ""; }
   Result<Setting> with_plan(ResidencyPlan plan);
   Result<Setting> streamed();
@@ -110,6 +117,17 @@ Footprint Fitting::measure(const EngineOptions& o) const {
   return f;
 }
 
+template <typename Passes>
+bool Fitting::some_batch(Passes passes) {
+  const int64_t wished = o_.batch;
+  for (;; o_.batch /= 2) {
+    if (passes()) return true;
+    if (!free_batch_ || o_.batch / 2 < kLeastBatch) break;
+  }
+  o_.batch = wished;
+  return false;
+}
+
 void Fitting::share_state() {
   const int64_t one = ceil_div(o_.context, kPageTokens), all = one * o_.sequences;
   const uint64_t limit = o_.state_memory > 0 ? o_.state_memory : UINT64_MAX;
@@ -125,8 +143,8 @@ void Fitting::share_state() {
     }
     return low;
   };
-  const int64_t resident = most([&] { return resident_fits(o_); });
-  if (resident >= one) {
+  int64_t resident = 0;
+  if (some_batch([&] { return (resident = most([&] { return resident_fits(o_); })) >= one; })) {
     shared_blocks_ = resident;
     return;
   }
@@ -186,8 +204,8 @@ Result<Setting> Fitting::run() {
     state_limit_ = o_.state_memory;
     if (!o_.spill) o_.spill = "";
     if (const uint64_t need = measure(o_).state; need > state_limit_)
-      return error(Code::kOutOfBudget, "a state of {} is less than the {} that a step of {} rows needs in memory",
-                   format_bytes(state_limit_), format_bytes(need), o_.batch);
+      return error(Code::kOutOfBudget, "a state of {} is less than a step of {} rows needs in memory ({} bytes)",
+                   format_bytes(state_limit_), o_.batch, need);
   }
   if (o_.neurons) {
     if (!sidecar_) return error(Code::kNotFound, "{}: neurons are to be read by themselves, but there is no sidecar", catalog_.file().path);
@@ -197,9 +215,10 @@ Result<Setting> Fitting::run() {
   }
   if (o_.residency) return with_plan(*o_.residency);
   if (o_.wishes.pinned_bytes == UINT64_MAX && o_.wishes.expert_slots == 0) {
-    if (resident_fits(o_) || spill_state(false)) return with_plan({});
+    // Steps of fewer rows rather than weights on the disk.
+    if (some_batch([&] { return resident_fits(o_); }) || spill_state(false)) return with_plan({});
     const int64_t useful = std::min(kUsefulContext, o_.context);
-    if (free_context_ && resident_fits(at(useful))) {
+    if (free_context_ && some_batch([&] { return resident_fits(at(useful)); })) {
       o_.context = std::max(useful, largest_context([&](const EngineOptions& o) { return resident_fits(o); }));
       return with_plan({});
     }
@@ -239,8 +258,7 @@ Result<Setting> Fitting::streamed() {
     o_.context = modest > 0 ? std::min(modest, o_.context) : std::min<int64_t>(o_.context, kPageTokens);
   }
   const bool crowds = measure(o_).state > o_.memory / 4 || !streamed_fits(o_);
-  if (!(crowds && spill_state(true)) && !streamed_fits(o_))
-    return refusal(largest_context([&](const EngineOptions& o) { return streamed_fits(o); }));
+  if (!(crowds && spill_state(true)) && !streamed_fits(o_)) return refusal();
   ResidencyWishes wishes = o_.wishes;
   wishes.repack = o_.repack;
   if (neurons_.used()) {
@@ -276,32 +294,104 @@ Result<Setting> Fitting::with_plan(ResidencyPlan plan) {
   return Setting{o_, f, state_plan(o_), std::move(plan), neurons_, std::move(uses_)};
 }
 
-Error Fitting::refusal(int64_t largest) const {
-  const std::string& path = catalog_.file().path;
+Error Fitting::refusal() const {
   const Footprint f = measure(o_);
-  if (largest == 0 || free_context_) {
-    const uint64_t need = least_peak(measure(at(std::min<int64_t>(o_.context, kPageTokens))));
-    return error(Code::kOutOfBudget,
-                 "{} does not fit a memory budget of {}, not even streamed: with a context of {} it needs {} "
-                 "({} with all weights in memory{}). Give --memory {}M or more",
-                 path, format_bytes(o_.memory), std::min<int64_t>(o_.context, kPageTokens), format_bytes(need),
-                 format_bytes(f.weights + f.working()), adapters_text(), ceil_div(static_cast<int64_t>(need), 1000000));
-  }
   const StatePlan least = plan_state(model_.info().slots, {.tokens = o_.context, .sequences = o_.sequences, .rows = o_.batch}, 0);
   const bool spillable = !o_.spill && least.spills() && least_weights_ + least.bytes + f.adapters + f.activations <= o_.memory;
   return error(Code::kOutOfBudget,
-               "a context of {} needs {} (weights {} at least, streamed; state {}, activations {}{}), the memory budget "
-               "is {}; the largest context that fits is {} (-c {}){}",
-               o_.context, format_bytes(least_peak(f)), format_bytes(least_weights_), format_bytes(f.state),
-               format_bytes(f.activations), adapters_text(), format_bytes(o_.memory), largest, largest,
+               "{} with a context of {} in steps of {} rows does not fit a memory budget of {}, not even streamed (weights {} at "
+               "least, {} all; state {}, activations {}{}){}",
+               catalog_.file().path, o_.context, o_.batch, format_bytes(o_.memory), format_bytes(least_weights_),
+               format_bytes(f.weights), format_bytes(f.state), format_bytes(f.activations), adapters_text(),
                spillable ? "; with --spill, state has room on the disk" : "");
 }
+
+// What would fit instead, by fitting it.
+class Advice {
+ public:
+  Advice(const Model& model, WeightCatalog& catalog, const EngineOptions& options, const Sidecar* sidecar, const AdapterSet* adapters)
+      : model_(model), catalog_(catalog), o_(options), sidecar_(sidecar), adapters_(adapters) {}
+
+  std::string text() {
+    std::string text;
+    if (o_.context > 0)
+      if (const int64_t context = most(o_.context, [&](EngineOptions& o, int64_t n) { o.context = n; }); context > 0)
+        text += fmt::format("; the largest context that fits is {} (-c {})", context, context);
+    const int64_t batch = o_.batch > 0 ? o_.batch : kLeastBatch;
+    if (!model_.info().whole_spans)
+      if (const int64_t rows = most(batch, [&](EngineOptions& o, int64_t n) { o.batch = n; }); rows > 0)
+        text += fmt::format("; in steps of {} rows it fits (-b {})", rows, rows);
+    if (o_.state_memory > 0)
+      if (const uint64_t state = least(o_.state_memory, kKilo, [&](EngineOptions& o, uint64_t n) { o.state_memory = n; }); state > 0)
+        text += fmt::format("; with --state-memory {}k it fits", state / kKilo);
+    // A ledger that another engine has a part of is larger than what was fitted to.
+    const uint64_t others = o_.ledger ? o_.ledger->limit() - std::min(o_.ledger->limit(), o_.memory) : 0;
+    if (const uint64_t memory = least(o_.memory, kMega, [&](EngineOptions& o, uint64_t n) { o.memory = n; }); memory > 0)
+      text += fmt::format(". Give --memory {}M or more", ceil_div(static_cast<int64_t>(memory + others), kMega));
+    return text;
+  }
+
+ private:
+  static constexpr int64_t kKilo = 1000, kMega = 1000000;
+
+  bool fits(const EngineOptions& o) {
+    if (sidecar_) set_bundles(catalog_, *sidecar_, false);
+    catalog_.pin_all();
+    return Fitting(model_, catalog_, o, sidecar_, adapters_).run().ok();
+  }
+  // The largest number below `refused` with which it fits; 0 if none does.
+  template <typename Set>
+  int64_t most(int64_t refused, Set set) {
+    int64_t low = 0, high = refused;
+    while (high - low > 1) {
+      const int64_t middle = low + (high - low) / 2;
+      EngineOptions o = o_;
+      set(o, middle);
+      (fits(o) ? low : high) = middle;
+    }
+    return low;
+  }
+  // The least number of whole units above `refused` with which it fits; 0 if none does.
+  template <typename Set>
+  uint64_t least(uint64_t refused, uint64_t unit, Set set) {
+    const auto passes = [&](uint64_t n) {
+      EngineOptions o = o_;
+      set(o, n * unit);
+      return fits(o);
+    };
+    uint64_t low = refused / unit, high = low;
+    do {
+      high = high * 2 + 1;
+      if (high > kMost / unit) return 0;
+    } while (!passes(high));
+    while (high - low > 1) {
+      const uint64_t middle = low + (high - low) / 2;
+      (passes(middle) ? high : low) = middle;
+    }
+    return high * unit;
+  }
+  static constexpr uint64_t kMost = uint64_t{1} << 44;
+
+  const Model& model_;
+  WeightCatalog& catalog_;
+  const EngineOptions& o_;
+  const Sidecar* sidecar_;
+  const AdapterSet* adapters_;
+};
 
 }  // namespace
 
 Result<Setting> fit_setting(const Model& model, WeightCatalog& catalog, const EngineOptions& options, const Sidecar* sidecar,
                             const AdapterSet* adapters) {
   return Fitting(model, catalog, options, sidecar, adapters).run();
+}
+
+Error with_advice(Error refusal, const Model& model, WeightCatalog& catalog, const EngineOptions& options, const Sidecar* sidecar,
+                  const AdapterSet* adapters) {
+  // A plan that is given has no flags that could be others.
+  if (refusal.code != Code::kOutOfBudget || options.residency || options.neurons) return refusal;
+  refusal.message += Advice(model, catalog, options, sidecar, adapters).text();
+  return refusal;
 }
 
 }  // namespace venturi

@@ -17,10 +17,15 @@ struct Setting {
 
 // All weights in memory where they fit; else pinned in part and streamed. The catalog is left with the
 // rows pinned that the plan says. Where state may spill (options.spill), it does before weights are
-// streamed, for which every token would wait from the first on. Code::kOutOfBudget, naming what would fit,
-// when not even the smallest windows do. `sidecar` may be null; with one, a model that does not fit is read
-// by neuron, and the catalog's bundles are set. `adapters` (may be null) are memory beside the weights, and scratch.
+// streamed, for which every token would wait from the first on. Code::kOutOfBudget when not even the smallest
+// windows do. `sidecar` may be null; with one, a model that does not fit is read by neuron, and the catalog's
+// bundles are set. `adapters` (may be null) are memory beside the weights, and scratch.
 Result<Setting> fit_setting(const Model& model, WeightCatalog& catalog, const EngineOptions& options,
                             const Sidecar* sidecar = nullptr, const AdapterSet* adapters = nullptr);
+
+// A refusal of fit_setting() with what would fit: the largest context and batch, the least memory, each found by fitting
+// with all else as it was, so that it runs and the next is refused. Some twenty fittings; leaves the catalog anyhow.
+Error with_advice(Error refusal, const Model& model, WeightCatalog& catalog, const EngineOptions& options,
+                  const Sidecar* sidecar = nullptr, const AdapterSet* adapters = nullptr);
 
 }  // namespace venturi

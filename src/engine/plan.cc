@@ -54,6 +54,12 @@ void retype(ModelFile& file, const Codec& codec) {
   }
 }
 
+std::string state_type(const std::vector<SlotSpec>& slots) {
+  bool paged = false, recurrent = false;
+  for (const SlotSpec& slot : slots) (slot.kind == SlotSpec::Kind::kPaged ? paged : recurrent) = true;
+  return paged && recurrent ? "F16 and F32" : paged ? "F16" : recurrent ? "F32" : "";
+}
+
 }  // namespace
 
 uint64_t process_bytes() {
@@ -118,18 +124,25 @@ Status Planner::set_sidecar(const EngineOptions& options) {
   return {};
 }
 
-Result<Plan> Planner::fit(const EngineOptions& options) {
+Result<Plan> Planner::fit(const EngineOptions& options, bool advises) {
   EngineOptions wanted = options;
   wanted.sparse = options.sparse && options.adapters.empty();  // as in Engine::open
   TRY(set_sidecar(wanted));
   catalog_->pin_all();
   const AdapterSet adapters = TRY(declare_adapters(options.adapters, *file_, *catalog_));
-  Setting setting = TRY(fit_setting(*model_, *catalog_, wanted, sidecar_.get(), &adapters));
+  auto fitted = fit_setting(*model_, *catalog_, wanted, sidecar_.get(), &adapters);
+  if (!fitted && advises) return with_advice(std::move(fitted).error(), *model_, *catalog_, wanted, sidecar_.get(), &adapters);
+  Setting setting = TRY(std::move(fitted));
   TRY(check_adapters_used(adapters, setting.uses));
   model_->set_context(setting.options.context);
   Plan plan{.name = "default", .options = setting.options, .footprint = setting.footprint,
             .residency = std::move(setting.residency), .neurons = setting.neurons, .state = setting.state,
             .weights = planned_weights(*catalog_, options.repack), .predicted = {}};
+  plan.state_type = state_type(model_->info().slots);
+  if (const auto layout = ExpertLayout::of(*catalog_); layout && plan.residency.expert_cache_bytes > 0) {
+    plan.expert_slots = layout->slots_in(plan.residency.expert_cache_bytes);
+    plan.experts = layout->units();
+  }
   plan.options.progress = {};
   plan.options.residency.reset();
   plan.options.neurons.reset();
@@ -154,20 +167,40 @@ EngineOptions options_of(const Plan& plan) {
 
 Status Planner::assume_routes(RoutingTrace trace) {
   // It checks the trace against the model.
+  found_.clear();
   routes_ = TRY(RouteReplay::create(std::move(trace), mixture_gates(*catalog_), experts_used(*file_))).trace();
   return {};
 }
 
 // A step of shape mode asks for `streams` times as many experts as a token; rows that choose the same ask for fewer.
-double experts_found(const RoutingTrace& trace, const WeightCatalog& catalog, const ResidencyPlan& residency, int64_t streams) {
-  const auto layout = ExpertLayout::of(catalog);
-  const Eviction* policy = find_eviction(residency.expert_policy);
-  if (residency.expert_cache_bytes == 0 || !layout || !policy) return -1;
-  const CacheSetting setting{.slots = layout->slots_in(residency.expert_cache_bytes), .streams = streams};
-  const CacheCount count = simulate(trace, setting, *policy);
+std::vector<double> experts_found(const RoutingTrace& trace, std::string_view policy, const std::vector<int64_t>& slots, int64_t streams) {
+  const Eviction* eviction = find_eviction(policy);
   const double steps = static_cast<double>(trace.n_tokens() / streams);
   const double asked = steps * static_cast<double>(trace.n_layers * std::min(trace.n_experts, streams * trace.top_k));
-  return asked > 0 ? 1 - static_cast<double>(count.misses()) / asked : -1;
+  std::vector<double> found(slots.size(), -1);
+  if (!eviction || asked == 0) return found;
+  const std::vector<CacheCount> counts = simulate(trace, CacheSizes{.slots = slots, .streams = streams}, *eviction);
+  for (size_t i = 0; i < found.size(); ++i) found[i] = 1 - static_cast<double>(counts[i].misses()) / asked;
+  return found;
+}
+
+double experts_found(const RoutingTrace& trace, const WeightCatalog& catalog, const ResidencyPlan& residency, int64_t streams) {
+  const auto layout = ExpertLayout::of(catalog);
+  if (residency.expert_cache_bytes == 0 || !layout) return -1;
+  return experts_found(trace, residency.expert_policy, {layout->slots_in(residency.expert_cache_bytes)}, streams)[0];
+}
+
+void Planner::expect(std::span<const Plan> plans) {
+  if (!routes_) return;
+  std::map<std::pair<std::string, int64_t>, std::vector<int64_t>> wanted;  // slots, by policy and rows of a step
+  for (const Plan& plan : plans) {
+    if (plan.expert_slots == 0 || !found_.try_emplace(cache_key(plan), -1).second) continue;
+    wanted[{plan.residency.expert_policy, plan.options.sequences}].push_back(plan.expert_slots);
+  }
+  for (const auto& [key, slots] : wanted) {
+    const std::vector<double> found = experts_found(*routes_, key.first, slots, key.second);
+    for (size_t i = 0; i < slots.size(); ++i) found_[{key.first, slots[i], key.second}] = found[i];
+  }
 }
 
 void Planner::predict(Plan& plan, const MachineProfile& profile, int64_t prompt) {
@@ -175,7 +208,8 @@ void Planner::predict(Plan& plan, const MachineProfile& profile, int64_t prompt)
   catalog_->pin_all();
   if (!catalog_->pin(plan.residency)) return;  // it was made here
   const EngineOptions& o = plan.options;
-  const double found = routes_ ? experts_found(*routes_, *catalog_, plan.residency, o.sequences) : -1;
+  expect({&plan, 1});
+  const double found = routes_ && plan.expert_slots > 0 ? found_.at(cache_key(plan)) : -1;
   const CostInputs in{*model_, *catalog_, plan.residency, profile, o.threads, o.repack, &plan.state, &plan.neurons,
                       active_neurons_, found};
   Prediction& p = plan.predicted;

@@ -7,7 +7,10 @@
 // Units: bytes, seconds, tokens.
 #pragma once
 
+#include <map>
+#include <span>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "engine/engine.h"
@@ -47,6 +50,8 @@ struct Plan {
   ResidencyPlan residency;
   NeuronPlan neurons;  // not used(): none is read by itself
   StatePlan state;     // not in the file: options make it again
+  std::string state_type = {};  // of keys and values, and of recurrent state: "F16", "F32" or "F16 and F32"
+  int64_t expert_slots = 0, experts = 0;  // of a cache of experts, and that there are; 0 where there is no cache
   std::vector<PlannedWeight> weights;
   Prediction predicted;
 
@@ -62,6 +67,7 @@ struct PlanFile {
   std::string fingerprint;
   MachineProfile profile;
   std::vector<Plan> plans;   // at least one
+  std::vector<std::string> assumptions = {};  // of the predictions, for a reader
 };
 
 // Of names, types, shapes and places of all tensors: another file has another.
@@ -86,17 +92,25 @@ class Planner {
   const WeightCatalog& catalog() const { return *catalog_; }
   const Model& model() const { return *model_; }
 
-  // What Engine::open would choose, without a prediction. Code::kOutOfBudget, naming what would fit.
-  Result<Plan> fit(const EngineOptions& options);
+  // What Engine::open would choose, without a prediction. Code::kOutOfBudget, naming what would fit, which takes some
+  // twenty fittings; try_fit() names nothing.
+  Result<Plan> fit(const EngineOptions& options) { return fit(options, true); }
+  Result<Plan> try_fit(const EngineOptions& options) { return fit(options, false); }
   // From now on predictions take so many of the neurons that are read by themselves to be active.
   void assume_active(double share) { active_neurons_ = share; }
   // From now on predictions take the mixture to route as in the trace. Code::kInvalidArgument when it is of another shape.
   Status assume_routes(RoutingTrace trace);
+  // Several plans are about to be predicted: what their caches would find is counted together, which is sooner.
+  void expect(std::span<const Plan> plans);
   // Fills in what it is predicted to give for a prompt of so many tokens.
   void predict(Plan& plan, const MachineProfile& profile, int64_t prompt = 512);
 
  private:
   Planner() = default;
+  Result<Plan> fit(const EngineOptions& options, bool advises);
+  // Of a cache of experts: policy, slots, rows of a step.
+  using CacheKey = std::tuple<std::string, int64_t, int64_t>;
+  static CacheKey cache_key(const Plan& plan) { return {plan.residency.expert_policy, plan.expert_slots, plan.options.sequences}; }
   Status set_sidecar(const EngineOptions& options);
   std::unique_ptr<ModelFile> file_;
   std::unique_ptr<WeightCatalog> catalog_;
@@ -105,10 +119,12 @@ class Planner {
   bool retyped_ = false;  // no file has this
   double active_neurons_ = kActiveNeurons;
   std::optional<RoutingTrace> routes_;
+  std::map<CacheKey, double> found_;  // on the routes
 };
 
-// Of the experts that steps of so many sequences ask for on this trace, the share that the plan's cache would have;
-// negative where there is no cache.
+// Of the experts that steps of so many sequences ask for on this trace, the share that caches of so many slots would have.
+std::vector<double> experts_found(const RoutingTrace& trace, std::string_view policy, const std::vector<int64_t>& slots, int64_t streams);
+// The same for the plan's cache; negative where there is none.
 double experts_found(const RoutingTrace& trace, const WeightCatalog& catalog, const ResidencyPlan& residency, int64_t streams);
 
 // Runs the plan as it was made.

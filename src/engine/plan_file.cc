@@ -1,5 +1,6 @@
 // Plans as JSON.
 #include <algorithm>
+#include <unordered_set>
 
 #include "base/file.h"
 #include "engine/plan.h"
@@ -80,11 +81,15 @@ Json residency_json(const Plan& plan) {
             {"routed_bytes", r.routed_bytes},
             {"request_bytes", r.request_bytes},
             {"depth", r.depth},
-            {"sidecar", r.sidecar},
             {"expert_cache_bytes", r.expert_cache_bytes},
             {"expert_policy", r.expert_policy},
             {"expert_guesses", r.expert_guesses},
             {"weights", Json::array()}};
+  // Slots decide what is found; the bytes are theirs and some to interleave in.
+  if (plan.experts > 0) {
+    json["expert_slots"] = plan.expert_slots;
+    json["experts"] = plan.experts;
+  }
   for (const PlannedWeight& w : plan.weights) {
     json["weights"].push_back({{"name", w.name}, {"codec", w.codec}, {"rows", w.rows}, {"pinned_rows", w.pinned_rows},
                                {"pinned_bytes", w.pinned_bytes}, {"streamed_bytes", w.streamed_bytes}});
@@ -100,17 +105,25 @@ Status residency_from(const Fields& f, Plan& plan) {
   r.routed_bytes = TRY(f.bytes("routed_bytes"));
   r.request_bytes = static_cast<uint64_t>(TRY(f.integer("request_bytes", 4096, 1 << 30)));
   r.depth = static_cast<int>(TRY(f.integer("depth", 1, 4096)));
-  r.sidecar = TRY(f.boolean("sidecar"));
   r.expert_cache_bytes = TRY(f.bytes("expert_cache_bytes"));
   if (r.expert_cache_bytes > 0) {
     r.expert_policy = TRY(f.text("expert_policy"));
     r.expert_guesses = TRY(f.boolean("expert_guesses"));
+    // Plans of before do not have these.
+    if (f.has("experts")) plan.experts = TRY(f.integer("experts", 1, int64_t{1} << 40));
+    if (f.has("expert_slots")) plan.expert_slots = TRY(f.integer("expert_slots", 1, int64_t{1} << 40));
   }
+  std::unordered_set<std::string> names;
   for (const Fields& w : TRY(f.objects("weights", kMaxWeights))) {
-    PlannedWeight weight{.name = TRY(w.text("name")), .codec = TRY(w.text("codec")),
-                         .rows = TRY(w.integer("rows", 0, int64_t{1} << 40)), .pinned_rows = 0,
-                         .pinned_bytes = TRY(w.bytes("pinned_bytes")), .streamed_bytes = TRY(w.bytes("streamed_bytes"))};
+    PlannedWeight weight;
+    weight.name = TRY(w.text("name"));
+    weight.codec = TRY(w.text("codec"));
+    weight.rows = TRY(w.integer("rows", 0, int64_t{1} << 40));
+    weight.pinned_bytes = TRY(w.bytes("pinned_bytes"));
+    weight.streamed_bytes = TRY(w.bytes("streamed_bytes"));
     weight.pinned_rows = TRY(w.integer("pinned_rows", 0, weight.rows));
+    if (!names.insert(weight.name).second)
+      return error(Code::kCorrupt, "\"{}\" is there twice in the weights of plan {}", weight.name, plan.name);
     weight.by_neuron = w.has("by_neuron") && TRY(w.boolean("by_neuron"));
     if (weight.pinned_rows < weight.rows && !weight.by_neuron) r.weights.push_back({weight.name, weight.pinned_rows});
     plan.weights.push_back(std::move(weight));
@@ -142,6 +155,7 @@ Json plan_json(const Plan& plan) {
           {"footprint", {{"weights", f.weights}, {"windows", f.windows}, {"staging", f.staging}, {"state", f.state},
                          {"activations", f.activations}, {"neurons", f.neurons}, {"state_file", f.state_file}}},
           {"residency", residency_json(plan)}};
+  if (!plan.state_type.empty()) json["footprint"]["state_type"] = plan.state_type;
   if (f.adapters > 0) json["footprint"]["adapters"] = f.adapters;
   if (plan.neurons.used()) json["neurons"] = neurons_json(plan.neurons);
   return json;
@@ -154,12 +168,15 @@ Result<Plan> plan_from(const Fields& f) {
   plan.predicted.binds = TRY(f.text("binds"));
   plan.options = TRY(options_from(TRY(f.object("options"))));
   const Fields footprint = TRY(f.object("footprint"));
-  plan.footprint = {.weights = TRY(footprint.bytes("weights")), .windows = TRY(footprint.bytes("windows")),
-                    .staging = TRY(footprint.bytes("staging")), .state = TRY(footprint.bytes("state")),
-                    .activations = TRY(footprint.bytes("activations"))};
+  plan.footprint.weights = TRY(footprint.bytes("weights"));
+  plan.footprint.windows = TRY(footprint.bytes("windows"));
+  plan.footprint.staging = TRY(footprint.bytes("staging"));
+  plan.footprint.state = TRY(footprint.bytes("state"));
+  plan.footprint.activations = TRY(footprint.bytes("activations"));
   if (footprint.has("adapters")) plan.footprint.adapters = TRY(footprint.bytes("adapters"));
   if (footprint.has("neurons")) plan.footprint.neurons = TRY(footprint.bytes("neurons"));
   if (footprint.has("state_file")) plan.footprint.state_file = TRY(footprint.bytes("state_file"));
+  if (footprint.has("state_type")) plan.state_type = TRY(footprint.text("state_type"));
   TRY(residency_from(TRY(f.object("residency")), plan));
   if (f.has("neurons")) plan.neurons = TRY(neurons_from(TRY(f.object("neurons"))));
   return plan;
@@ -174,6 +191,10 @@ Result<PlanFile> file_from(const Fields& f) {
   file.profile = TRY(profile_from(TRY(f.object("profile"))));
   for (const Fields& plan : TRY(f.objects("plans", kMaxPlans))) file.plans.push_back(TRY(plan_from(plan)));
   if (file.plans.empty()) return error(Code::kCorrupt, "\"plans\" has no plan");
+  for (const Plan& plan : file.plans)
+    if (file.profile.disk.rates.empty() && (plan.residency.streams() || plan.neurons.used() || plan.footprint.state_file > 0))
+      return error(Code::kCorrupt, "plan {} reads the disk, and \"profile.disk\" has no rates to predict it from", plan.name);
+  if (f.has("assumptions")) file.assumptions = TRY(f.texts("assumptions", kMaxPlans));
   return file;
 }
 
@@ -184,6 +205,7 @@ Json plan_file_json(const PlanFile& file) {
   json["format"] = std::string(PlanFile::kFormat);
   json["version"] = PlanFile::kVersion;
   json["model"] = {{"path", file.model}, {"bytes", file.model_bytes}, {"fingerprint", file.fingerprint}};
+  json["assumptions"] = file.assumptions;
   json["plans"] = Json::array();
   for (const Plan& plan : file.plans) json["plans"].push_back(plan_json(plan));
   json["profile"] = profile_json(file.profile);

@@ -48,14 +48,17 @@ std::vector<KernelCase> cases_of(const WeightCatalog& catalog) {
   return cases;
 }
 
-// What a step streams, in order; where only neurons or state are read, the model file stands for what they lie in.
-std::vector<DiskRange> streamed_ranges(const WeightCatalog& catalog, bool other_reads) {
+// What a step streams, piece by piece in order; where only neurons or state are read, the model file stands for what they lie in.
+std::vector<DiskRange> streamed_ranges(const WeightCatalog& catalog, const ResidencyPlan& residency, bool other_reads) {
   std::vector<DiskRange> ranges;
   for (const auto& w : catalog.matrices()) {
     if (w->pinned_rows >= w->n_out) continue;
+    // Experts of a cache are read whole.
+    const int64_t rows = residency.window_bytes == 0 ? w->n_out : segment_rows(*w, w->pinned_rows, residency.segment_bytes);
     for (int64_t plane = 0; plane < w->n_planes; ++plane)
-      if (const auto run = file_run(catalog.file(), *w, plane, w->pinned_rows, w->n_out))
-        ranges.push_back({run->file, run->offset, run->bytes});
+      for (int64_t row = w->pinned_rows; row < w->n_out; row += rows)
+        if (const auto run = file_run(catalog.file(), *w, plane, row, std::min(w->n_out, row + rows)))
+          ranges.push_back({run->file, run->offset, run->bytes});
   }
   if (!ranges.empty() || !other_reads) return ranges;
   for (const auto& w : catalog.matrices())
@@ -65,13 +68,17 @@ std::vector<DiskRange> streamed_ranges(const WeightCatalog& catalog, bool other_
 }
 
 Result<DiskProfile> probe_streamed(Ledger& ledger, const Planner& planner, const Plan& plan, bool brief) {
-  const std::vector<DiskRange> ranges = streamed_ranges(planner.catalog(), plan.reads_disk());
+  const std::vector<DiskRange> ranges = streamed_ranges(planner.catalog(), plan.residency, plan.reads_disk());
   if (ranges.empty()) return DiskProfile{};
   const ResidencyPlan& r = plan.residency;
+  uint64_t piece = 0;
+  for (const DiskRange& range : ranges) piece = std::max(piece, range.bytes);
   DiskPattern pattern{.request_bytes = r.request_bytes, .depth = r.depth,
-                      .piece_bytes = std::clamp<uint64_t>(r.segment_bytes, 64u << 10, 4u << 20),
+                      .piece_bytes = std::clamp<uint64_t>(piece, 64u << 10, 4u << 20),
                       .seconds = brief ? 0.3 : 2.5};
-  DiskProfile disk{.path = planner.file().path, .backend = {}, .rates = {}};
+  if (r.window_bytes > 0) pattern.in_flight_bytes = in_flight_bytes(r);
+  const ModelFile& file = planner.file();
+  DiskProfile disk{.path = file.path, .backend = {}, .rates = {}, .device = device_of(file.files.empty() ? file.path : file.files[0].path())};
   // Whoever streams goes round: what lies in a cache behind the disk by then is read from there.
   if (!brief) {
     pattern.most_passes = 1;

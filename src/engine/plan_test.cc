@@ -238,6 +238,41 @@ TEST(Plan, WhatIsWrongIsNamed) {
   refuses(json, "\"version\" is 99");
 }
 
+TEST(Plan, SaysOfWhatTypeStateIsAndHowManyExpertsHaveSlots) {
+  EXPECT_EQ(example(3'000'000).plans[0].state_type, "F16");
+  const std::string folder = VENTURI_SOURCE_DIR "/tests/data/models/";
+  const auto fitted = [&](const char* name, ResidencyWishes wishes) {
+    return Planner::open(folder + name).value()->fit({.context = 64, .threads = 2, .wishes = wishes}).value();
+  };
+  EXPECT_EQ(fitted("mamba2-plain.gguf", {}).state_type, "F32");
+  const Plan plan = fitted("llama-mixtral.gguf", {.expert_slots = 5, .expert_policy = "lru"});
+  EXPECT_EQ(plan.expert_slots, 5);
+  const auto file = open_model(folder + "llama-mixtral.gguf").value();
+  WeightCatalog catalog(*file);
+  const auto model = create_model(*file, catalog);
+  EXPECT_EQ(plan.experts, ExpertLayout::of(catalog)->units());
+  PlanFile made = example(3'000'000);
+  made.plans[0] = plan;
+  made.assumptions = {"that all is well"};
+  const Json json = plan_file_json(made);
+  EXPECT_EQ(json["plans"][0]["residency"]["expert_slots"], 5);
+  EXPECT_EQ(json["plans"][0]["footprint"]["state_type"], "F16");
+  EXPECT_EQ(plan_file_json(*parse_plan_file(json.dump(), "plan.json")), json);
+}
+
+// Rather fewer rows in a step than weights on the disk.
+TEST(Plan, ASmallerBatchComesBeforeStreaming) {
+  auto planner = Planner::open(kModel).value();
+  const Plan whole = planner->fit({.context = 1024, .threads = 2}).value();
+  EXPECT_EQ(whole.options.batch, 512);
+  const Plan tight = planner->fit({.memory = whole.footprint.peak() - 1, .context = 1024, .threads = 2}).value();
+  EXPECT_LT(tight.options.batch, 512);
+  EXPECT_FALSE(tight.residency.streams());
+  // One that was asked for stays.
+  const Plan asked = planner->fit({.memory = whole.footprint.peak() - 1, .context = 1024, .batch = 512, .threads = 2}).value();
+  EXPECT_TRUE(asked.residency.streams());
+}
+
 // An edited plan that this model cannot have is an error, not a crash.
 TEST(Plan, AnEditedPlanIsCheckedAgainstTheModel) {
   Json json = plan_file_json(example(3'000'000));

@@ -40,7 +40,7 @@ Result<float> alpha_of(const Metadata& metadata, const std::string& architecture
     return error(Code::kUnsupported, "adapters that begin in the middle of a sequence are not supported");
   const std::string made_for = TRY(metadata.get_string("general.architecture"));
   if (made_for != architecture)
-    return error(Code::kInvalidArgument, "it is for the architecture {}, the base is {}", shown(made_for), shown(architecture));
+    return error(Code::kUnsupported, "it is for the architecture {}, the base is {}", shown(made_for), shown(architecture));
   const double alpha = TRY(metadata.get_float("adapter.lora.alpha"));
   if (!(alpha >= -1e6 && alpha <= 1e6)) return error(Code::kCorrupt, "adapter.lora.alpha: expected a number up to 1000000");
   return static_cast<float>(alpha);
@@ -62,7 +62,7 @@ Result<std::vector<AdapterPair>> gguf_pairs(const ModelFile& file, const ModelFi
     pairs.push_back(std::move(pair));
   }
   if (pairs.empty() || file.tensors.size() != 2 * pairs.size())
-    return error(Code::kInvalidArgument, "it has tensors that the base {} has not; the adapter belongs to another model", base.path);
+    return error(Code::kUnsupported, "it has tensors that the base {} has not; the adapter belongs to another model", base.path);
   return pairs;
 }
 
@@ -70,7 +70,7 @@ Result<std::vector<AdapterPair>> gguf_pairs(const ModelFile& file, const ModelFi
 
 Status check_adapter_pair(const AdapterPair& pair, std::string_view name, const ModelFile& base) {
   const TensorInfo* weight = base.find(pair.weight);
-  if (!weight) return error(Code::kInvalidArgument, "{}: the base {} has no {}", shown(name), base.path, pair.weight);
+  if (!weight) return error(Code::kUnsupported, "{}: the base {} has no {}", shown(name), base.path, pair.weight);
   if (pair.weight == "token_embd.weight") return error(Code::kUnsupported, "{}: adapters of embeddings are not supported", shown(name));
   if (weight->dims.size() != 2)
     return error(Code::kUnsupported, "{}: {} is no matrix; adapters of stacked experts and vectors are not supported", shown(name), pair.weight);
@@ -80,7 +80,7 @@ Status check_adapter_pair(const AdapterPair& pair, std::string_view name, const 
   if (rank < 1 || rank > kMaxAdapterRank)
     return error(Code::kUnsupported, "{}: its rank is {}; 1 to {} can be used", shown(name), rank, kMaxAdapterRank);
   if (pair.a.dims != std::vector<int64_t>{weight->n_in(), rank} || pair.b.dims != std::vector<int64_t>{rank, weight->n_rows()})
-    return error(Code::kInvalidArgument,
+    return error(Code::kUnsupported,
                  "{}: A is {} and B {} (fastest first), but the base's {} is {}: expected {} x {} and {} x {}; the adapter belongs to "
                  "another model",
                  shown(name), shape_text(pair.a), shape_text(pair.b), pair.weight, shape_text(*weight), weight->n_in(), rank, rank,

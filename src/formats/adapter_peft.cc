@@ -60,7 +60,7 @@ Result<HfMatch> find_weight(std::string_view module, const ModelFile& base) {
   }
   if (!known)
     return error(Code::kUnsupported, "how peft calls the tensors of the architecture {} is not known here", shown(architecture));
-  return error(Code::kInvalidArgument, "module {} is none that the base {} has; the adapter belongs to another model", shown(module),
+  return error(Code::kUnsupported, "module {} is none that the base {} has; the adapter belongs to another model", shown(module),
                base.path);
 }
 
@@ -87,7 +87,10 @@ Result<AdapterPair> make_pair(const std::string& module, const Part& part, const
   const HfMatch match = TRY(find_weight(module, base));
   if (match.expert >= 0)
     return error(Code::kUnsupported, "module {}: adapters of single experts are not supported", shown(module));
-  AdapterPair pair{.weight = match.gguf, .a = TRY(tensor_of(*part.a)), .b = TRY(tensor_of(*part.b))};
+  AdapterPair pair;
+  pair.weight = match.gguf;
+  pair.a = TRY(tensor_of(*part.a));
+  pair.b = TRY(tensor_of(*part.b));
   TRY(check_adapter_pair(pair, module, base));
   if (const int64_t rank = TRY(config.rank_of(module)); rank != pair.rank())
     return error(Code::kCorrupt, "module {}: the configuration says rank {}, the tensors have {}", shown(module), rank, pair.rank());

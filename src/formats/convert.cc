@@ -109,10 +109,11 @@ class GgufConversion {
       return {};
     };
     if (tensor.codec == &codec && tensor.as_stored()) return copy_bytes(model_, tensor, counted);
+    const auto importance = TRY(importance_of(options_, tensor));
     const EncodeJob job{.model = model_,
                         .tensor = tensor,
                         .codec = codec,
-                        .importance = TRY(importance_of(options_, tensor)),
+                        .importance = importance,
                         .row_of = nullptr,
                         .first_row = 0,
                         .n_rows = tensor.n_rows()};

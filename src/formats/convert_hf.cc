@@ -74,7 +74,8 @@ class HfConversion {
     outputs_ = TRY(plan_hf_outputs(model_, architecture, *find_codec(options_.type)));
     std::vector<HfFile> others;
     if (architecture.more_files) others = TRY(architecture.more_files(model_.metadata));
-    others.push_back({"generation_config.json", TRY(generation_json(model_.metadata, config))});
+    json generation = TRY(generation_json(model_.metadata, config));
+    others.push_back({"generation_config.json", std::move(generation)});
     // Last: a folder with a config is one that can be opened.
     others.push_back({"config.json", config});
     TRY(write(others));

@@ -47,7 +47,8 @@ class HeaderReader {
 
   template <typename T, typename Wide>
   Result<MetaValue> read_number(MetaType type, const std::string& field) {
-    return MetaValue{type, static_cast<Wide>(TRY(cursor_.number<T>(field)))};
+    const T value = TRY(cursor_.number<T>(field));
+    return MetaValue{type, static_cast<Wide>(value)};
   }
 
   template <typename... Args>
@@ -152,8 +153,10 @@ Result<MetaValue> HeaderReader::read_value(MetaType type, const std::string& fie
       return read_number<float, double>(type, field);
     case MetaType::kF64:
       return read_number<double, double>(type, field);
-    case MetaType::kBool:
-      return MetaValue{type, TRY(read_bool(field))};
+    case MetaType::kBool: {
+      const bool value = TRY(read_bool(field));
+      return MetaValue{type, value};
+    }
     case MetaType::kString: {
       std::string text;
       TRY(cursor_.append_string(0, kGgufMaxHeaderBytes, false, field, text));

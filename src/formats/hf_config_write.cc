@@ -113,10 +113,8 @@ Result<json> rope_scaling(const ModelFile& model, const json& config) {
   std::string type = TRY(model.metadata.string_or(key("rope.scaling.type"), "none"));
   if (model.find("rope_factors_long.weight")) type = "longrope";
   if (type == "none") return json(nullptr);
-  json scaling = {
-      {"rope_type", type},
-      {"type", type},
-      {"factor", shortest(TRY(model.metadata.float_or(key("rope.scaling.factor"), 1)))}};
+  json scaling = {{"rope_type", type}, {"type", type}};
+  scaling["factor"] = shortest(TRY(model.metadata.float_or(key("rope.scaling.factor"), 1)));
   const std::string original = key("rope.scaling.original_context_length");
   if (model.metadata.contains(original))
     scaling["original_max_position_embeddings"] = TRY(model.metadata.get_uint(original));

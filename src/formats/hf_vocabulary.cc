@@ -555,7 +555,8 @@ Result<NamedIds> set_pieces(const Settings& settings, uint64_t n_rows, Metadata&
 
 Status set_hf_vocabulary(const std::string& folder, const HfConfig& config, uint64_t n_rows,
                          Metadata& metadata) {
-  const Settings settings{config, TRY(optional_config(folder + "/tokenizer_config.json")), folder};
+  const HfConfig of_tokenizer = TRY(optional_config(folder + "/tokenizer_config.json"));
+  const Settings settings{config, of_tokenizer, folder};
   const HfConfig generation = TRY(optional_config(folder + "/generation_config.json"));
   TRY(set_added_flags(settings, metadata));
   const NamedIds fallback = TRY(set_pieces(settings, n_rows, metadata));

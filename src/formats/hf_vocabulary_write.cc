@@ -166,6 +166,7 @@ Result<json> byte_level_json(const Metadata& metadata, const Tokens& tokens) {
     if (tokens.types[i] != kControl && tokens.types[i] != kUserDefined &&
         tokens.types[i] != kUnused)
       vocab[std::string(tokens.texts[i])] = i;
+  const auto merges = TRY(metadata.get_strings("tokenizer.ggml.merges"));
   const json model = {{"type", "BPE"},
                       {"dropout", nullptr},
                       {"unk_token", nullptr},
@@ -175,14 +176,15 @@ Result<json> byte_level_json(const Metadata& metadata, const Tokens& tokens) {
                       {"byte_fallback", false},
                       {"ignore_merges", llama || pre == "tekken"},
                       {"vocab", std::move(vocab)},
-                      {"merges", TRY(metadata.get_strings("tokenizer.ggml.merges"))}};
+                      {"merges", merges}};
   const std::string form = TRY(metadata.string_or("tokenizer.venturi.normal_form", ""));
+  const json splitter = TRY(hf_pre_tokenizer_json(pre));
   return json{{"version", "1.0"},
               {"truncation", nullptr},
               {"padding", nullptr},
               {"added_tokens", added_tokens(tokens)},
               {"normalizer", form.empty() ? json(nullptr) : json{{"type", form}}},
-              {"pre_tokenizer", TRY(hf_pre_tokenizer_json(pre))},
+              {"pre_tokenizer", splitter},
               {"post_processor",
                bos.empty() && eos.empty() ? byte_level : template_processing(tokens, bos, eos)},
               {"decoder", byte_level},

@@ -80,17 +80,53 @@ uint64_t windows_of(const ResidencyPlan& plan) {
 void choose_windows(const std::vector<Candidate>& list, uint64_t budget, const ResidencyWishes& wishes,
                     ResidencyPlan& plan) {
   uint64_t all = 0;  // a window need not hold more than there is
-  for (const Candidate& c : list) all += c.weight->file_bytes();
-  for (plan.segment_bytes = ResidencyPlan().segment_bytes; plan.segment_bytes >= kSmallSegment; plan.segment_bytes /= 2) {
-    const uint64_t wanted = wishes.window_bytes ? wishes.window_bytes : std::min({budget / 20, kMostWindow, all});
-    const uint64_t product = largest_cover(list, Use::kProduct, plan.segment_bytes);
-    const uint64_t routed = largest_cover(list, Use::kRouted, plan.segment_bytes);
-    plan.window_bytes = product ? std::max(wanted, (wishes.window_bytes ? 2 : 4) * product) : 0;
-    plan.routed_bytes = routed ? std::max(wanted / 2, 4 * routed) : 0;
-    if (windows_of(plan) <= budget / 4 || plan.window_bytes == wishes.window_bytes) return;
+  for (const Candidate& c : list) all += c.use == Use::kResident ? 0 : c.weight->file_bytes();
+  const uint64_t wish = std::min(wishes.window_bytes, all);
+  // One piece in use and three that are read, so that the disk has something to do in between; in a window that was asked
+  // for, two are better than none.
+  for (const uint64_t pieces : {4, 2}) {
+    if (pieces < 4 && wish == 0) break;
+    for (plan.segment_bytes = ResidencyPlan().segment_bytes; plan.segment_bytes >= kSmallSegment; plan.segment_bytes /= 2) {
+      const uint64_t wanted = wish ? wish : std::min({budget / 20, kMostWindow, all});
+      const uint64_t product = largest_cover(list, Use::kProduct, plan.segment_bytes);
+      const uint64_t routed = largest_cover(list, Use::kRouted, plan.segment_bytes);
+      plan.window_bytes = product ? std::max(wanted, pieces * product) : 0;
+      plan.routed_bytes = routed ? std::max(wanted / 2, 4 * routed) : 0;
+      if (wish ? plan.window_bytes == wish : windows_of(plan) <= budget / 4) return;
+    }
   }
   plan.segment_bytes = 1;
   smallest_windows(list, plan);
+}
+
+// A window that was asked for and has no room, with the largest that has.
+Error window_refusal(const std::vector<Candidate>& list, uint64_t budget, uint64_t least, ResidencyWishes wishes) {
+  constexpr uint64_t kUnit = 1000;
+  const uint64_t asked = wishes.window_bytes;
+  uint64_t low = 0, high = asked / kUnit + 1;
+  while (high - low > 1) {
+    const uint64_t middle = low + (high - low) / 2;
+    wishes.window_bytes = middle * kUnit;
+    ResidencyPlan plan;
+    choose_windows(list, budget, wishes, plan);
+    (least + windows_of(plan) <= budget ? low : high) = middle;
+  }
+  return error(Code::kOutOfBudget, "a window of {} has no room: {} are left for it and for weights, of which {} cannot be streamed; the "
+               "largest is --window {}k", format_bytes(asked), format_bytes(budget), format_bytes(least), low);
+}
+
+// What a window need not exceed: all that goes through it in a step.
+uint64_t streamed_cover(const std::vector<Candidate>& list, Use use, const ResidencyPlan& plan) {
+  uint64_t total = 0;
+  for (const Candidate& c : list) {
+    const Weight& w = *c.weight;
+    if (c.use != use) continue;
+    const int64_t rows = segment_rows(w, c.pinned_rows, plan.segment_bytes);
+    for (int64_t row = c.pinned_rows; row < w.n_out; row += rows)
+      total += static_cast<uint64_t>(w.n_planes) *
+               disk_cover(kDiskAlign - 1, static_cast<uint64_t>(std::min(rows, w.n_out - row)) * w.row_bytes);
+  }
+  return total;
 }
 
 // Pins the same share of every candidate of a use, in whole segments: each adds its share to a credit,
@@ -217,6 +253,7 @@ Result<ResidencyPlan> plan_residency(const WeightCatalog& catalog, std::span<con
   ResidencyPlan plan;
   choose_windows(list, budget, wishes, plan);
   const uint64_t least = pinned_bytes(catalog, list, wishes.repack);
+  if (wishes.window_bytes > 0 && least + windows_of(plan) > budget) return window_refusal(list, budget, least, wishes);
   if (least + windows_of(plan) > budget) {
     plan.segment_bytes = 1;
     smallest_windows(list, plan);
@@ -239,6 +276,10 @@ Result<ResidencyPlan> plan_residency(const WeightCatalog& catalog, std::span<con
     }
   }
   pin_share(list, room, plan, wishes.repack);
+  if (wishes.window_bytes > 0) {
+    plan.window_bytes = std::min(plan.window_bytes, streamed_cover(list, Use::kProduct, plan));
+    plan.routed_bytes = std::min(plan.routed_bytes, streamed_cover(list, Use::kRouted, plan));
+  }
   return finish(catalog, list, plan);
 }
 

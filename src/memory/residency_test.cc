@@ -102,6 +102,25 @@ TEST_F(ResidencyTest, WishesBound) {
   EXPECT_GE(forecast.pinned_bytes, 4u << 20);
 }
 
+TEST_F(ResidencyTest, AWindowIsAsLargeAsWhatIsStreamedOrRefusedWithTheLargest) {
+  const uint64_t all = catalog_->bytes();
+  const auto wide = plan_residency(*catalog_, uses_, all * 20, {.window_bytes = all * 9, .pinned_bytes = all / 2});
+  ASSERT_TRUE(wide) << wide.error().message;
+  const auto forecast = forecast_residency(*catalog_, uses_, *wide);
+  EXPECT_GE(wide->window_bytes, forecast.cycle_bytes);
+  EXPECT_LE(wide->window_bytes, forecast.cycle_bytes + 100 * 4096);
+  const auto asked = [&](uint64_t bytes) { return plan_residency(*catalog_, uses_, all / 2, {.window_bytes = bytes}); };
+  const auto refused = asked(all);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kOutOfBudget);
+  const std::string& message = refused.error().message;
+  const size_t at = message.find("--window ");
+  ASSERT_NE(at, std::string::npos) << message;
+  const uint64_t largest = std::stoull(message.substr(at + 9)) * 1000;
+  EXPECT_TRUE(asked(largest));
+  EXPECT_FALSE(asked(largest + 1000));
+}
+
 TEST_F(ResidencyTest, SegmentsCoverAPlaneInWholeAlignments) {
   const Weight& w = *catalog_->matrix("0b", kWide, 613).value();
   for (const uint64_t bytes : {1u, 20'000u, 100'000u, 1u << 30})

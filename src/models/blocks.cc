@@ -185,10 +185,10 @@ Result<MixtureBlock> MixtureBlock::declare(WeightCatalog& catalog, int64_t layer
   const auto name = [&](const char* suffix) { return layer_name(layer, suffix); };
   m.router = TRY(catalog.matrix(name("ffn_gate_inp.weight"), d_model, n));
   m.params.selection_bias = TRY(catalog.optional_vector(name("exp_probs_b.bias"), n));
-  m.experts = {.gate = TRY(catalog.matrix(name("ffn_gate_exps.weight"), d_model, expert_ff, n)),
-               .up = TRY(catalog.matrix(name("ffn_up_exps.weight"), d_model, expert_ff, n)),
-               .down = TRY(catalog.matrix(name("ffn_down_exps.weight"), expert_ff, d_model, n)),
-               .activation = Activation::kSilu};
+  m.experts.gate = TRY(catalog.matrix(name("ffn_gate_exps.weight"), d_model, expert_ff, n));
+  m.experts.up = TRY(catalog.matrix(name("ffn_up_exps.weight"), d_model, expert_ff, n));
+  m.experts.down = TRY(catalog.matrix(name("ffn_down_exps.weight"), expert_ff, d_model, n));
+  m.experts.activation = Activation::kSilu;
   catalog.add_experts({m.experts.gate, m.experts.up, m.experts.down});
   if (shared_ff > 0)
     m.shared = TRY(FeedForward::declare(catalog, layer, d_model, shared_ff, true, Activation::kSilu,

@@ -6,8 +6,9 @@ Status Decoder::declare(const Hyper& hyper, WeightCatalog& catalog, const Transf
                         const Traits& traits) {
   rope_scheme_ = TRY(read_rope(hyper, catalog, h.head_dim, traits.interleaved, h.context));
   set_context(h.context);
+  const std::string name = TRY(hyper.metadata().string_or("general.name", ""));
   info_ = {.architecture = hyper.architecture(),
-           .name = TRY(hyper.metadata().string_or("general.name", "")),
+           .name = name,
            .n_layers = h.n_layers,
            .d_model = h.d_model,
            .vocab_size = h.vocab_size,

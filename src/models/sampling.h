@@ -48,7 +48,7 @@ struct SamplingParams {
   int32_t mirostat = 0;                 // 0: off, 1, 2
   float mirostat_tau = 5.0f;            // the surprise to hold, in bits
   float mirostat_eta = 0.1f;            // the learning rate
-  std::map<int32_t, float> logit_bias;  // -infinity bans a token
+  std::map<int32_t, float> logit_bias = {};  // -infinity bans a token
   uint64_t seed = 0;
 };
 

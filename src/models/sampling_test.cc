@@ -205,7 +205,7 @@ TEST(Sampler, TopPSortsAsFarAsItNeeds) {
     const auto left = make(p).distribution(logits, 0).value();
     double mass = 0;
     for (size_t i = 0; i < left.size(); ++i) {
-      if (i + 1 < left.size()) EXPECT_GE(left[i].logit, left[i + 1].logit);
+      if (i + 1 < left.size()) { EXPECT_GE(left[i].logit, left[i + 1].logit); }
       mass += p_all[static_cast<size_t>(left[i].token)];
     }
     EXPECT_GE(mass, top_p - 1e-9);

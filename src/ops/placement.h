@@ -44,7 +44,7 @@ Placement place_first_fit(std::span<const Block> blocks);
 Placement place_greedy(std::span<const Block> blocks);
 
 struct ExactPlacement {
-  Placement placement;   // never worse than first fit and greedy
+  Placement placement = {};  // never worse than first fit and greedy
   uint64_t bound = 0;    // no placement has a lower peak
   bool proved = false;   // placement.peak == bound
   int64_t nodes = 0;     // of the search

@@ -46,7 +46,7 @@ double streamed_bytes(const CostInputs& in, const Weight& w, int64_t plane) {
 
 // What a step asks of the experts.
 struct ExpertUse {
-  double cached_share = 0;  // of all streamed experts, what the cache has room for
+  double cached_share = 0;  // of all experts, those that the cache has slots for
   double layers = 0, asked = 0;  // mixtures, and experts that they ask for
 };
 
@@ -55,14 +55,9 @@ ExpertUse expert_use(const CostInputs& in, std::span<const WeightUse> uses) {
   if (in.residency.expert_cache_bytes == 0) return experts;
   for (const WeightUse& use : uses) experts.asked += use.use == Use::kRouted;
   experts.asked /= kExpertParts;
-  double outside = 0;
-  for (const ExpertStack& stack : in.catalog.experts())
-    for (int part = 0; part < kExpertParts; ++part) {
-      const Weight& w = part_of(stack, part);
-      outside += static_cast<double>(w.n_out * w.n_planes) * static_cast<double>(w.row_bytes);
-    }
   experts.layers = static_cast<double>(in.catalog.experts().size());
-  if (outside > 0) experts.cached_share = static_cast<double>(in.residency.expert_cache_bytes) / outside;
+  if (const auto layout = ExpertLayout::of(in.catalog))
+    experts.cached_share = static_cast<double>(layout->slots_in(in.residency.expert_cache_bytes)) / static_cast<double>(layout->units());
   return experts;
 }
 
@@ -150,7 +145,7 @@ class Adding {
 
   StepForecast finish() {
     f_.memory_seconds = f_.memory_bytes / in_.profile.read_bytes_per_second.median;
-    const double disk_rate = in_.profile.disk_bytes_per_second(in_.residency.request_bytes, in_.residency.depth);
+    const double disk_rate = in_.profile.disk_bytes_per_second(in_.residency.request_bytes, in_.residency.depth, in_flight_bytes(in_.residency));
     if (f_.disk_bytes > 0 && disk_rate > 0) f_.disk_seconds = (f_.disk_bytes + gap_bytes_) / disk_rate;
     const double asked = f_.disk_bytes > 0 ? f_.disk_seconds * asked_bytes_ / (f_.disk_bytes + gap_bytes_) : 0, ahead = f_.disk_seconds - asked;
     f_.seconds = std::max(f_.compute_seconds, ahead) + kExposed * std::min(f_.compute_seconds, ahead) + asked + bursts_ * kBurstSeconds;
@@ -197,6 +192,12 @@ std::string_view StepForecast::binds() const {
   return memory_seconds > 0.5 * compute_seconds ? "memory" : "compute";
 }
 
+uint64_t in_flight_bytes(const ResidencyPlan& r) {
+  if (r.window_bytes == 0) return UINT64_MAX;
+  // The smallest windows hold two pieces, of as few rows as can stand alone.
+  return std::max(r.window_bytes / 2, r.window_bytes - std::min(r.window_bytes, r.segment_bytes));
+}
+
 StepForecast forecast_step(const CostInputs& in, const Step& step) {
   const auto context = Context::shape(in.threads);
   // Tiles would ask for a streamed weight once each.
@@ -238,13 +239,13 @@ StepForecast forecast_step(const CostInputs& in, const Step& step) {
   return sum.finish();
 }
 
-StepForecast forecast_prefill(const CostInputs& in, int64_t tokens, int64_t batch) {
+StepForecast forecast_prefill(const CostInputs& in, int64_t tokens, int64_t batch, int64_t position) {
   StepForecast total;
   for (int64_t at = 0; at < tokens; at += batch) {
     const int64_t n = std::min(batch, tokens - at);
     Step step;
     step.tokens.assign(static_cast<size_t>(n), 0);
-    step.spans = {{.row_begin = 0, .n_rows = n, .position = at, .state = nullptr}};
+    step.spans = {{.row_begin = 0, .n_rows = n, .position = position + at, .state = nullptr}};
     if (at + n == tokens) step.output_rows = {n - 1};
     total += forecast_step(in, step);
   }

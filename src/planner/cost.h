@@ -69,10 +69,13 @@ struct CostInputs {
   double experts_found = -1;
 };
 
+// What a stream may have asked for at once: its window but for the piece that is in use; UINT64_MAX where no window bounds it.
+uint64_t in_flight_bytes(const ResidencyPlan& residency);
+
 // One step in shape mode.
 StepForecast forecast_step(const CostInputs& in, const Step& step);
-// `tokens` of a prompt in steps of `batch`, from position 0; the last row's logits are wanted.
-StepForecast forecast_prefill(const CostInputs& in, int64_t tokens, int64_t batch);
+// `tokens` of a prompt in steps of `batch`, from `position` on; the last row's logits are wanted.
+StepForecast forecast_prefill(const CostInputs& in, int64_t tokens, int64_t batch, int64_t position = 0);
 // One token for each of `streams` sequences of `position` tokens.
 StepForecast forecast_decode(const CostInputs& in, int64_t streams, int64_t position);
 

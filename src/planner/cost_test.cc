@@ -105,6 +105,18 @@ TEST_F(Cost, AStreamedStepIsTheLargerOfComputeAndReading) {
     EXPECT_NEAR(f.seconds, longer + kExposed * shorter, 1e-9);
     EXPECT_EQ(f.binds(), rate < 1e9 ? "disk" : "compute");
   }
+  // A window that lets little be in flight gets less of a disk that wants much.
+  MachineProfile waiting = machine(1e9);
+  waiting.disk.rates.push_back({false, true, 4096, 1, {1e6, 1e6, 1e6}});
+  const uint64_t in_flight = in_flight_bytes(plan);
+  EXPECT_LT(in_flight, 1u << 20);
+  const double rate = waiting.disk_bytes_per_second(plan.request_bytes, plan.depth, in_flight);
+  EXPECT_LT(rate, 1e9);
+  const StepForecast slow = forecast_decode(inputs(waiting), 1, 0);
+  EXPECT_NEAR(slow.disk_seconds, slow.disk_bytes / rate, 1e-9);
+  EXPECT_EQ(in_flight_bytes({.window_bytes = 16u << 20}), 12u << 20);
+  EXPECT_EQ(in_flight_bytes({.window_bytes = 64u << 10}), 32u << 10);
+  EXPECT_EQ(in_flight_bytes({}), UINT64_MAX);
   // A step of many rows reads as much as one of one row.
   const MachineProfile p = machine(1e9);
   EXPECT_NEAR(forecast_decode(inputs(p), 8, 0).disk_bytes, forecast_decode(inputs(p), 1, 0).disk_bytes, 8 * 8192);

@@ -111,8 +111,13 @@ Result<DiskRate> probe_disk(Ledger& ledger, std::span<const File> files, std::sp
                             const DiskPattern& pattern, std::string* backend) {
   std::vector<DiskRange> pieces = pieces_of(ranges, pattern.piece_bytes);
   if (pieces.empty()) return error(Code::kInvalidArgument, "there is nothing to read to measure the disk with");
-  const int slots = static_cast<int>(
-      std::max<uint64_t>(2, 2 * static_cast<uint64_t>(pattern.depth) * pattern.request_bytes / pattern.piece_bytes));
+  uint64_t wanted = std::max<uint64_t>(2, 2 * static_cast<uint64_t>(pattern.depth) * pattern.request_bytes / pattern.piece_bytes);
+  if (pattern.in_flight_bytes > 0) {
+    uint64_t bytes = 0;
+    for (const DiskRange& piece : pieces) bytes += disk_cover(piece.offset, piece.bytes);
+    wanted = std::min(wanted, std::max<uint64_t>(1, pattern.in_flight_bytes * pieces.size() / bytes));
+  }
+  const int slots = static_cast<int>(wanted);
   Buffer memory = TRY(Buffer::allocate(
       ledger, static_cast<uint64_t>(slots) * disk_cover(kDiskAlign - 1, pattern.piece_bytes), "disk probe"));
   auto disk = TRY(DiskReader::create({.direct = pattern.direct, .request_bytes = pattern.request_bytes, .depth = pattern.depth}));
@@ -120,14 +125,14 @@ Result<DiskRate> probe_disk(Ledger& ledger, std::span<const File> files, std::sp
   if (backend) *backend = disk->backend();
   Reading reading(*disk, std::move(pieces), pattern, std::move(memory), slots);
   const Spread rate = TRY(reading.run());
-  return DiskRate{pattern.sequential, pattern.direct, pattern.request_bytes, pattern.depth, rate};
+  return DiskRate{pattern.sequential, pattern.direct, pattern.request_bytes, pattern.depth, rate, pattern.in_flight_bytes};
 }
 
 Result<DiskProfile> probe_disk_patterns(Ledger& ledger, const std::string& path, double seconds) {
   std::vector<File> files;
   files.push_back(TRY(File::open(path)));
   const DiskRange all{0, 0, files[0].size()};
-  DiskProfile profile{.path = path, .backend = {}, .rates = {}};
+  DiskProfile profile{.path = path, .backend = {}, .rates = {}, .device = device_of(path)};
   for (const bool direct : {true, false})
     for (const bool sequential : {true, false})
       for (const int depth : {1, 4, 16}) {

@@ -26,6 +26,7 @@ struct DiskPattern {
   int depth = 16;
   uint64_t piece_bytes = 4u << 20;  // asked for at a time; the pieces in flight cover the depth twice
   double seconds = 1;
+  uint64_t in_flight_bytes = 0;     // not more at once, whatever the depth; 0: as the depth says
   double most_passes = 1e9;         // ends earlier, when the ranges have been read so often
 };
 

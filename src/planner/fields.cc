@@ -74,6 +74,14 @@ Result<std::string> Fields::text(const char* name) const {
   return json->get<std::string>();
 }
 
+Result<std::vector<std::string>> Fields::texts(const char* name, size_t most) const {
+  const Json* json = TRY(find(name));
+  const bool right = json->is_array() && json->size() <= most &&
+                     std::all_of(json->begin(), json->end(), [](const Json& one) { return one.is_string(); });
+  if (!right) return wrong(name, fmt::format("a list of at most {} strings", most));
+  return json->get<std::vector<std::string>>();
+}
+
 Result<Fields> Fields::object(const char* name) const {
   const Json* json = TRY(find(name));
   if (!json->is_object()) return wrong(name, "an object");

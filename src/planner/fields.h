@@ -26,6 +26,7 @@ class Fields {
   Result<uint64_t> bytes(const char* name) const;  // below 2^63
   Result<bool> boolean(const char* name) const;
   Result<std::string> text(const char* name) const;
+  Result<std::vector<std::string>> texts(const char* name, size_t most) const;  // an array of at most so many
   Result<Fields> object(const char* name) const;
   // An array of at most `most` objects.
   Result<std::vector<Fields>> objects(const char* name, size_t most) const;

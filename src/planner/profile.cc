@@ -1,8 +1,12 @@
 #include "planner/profile.h"
 
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 
 #include "base/file.h"
 
@@ -26,6 +30,10 @@ Result<Spread> spread_from(const Fields& fields, const char* name) {
   // A rate of nothing would predict eternity.
   s.median = TRY(f.number("median", std::max(s.low, 1e-3), s.high));
   return s;
+}
+
+uint64_t bytes_in_flight(const DiskRate& d) {
+  return d.in_flight_bytes > 0 ? d.in_flight_bytes : d.request_bytes * static_cast<uint64_t>(d.depth);
 }
 
 }  // namespace
@@ -88,7 +96,7 @@ double MachineProfile::weights_per_second(std::string_view codec, double bits_pe
   return 1 / points.back().second;
 }
 
-double MachineProfile::disk_bytes_per_second(uint64_t request_bytes, int depth) const {
+double MachineProfile::disk_bytes_per_second(uint64_t request_bytes, int depth, uint64_t in_flight) const {
   const DiskRate* best = nullptr;
   double least = 0;
   for (const DiskRate& d : disk.rates) {
@@ -99,7 +107,22 @@ double MachineProfile::disk_bytes_per_second(uint64_t request_bytes, int depth) 
     best = &d;
     least = distance;
   }
-  return best ? best->bytes_per_second.median : 0;
+  if (!best) return 0;
+  const double full = best->bytes_per_second.median;
+  if (in_flight >= std::min(bytes_in_flight(*best), request_bytes * static_cast<uint64_t>(depth))) return full;
+  // Rates by what is in flight, in the requests that give most.
+  std::map<uint64_t, double> points;
+  for (const DiskRate& d : disk.rates)
+    if (d.direct == best->direct) points[bytes_in_flight(d)] = std::max(points[bytes_in_flight(d)], d.bytes_per_second.median);
+  const auto above = points.lower_bound(in_flight);
+  if (points.size() == 1 || above == points.end()) return full;
+  // Less than the least is a request that waits as long.
+  if (above == points.begin())
+    return std::min(full, above->second * static_cast<double>(in_flight) / static_cast<double>(above->first));
+  const auto [low, low_rate] = *std::prev(above);
+  const double share = std::log2(static_cast<double>(in_flight) / static_cast<double>(low)) /
+                       std::log2(static_cast<double>(above->first) / static_cast<double>(low));
+  return std::min(full, low_rate + share * (above->second - low_rate));
 }
 
 Json profile_json(const MachineProfile& p) {
@@ -123,10 +146,13 @@ Json profile_json(const MachineProfile& p) {
                                {"weights_per_second", spread_json(k.weights_per_second)}});
   if (!p.disk.rates.empty()) {
     json["disk"] = {{"path", p.disk.path}, {"backend", p.disk.backend}, {"rates", Json::array()}};
-    for (const DiskRate& d : p.disk.rates)
+    if (!p.disk.device.empty()) json["disk"]["device"] = p.disk.device;
+    for (const DiskRate& d : p.disk.rates) {
       json["disk"]["rates"].push_back({{"sequential", d.sequential}, {"direct", d.direct},
                                        {"request_bytes", d.request_bytes}, {"depth", d.depth},
                                        {"bytes_per_second", spread_json(d.bytes_per_second)}});
+      if (d.in_flight_bytes > 0) json["disk"]["rates"].back()["in_flight_bytes"] = d.in_flight_bytes;
+    }
   }
   std::string of;
   const double noise = p.noise(&of);
@@ -145,21 +171,32 @@ Result<MachineProfile> profile_from(const Fields& f) {
   p.int8_macs_per_second = TRY(spread_from(f, "int8_macs_per_second"));
   p.f32_macs_per_second = TRY(spread_from(f, "f32_macs_per_second"));
   p.region_seconds = TRY(f.number("region_seconds", 0, 1));
-  for (const Fields& m : TRY(f.objects("memory", kMaxRates)))
-    p.memory.push_back({static_cast<int>(TRY(m.integer("threads", 1, 1024))), TRY(spread_from(m, "bytes_per_second"))});
-  for (const Fields& k : TRY(f.objects("kernels", kMaxRates)))
-    p.kernels.push_back({.codec = TRY(k.text("codec")), .packed = TRY(k.boolean("packed")),
-                         .rows = TRY(k.integer("rows", 1, 1 << 20)),
-                         .weights_per_second = TRY(spread_from(k, "weights_per_second"))});
+  for (const Fields& m : TRY(f.objects("memory", kMaxRates))) {
+    auto& rate = p.memory.emplace_back();
+    rate.threads = static_cast<int>(TRY(m.integer("threads", 1, 1024)));
+    rate.bytes_per_second = TRY(spread_from(m, "bytes_per_second"));
+  }
+  for (const Fields& k : TRY(f.objects("kernels", kMaxRates))) {
+    auto& rate = p.kernels.emplace_back();
+    rate.codec = TRY(k.text("codec"));
+    rate.packed = TRY(k.boolean("packed"));
+    rate.rows = TRY(k.integer("rows", 1, 1 << 20));
+    rate.weights_per_second = TRY(spread_from(k, "weights_per_second"));
+  }
   if (f.has("disk")) {
     const Fields disk = TRY(f.object("disk"));
     p.disk.path = TRY(disk.text("path"));
     p.disk.backend = TRY(disk.text("backend"));
-    for (const Fields& d : TRY(disk.objects("rates", kMaxRates)))
-      p.disk.rates.push_back({.sequential = TRY(d.boolean("sequential")), .direct = TRY(d.boolean("direct")),
-                              .request_bytes = static_cast<uint64_t>(TRY(d.integer("request_bytes", 1, 1 << 30))),
-                              .depth = static_cast<int>(TRY(d.integer("depth", 1, 4096))),
-                              .bytes_per_second = TRY(spread_from(d, "bytes_per_second"))});
+    if (disk.has("device")) p.disk.device = TRY(disk.text("device"));
+    for (const Fields& d : TRY(disk.objects("rates", kMaxRates))) {
+      auto& rate = p.disk.rates.emplace_back();
+      rate.sequential = TRY(d.boolean("sequential"));
+      rate.direct = TRY(d.boolean("direct"));
+      rate.request_bytes = static_cast<uint64_t>(TRY(d.integer("request_bytes", 1, 1 << 30)));
+      rate.depth = static_cast<int>(TRY(d.integer("depth", 1, 4096)));
+      rate.bytes_per_second = TRY(spread_from(d, "bytes_per_second"));
+      if (d.has("in_flight_bytes")) rate.in_flight_bytes = TRY(d.bytes("in_flight_bytes"));
+    }
   }
   return p;
 }
@@ -169,6 +206,15 @@ Result<MachineProfile> parse_profile(std::string_view text, std::string_view pat
   auto profile = profile_from(Fields(json, ""));
   if (!profile) return std::move(profile).error().within(path);
   return profile;
+}
+
+std::string device_of(const std::string& path) {
+  struct stat status;
+  if (::stat(path.c_str(), &status) != 0) {
+    const std::string folder = std::filesystem::path(path).parent_path().string();
+    if (::stat(folder.empty() ? "." : folder.c_str(), &status) != 0) return "";
+  }
+  return fmt::format("{}:{}", major(status.st_dev), minor(status.st_dev));
 }
 
 std::string stored_profile_path() {

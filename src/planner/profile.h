@@ -40,11 +40,13 @@ struct DiskRate {
   uint64_t request_bytes = 0;
   int depth = 0;
   Spread bytes_per_second;
+  uint64_t in_flight_bytes = 0;  // at most at once, as a window would have it; 0: the depth full of requests
 };
 struct DiskProfile {
   std::string path;       // of the file that was read
   std::string backend;    // "io_uring" or "threads"
   std::vector<DiskRate> rates;
+  std::string device = {};  // that it lies on (device_of); empty: not noted
 };
 
 struct MachineProfile {
@@ -68,14 +70,18 @@ struct MachineProfile {
   // taken as linear in rows. A codec that was not measured goes at 70 % of the bounds.
   double weights_per_second(std::string_view codec, double bits_per_weight, bool int8_input, bool packed,
                             double rows) const;
-  // Direct and sequential, with requests of the size and depth nearest to these; 0 if not measured.
-  double disk_bytes_per_second(uint64_t request_bytes, int depth) const;
+  // Direct and sequential, with requests of the size and depth nearest to these; 0 if not measured. Where a window lets no
+  // more than `in_flight` bytes be asked for at once, as fast as what was measured with so many, small requests too.
+  double disk_bytes_per_second(uint64_t request_bytes, int depth, uint64_t in_flight = UINT64_MAX) const;
 };
 
 Json profile_json(const MachineProfile& profile);
 Result<MachineProfile> profile_from(const Fields& fields);  // without "format" and "version"
 // `path` is for errors.
 Result<MachineProfile> parse_profile(std::string_view text, std::string_view path);
+
+// The device that a file lies on, or its folder where it is gone, as the kernel numbers it: "8:1". Empty where neither is there.
+std::string device_of(const std::string& path);
 
 // Where a profile is kept: $XDG_CACHE_HOME/venturi or ~/.cache/venturi, "" when neither is known.
 std::string stored_profile_path();

@@ -56,6 +56,11 @@ TEST(Profile, TheDiskRateIsOfTheNearestDirectPattern) {
   EXPECT_EQ(p.disk_bytes_per_second(1 << 19, 12), 2e9);
   EXPECT_EQ(p.disk_bytes_per_second(1 << 20, 2), 1e9);
   EXPECT_EQ(MachineProfile().disk_bytes_per_second(1 << 20, 16), 0);
+  // A window that holds no more than a request: as fast as one at a time, and less than that in proportion.
+  EXPECT_EQ(p.disk_bytes_per_second(1 << 20, 16, 64 << 20), 2e9);
+  EXPECT_EQ(p.disk_bytes_per_second(1 << 20, 16, 1 << 20), 1e9);
+  EXPECT_NEAR(p.disk_bytes_per_second(1 << 20, 16, 4 << 20), 1.5e9, 1);
+  EXPECT_NEAR(p.disk_bytes_per_second(1 << 20, 16, 1 << 19), 0.5e9, 1);
 }
 
 TEST(Profile, NoiseIsTheLargestSpreadAndOfWhat) {

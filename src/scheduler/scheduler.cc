@@ -43,7 +43,7 @@ struct Scheduler::Request {
 };
 
 Scheduler::Scheduler(const SchedulerOptions& options, const StepCost& cost, StateStore& store)
-    : options_(options), cost_(cost), usual_(cost), store_(store) {}
+    : options_(options), cost_(cost), store_(store) {}
 Scheduler::~Scheduler() = default;
 
 // ---- coming and going ---------------------------------------------------------------------------
@@ -207,8 +207,8 @@ void Scheduler::preempt(Request& r) {
   r.place = Request::Place::kQueue;
   ++counts_.queued;
   ++r.key->queued;
+  counts_.preempted_to_recompute += r.computed > 0;  // of the others nothing is lost
   r.computed = 0;
-  ++counts_.preempted_to_recompute;
 }
 
 bool Scheduler::make_room(const Order& order, const Request& keep) {
@@ -435,8 +435,7 @@ bool Scheduler::short_prompt(const Request& r) const {
 // How many rows of a request's prompt may join the step at hand: by time.
 int64_t Scheduler::prompt_rows(const Request& r, const StepWork& streams, const StepWork& work) const {
   const double alone = cost_.seconds(streams.n_rows, streams.context), long_step = options_.long_step * cost_.weights_seconds;
-  // Where the machine is slow at the moment, prompts wait rather than stretch gaps that are long already.
-  double limit = streams.n_rows > 0 ? options_.stretch * std::min(alone, usual_.seconds(streams.n_rows, streams.context)) : long_step;
+  double limit = streams.n_rows > 0 ? options_.stretch * alone : long_step;
   if (newcomer(*r.key)) limit = std::max(limit, short_prompt(r) ? alone + 2 * long_step : options_.newcomer_stretch * alone);
   const int64_t left = options_.max_step_rows - work.n_rows;
   const int64_t fits = cost_.rows_within(limit, work.n_rows, work.context, r.computed + std::min(r.missing(), left) / 2, left);
@@ -474,7 +473,6 @@ void Scheduler::complete(const std::vector<StepOutcome>& outcomes, double second
   assert(in_step_);
   in_step_ = false;
   cost_.observe(step_rows_, step_context_, seconds);
-  usual_.observe(step_rows_, step_context_, seconds, std::clamp(1.0 / static_cast<double>(++steps_), 0.01, 0.2));
   for (const StepOutcome& o : outcomes) {
     Request& r = *find(o.id);
     assert(r.in_step);

@@ -6,10 +6,10 @@
 // caller's, so that a simulator drives it as the server does.
 //
 //   batching    Every running stream has its row (and those of its draft) in every step. What time is
-//               left goes to prompts, in chunks: a step may take `stretch` times as long as one without
-//               them does usually (Dynamic SplitFuse, Holmes et al. 2024, with the budget in seconds by
-//               StepCost, for on a CPU equal tokens are not equal time). Where nothing streams it is `long_step`
-//               times as long as the weights are read: who comes next waits for it, and longer steps save little.
+//               left goes to prompts, in chunks: a step may take `stretch` times as long as without
+//               them (Dynamic SplitFuse, Holmes et al. 2024, with the budget in seconds by StepCost, for
+//               on a CPU equal tokens are not equal time). Where nothing streams it is `long_step` times as
+//               long as the weights are read: who comes next waits for it, and longer steps save little.
 //   newcomers   Prompts of a key that has few places while another has more than its share, or waits for more, get
 //               `newcomer_stretch`, and short ones a step of their own: their first token is worth more
 //               than one gap of those who have much.
@@ -86,8 +86,8 @@ struct SchedulerOptions {
   int64_t max_running = 32;         // requests with state in memory
   int64_t max_step_rows = 512;
   int64_t max_step_outputs = INT64_MAX;  // rows of a step whose logits are wanted; max_running at least
-  int64_t min_prompt_rows = 2;      // a step beside running streams gives prompts at least these
-  double stretch = 1.4;             // of a step by prompts, over the step without as it usually is
+  int64_t min_prompt_rows = 4;      // a step beside running streams gives prompts at least these
+  double stretch = 1.4;             // of a step by prompts, over the step without
   double newcomer_stretch = 3.0;    // by the prompts of newcomers
   double long_step = 8;             // a step that is long enough, over reading the weights
   int64_t max_queued = 1024;
@@ -202,8 +202,7 @@ class Scheduler {
   double queue_seconds(const RequestSpec& spec) const;
 
   const SchedulerOptions options_;
-  StepCost cost_;   // of late
-  StepCost usual_;  // over some hundred steps: what streams are used to
+  StepCost cost_;
   StateStore& store_;
   RequestId next_id_ = 1;
   std::map<RequestId, std::unique_ptr<Request>> requests_;
@@ -211,7 +210,6 @@ class Scheduler {
   double last_counter_ = 0;  // of the key that was the last to have work
   SchedulerCounts counts_;
   int64_t step_rows_ = 0, step_context_ = 0;
-  int64_t steps_ = 0;
   bool in_step_ = false;
   double now_ = 0;                // of the plan at hand
   double active_weight_ = 0;      // in it: of the keys that have requests

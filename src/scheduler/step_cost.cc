@@ -7,7 +7,8 @@ namespace venturi {
 
 namespace {
 
-constexpr double kMoveGain = 0.2;
+// A fifth of the way, in ratio, a step: the model follows a change of the machine in some ten steps.
+constexpr double kGain = 0.2;
 
 double fourth(double x) { return x * x * (x * x); }
 
@@ -32,7 +33,7 @@ int64_t StepCost::rows_within(double limit, int64_t rows, int64_t context, int64
   return low;
 }
 
-void StepCost::observe(int64_t rows, int64_t context, double measured, double gain) {
+void StepCost::observe(int64_t rows, int64_t context, double measured) {
   if (rows <= 0 || !(measured > 0) || !std::isfinite(measured)) return;
   const double predicted = seconds(rows, context);
   const double error = std::log(std::clamp(measured / predicted, 0.5, 2.0));
@@ -43,7 +44,7 @@ void StepCost::observe(int64_t rows, int64_t context, double measured, double ga
   // Half of a step is down the squared error. The other half takes all three along: a machine that is slower is
   // so for what this step does not show, too, and weights are not seen in steps of many rows, nor attention.
   const double norm = weights * weights + compute * compute + attention * attention;
-  const auto factor = [&](double share) { return std::exp(gain * error * (1 + share) / (1 + norm)); };
+  const auto factor = [&](double share) { return std::exp(kGain * error * (1 + share) / (1 + norm)); };
   weights_seconds *= factor(weights);
   per_row_seconds *= factor(compute);
   per_context_seconds *= factor(attention);
@@ -51,7 +52,7 @@ void StepCost::observe(int64_t rows, int64_t context, double measured, double ga
 
 void StepCost::observe_move(int64_t tokens, double seconds) {
   if (tokens <= 0 || !(seconds > 0) || !std::isfinite(seconds)) return;
-  move_seconds_per_token += kMoveGain * (seconds / static_cast<double>(tokens) - move_seconds_per_token);
+  move_seconds_per_token += kGain * (seconds / static_cast<double>(tokens) - move_seconds_per_token);
 }
 
 }  // namespace venturi

@@ -23,9 +23,8 @@ struct StepCost {
   // The most rows, up to `most`, that may join `rows` (attending `context` in all) so that the step
   // stays within `limit`; each attends `each` tokens.
   int64_t rows_within(double limit, int64_t rows, int64_t context, int64_t each, int64_t most) const;
-  // A step of this size took so long. `gain`: how far to go, in ratio; the default follows a change of the machine in
-  // some ten steps.
-  void observe(int64_t rows, int64_t context, double seconds, double gain = 0.2);
+  // A step of this size took so long.
+  void observe(int64_t rows, int64_t context, double seconds);
   // Moving the state of so many tokens, either way, took so long.
   void observe_move(int64_t tokens, double seconds);
 };

@@ -250,6 +250,7 @@ void Metrics::keep(const Serving& leaving) {
 void Metrics::add(MetricFamilies& f, const Serving& now) const {
   if (now.service || now.embedder) add_load(f, now.service ? now.service->counts() : ServiceCounts{});
   if (now.service || kept_) add_service(f, together(kept_.value_or(ServiceCounts{}), now.service ? now.service->counts() : ServiceCounts{}));
+  else if (now.embedder || kept_embedder_) add_requests(f, {});
   if (now.embedder)
     f.gauge("venturi_embedding_requests_waiting", "Requests for embeddings that are not answered yet.",
             static_cast<double>(now.embedder->counts().waiting));

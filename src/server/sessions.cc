@@ -190,7 +190,12 @@ void Sessions::save(const Target& target, const std::string& name, std::vector<T
           });
         }));
     // What is drawn is of no interest, only that all before it is computed.
-    Submission all{.prompt = tokens, .max_new_tokens = 1, .sampling = {.temperature = 0, .logit_bias = {}}, .ignore_end = true, .key = account};
+    Submission all;
+    all.prompt = tokens;
+    all.max_new_tokens = 1;
+    all.sampling.temperature = 0;
+    all.ignore_end = true;
+    all.key = account;
     const auto ticket = target->service->submit(std::move(all), [saving, service = target->service.get()](const Update& update) {
       if (update.finish == Finish::kNone || !*saving) return;
       if (update.finish == Finish::kLength) return service->add(std::move(*saving));

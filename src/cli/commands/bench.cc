@@ -358,6 +358,8 @@ Status run(const Options& o) {
     return {};
   }
   std::string text = tests_table(outcomes);
+  if (std::any_of(outcomes.begin(), outcomes.end(), [](const Outcome& out) { return spread_of(out.shares).median > 1; }))
+    text += "\nMore than 100 %: the CPU's caches hold part of the weights, or products come faster than in the probe's chains.\n";
   for (const Outcome& out : outcomes)
     if (!out.neuron_report.empty()) text += "\n" + out.test + " " + out.neuron_report;
   for (const Outcome& out : outcomes)
@@ -395,8 +397,8 @@ const Command command_bench{"bench", "Measure prefill and decode speed beside th
   app.add_option("--profile", o->profile.file,
                  "predict from this profile (default: with --memory the machine is measured first, with --plan the plan's)")
       ->excludes(app.get_option("--plan"));
-  app.add_option("-p,--prompt", o->prompt, "tokens of the prefill test; 0: leave it out")->check(CLI::Range(0, 1 << 20))->capture_default_str();
-  app.add_option("-n,--generate", o->generate, "tokens of the decode test; 0: leave it out")->check(CLI::Range(0, 1 << 20))->capture_default_str();
+  app.add_option("-p,--n-prompt", o->prompt, "tokens of the prefill test; 0: leave it out")->check(CLI::Range(0, 1 << 20))->capture_default_str();
+  app.add_option("-n,--n-gen", o->generate, "tokens of the decode test; 0: leave it out")->check(CLI::Range(0, 1 << 20))->capture_default_str();
   app.add_option("-r,--repetitions", o->repetitions, "counted repetitions")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--streams", o->streams, "sequences decoded together")->check(CLI::Range(1, 4096))->capture_default_str();
   auto* json = app.add_flag("--json", o->json, "JSON");

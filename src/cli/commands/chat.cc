@@ -3,6 +3,7 @@
 #include "cli/flags.h"
 #include "cli/interrupt.h"
 #include "cli/line_reader.h"
+#include "cli/prediction.h"
 #include "cli/prompt.h"
 #include "cli/report.h"
 #include "cli/sampling_flags.h"
@@ -26,7 +27,7 @@ struct Options {
   ModelFlags model;
   SamplingFlags sampling;
   std::string system, template_file, session, on_full = "refuse";
-  int64_t n = 512;
+  int64_t n = 0;  // 0: kAnswer, less in a small context
   bool quiet = false;
 };
 
@@ -36,6 +37,9 @@ constexpr const char* kPlainTemplate =
     "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n"
     "{% elif m.role == 'user' %}User: {{ m.content }}\n{% else %}Assistant:{{ m.content }}\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}";
+
+// Tokens of an answer at most, where nobody says; a small context keeps room for more turns.
+constexpr int64_t kAnswer = 512;
 
 constexpr const char* kCommands =
     "/clear starts over, /quit or end of input leaves, Ctrl-C stops an answer.\n";
@@ -81,7 +85,7 @@ class Chat {
     return save_session_file(o_.session, engine_, sequence, held_, conversation_.messages.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   }
 
-  const Decoded& decoded() const { return decoded_; }
+  const Ran& ran() const { return ran_; }
   uint64_t longest_line() const { return longest_line_; }
 
   void clear() {
@@ -105,7 +109,7 @@ class Chat {
       print_out(piece);
     };
     GenerateOptions options;
-    options.max_tokens = std::min(o_.n, engine_.options().context - static_cast<int64_t>(tokens.size()) + 1);
+    options.max_tokens = std::min(longest_answer(), engine_.options().context - static_cast<int64_t>(tokens.size()) + 1);
     options.adapter = engine_.only_adapter();
     options.on_token = [&](TokenId id) {
       drawn.push_back(id);
@@ -120,10 +124,13 @@ class Chat {
     held_.insert(held_.end(), drawn.begin(), drawn.end());
     held_.resize(static_cast<size_t>(sequence.length()));
     if (!report) return report.error();
-    decoded_.steps += (report->prompt_tokens - 1) / engine_.options().batch + report->generated_tokens;
-    decoded_.tokens += report->generated_tokens - 1;
-    decoded_.seconds += report->decode_seconds;
-    decoded_.position = sequence.length() / 2;
+    ran_.prompts.push_back({common, report->prompt_tokens});
+    ran_.prompt_seconds += report->prefill_seconds;
+    ran_.first_token_seconds += report->first_token_seconds;
+    ran_.steps += (report->prompt_tokens - 1) / engine_.options().batch + report->generated_tokens;
+    ran_.tokens += report->generated_tokens - 1;
+    ran_.seconds += report->decode_seconds;
+    ran_.position = sequence.length() / 2;
     conversation_.messages.push_back({{"role", "assistant"}, {"content", said}});
     if (!o_.quiet && isatty(2))
       std::fprintf(stderr, "[%ld tokens at %s%s; %ld of %ld in the context]\n", report->generated_tokens,
@@ -154,10 +161,14 @@ class Chat {
     return tokens;
   }
 
+  int64_t longest_answer() const {
+    return o_.n > 0 ? o_.n : std::clamp<int64_t>(engine_.options().context / 4, 1, kAnswer);
+  }
+
   // The conversation's tokens with room for an answer, as --on-full says.
   Result<std::vector<TokenId>> fit() {
     const int64_t context = engine_.options().context;
-    const int64_t room = std::min<int64_t>(o_.n, context / 4);
+    const int64_t room = std::min<int64_t>(longest_answer(), context / 4);
     for (;;) {
       std::vector<TokenId> tokens = TRY(render());
       if (static_cast<int64_t>(tokens.size()) + room <= context) return tokens;
@@ -188,7 +199,7 @@ class Chat {
   chat::Conversation conversation_;
   const uint64_t longest_line_ = longest_prompt(engine_);
   std::vector<TokenId> held_;  // by the sequence
-  Decoded decoded_;            // of all answers
+  Ran ran_;                    // of all answers
 };
 
 Result<chat::Template> chat_template(const Engine& engine, const Options& o) {
@@ -241,7 +252,7 @@ Status converse(Chat& chat, SequenceState& sequence) {
 
 Status run(const Options& o) {
   TRY(o.sampling.sampler());  // what is wrong with the flags is said before anything is loaded
-  const auto plan = TRY(o.model.load_plan());
+  auto plan = TRY(o.model.load_plan());
   auto engine = TRY(o.model.open());
   if (engine->info().embeds) return error(Code::kUnsupported, "{} gives embeddings, not text", engine->file().path);
   const Tokenizer* tokenizer = TRY(engine->tokenizer());
@@ -255,7 +266,10 @@ Status run(const Options& o) {
     if (!kept && !status) std::fprintf(stderr, "%s\n", kept.error().message.c_str());
     if (!kept && status) status = kept;
   }
-  if (plan && !o.quiet) std::fputs(prediction_report(*engine, *plan, chat.decoded()).c_str(), stderr);
+  if ((plan || !o.model.memory.empty()) && !o.quiet) {
+    const PredictionBasis basis = prediction_basis(*engine, std::move(plan));
+    std::fputs(basis.plan ? prediction_report(*engine, *basis.plan, chat.ran()).c_str() : basis.hint.c_str(), stderr);
+  }
   return status;
 }
 
@@ -269,7 +283,8 @@ const Command command_chat{"chat", "Talk with a model", [](CLI::App& app) -> std
   o->model.add_adapter(app);
   o->model.add_plan(app);
   o->sampling.add(app);
-  app.add_option("-n,--predict", o->n, "tokens of an answer at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
+  app.add_option("-n,--predict", o->n, "tokens of an answer at most (default: 512, a quarter of the context if that is less)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   app.add_option("--system", o->system, "the system message");
   app.add_option("--chat-template", o->template_file, "file with a Jinja chat template (default: the model's)");
   app.add_option("--session", o->session, "go on with the conversation in this file, if it is there, and keep it there in the end");

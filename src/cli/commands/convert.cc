@@ -7,6 +7,8 @@
 #include "formats/convert.h"
 #include "formats/overwrite.h"
 
+#include <filesystem>
+
 namespace venturi {
 
 namespace {
@@ -41,6 +43,8 @@ Status run(const Options& o) {
   const std::string path = TRY(model_path(o.model));
   const auto model = TRY(open_model(path));
   TRY(check_model(*model));
+  if (std::error_code ignored; !o.hf && std::filesystem::is_directory(o.output, ignored))
+    return error(Code::kInvalidArgument, "-o {} is a folder; name a file in it, or give --hf for a Hugging Face directory", o.output);
   if (is_same_file(o.output, o.imatrix))
     return error(Code::kInvalidArgument, "-o {} is the text of --imatrix; write to another place", o.output);
   ConvertOptions options;

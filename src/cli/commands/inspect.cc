@@ -221,7 +221,8 @@ const Command command_inspect{"inspect", "Show what is in a model file: metadata
   for (const char* flag : {"--prompt", "--file", "--memory", "--ctx", "--batch", "--threads", "--no-repack"})
     app.get_option(flag)->needs(routing);
   return [o] {
-    if (o->activations) return show_activations(*o); return run(*o); };
+    return o->activations ? show_activations(*o) : run(*o);
+  };
 }};
 
 }  // namespace venturi

@@ -130,6 +130,11 @@ Status run(const Options& o) {
   } else {
     print_out(report_text(report, o.targets));
   }
+  // 429 and 503 are answers to load; other refusals are of the requests themselves.
+  int64_t wrong = 0;
+  for (const auto& [kind, n] : report.errors)
+    if (kind.starts_with("http 4") && kind != "http 429" && kind != "http 408") wrong += n;
+  if (wrong > 0) return error(Code::kIo, "the server took {} of {} requests for wrong: {}", wrong, report.requests, report.first_error.substr(0, 200));
   if (report.answered == 0) return error(Code::kIo, "not one request was answered");
   return {};
 }

@@ -5,6 +5,7 @@
 #include "cli/planning.h"
 #include "cli/text.h"
 
+#include <algorithm>
 #include <charconv>
 
 namespace venturi {
@@ -54,6 +55,10 @@ Status write_text(const std::string& path, const std::string& text) {
   return file.commit();
 }
 
+bool fast_enough(const Plan& plan, const Options& o) {
+  return plan.predicted.tokens_per_second / plan.options.sequences >= o.min_tps;
+}
+
 // The disk must be known where any point streams: the smallest is what is measured.
 Status run_sweep(const Options& o, Planner& planner, EngineOptions options) {
   const Sweep sweep = TRY(parse_sweep(o.sweep));
@@ -64,31 +69,52 @@ Status run_sweep(const Options& o, Planner& planner, EngineOptions options) {
                      .plan = {}};
     if (i == sweep.points - 1) point.memory = sweep.high;
     options.memory = point.memory;
-    auto plan = planner.fit(options);
+    auto plan = planner.try_fit(options);
     if (!plan && plan.error().code != Code::kOutOfBudget) return std::move(plan).error();
     if (plan) {
       if (!profile) profile = TRY(profile_for(o.profile, planner, *plan));
-      planner.predict(*plan, *profile, o.prompt);
       point.plan = std::move(*plan);
     }
     points.push_back(std::move(point));
   }
+  std::vector<Plan> fitted;
+  for (const SweepPoint& point : points)
+    if (point.plan) fitted.push_back(*point.plan);
+  planner.expect(fitted);
+  for (SweepPoint& point : points)
+    if (point.plan) planner.predict(*point.plan, *profile, o.prompt);
   if (!profile) {
     options.memory = sweep.high;
     auto plan = planner.fit(options);
     return nothing_fits(planner, options, std::move(plan).error());
   }
+  if (o.min_tps > 0) {
+    // Of these the plans are wanted that are fast enough; the table, the drawing and the CSV show all.
+    std::vector<Plan> slow;
+    for (const SweepPoint& point : points)
+      if (point.plan && !fast_enough(*point.plan, o)) slow.push_back(*point.plan);
+    if (std::none_of(points.begin(), points.end(), [&](const SweepPoint& point) { return point.plan && fast_enough(*point.plan, o); })) {
+      options.memory = sweep.high;
+      return too_slow(planner, slow, options, *profile, o.min_tps);
+    }
+  }
   if (!o.csv.empty()) TRY(write_text(o.csv, sweep_csv(points)));
   if (!o.svg.empty())
     TRY(write_text(o.svg, sweep_svg(points, fmt::format("{}: tokens a second, predicted, by memory", planner.file().path))));
   if (!o.json) {
-    print_out(sweep_table(points));
+    std::string text = sweep_table(points);
+    const auto least = std::find_if(points.begin(), points.end(), [&](const SweepPoint& point) { return point.plan && fast_enough(*point.plan, o); });
+    if (o.min_tps > 0) text += fmt::format("\nof these, {} is the least memory with {} a stream\n", format_bytes(least->memory), format_rate(o.min_tps));
+    print_out(text);
     return {};
   }
   PlanFile file{.model = planner.file().path, .model_bytes = tensor_bytes(planner.file()),
                 .fingerprint = model_fingerprint(planner.file()), .profile = *profile, .plans = {}};
+  for (const SweepPoint& point : points)
+    if (point.plan && file.assumptions.empty())
+      file.assumptions = assumptions(*profile, planner.file(), point.plan->options.threads, point.plan->reads_disk());
   for (SweepPoint& point : points) {
-    if (!point.plan) continue;
+    if (!point.plan || !fast_enough(*point.plan, o)) continue;
     point.plan->name = fmt::format("memory {}", format_bytes(point.memory));
     file.plans.push_back(std::move(*point.plan));
   }
@@ -104,15 +130,18 @@ Status run(const Options& o) {
   if (!o.sweep.empty()) return run_sweep(o, *planner, options);
   auto fitted = planner->fit(options);
   if (!fitted) return nothing_fits(*planner, options, std::move(fitted).error());
-  PlanFile file{.model = planner->file().path, .model_bytes = tensor_bytes(planner->file()),
-                .fingerprint = model_fingerprint(planner->file()),
-                .profile = TRY(profile_for(o.profile, *planner, *fitted)), .plans = {}};
+  o.model.tell_unused(planner->catalog(), fitted->residency, fitted->neurons);
+  PlanFile file;
+  file.model = planner->file().path;
+  file.model_bytes = tensor_bytes(planner->file());
+  file.fingerprint = model_fingerprint(planner->file());
+  file.profile = TRY(profile_for(o.profile, *planner, *fitted));
+  file.assumptions = assumptions(file.profile, planner->file(), fitted->options.threads, fitted->reads_disk());
   file.plans = plans_around(*planner, std::move(*fitted), options, file.profile, o.prompt);
   if (o.min_tps > 0) {
-    const auto slow = [&](const Plan& p) { return p.predicted.tokens_per_second / p.options.sequences < o.min_tps; };
     // Fewer streams or tokens of context than were asked for are no answer.
     std::vector<Plan> all = file.plans;
-    std::erase_if(file.plans, [&](const Plan& p) { return slow(p) || p.options.sequences < o.streams || p.options.context < options.context; });
+    std::erase_if(file.plans, [&](const Plan& p) { return !fast_enough(p, o) || p.options.sequences < o.streams || p.options.context < options.context; });
     if (file.plans.empty()) return too_slow(*planner, all, options, file.profile, o.min_tps);
   }
   print_out(o.json ? plan_file_json(file).dump(1) + "\n" : plan_report(file, o.weights));

@@ -2,6 +2,7 @@
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/grammar_flags.h"
+#include "cli/prediction.h"
 #include "cli/prompt.h"
 #include "cli/report.h"
 #include "cli/sampling_flags.h"
@@ -27,7 +28,7 @@ struct Options {
 Status run(const Options& o) {
   TRY(o.text.check());
   Sampler sampler = TRY(o.sampling.sampler());
-  const auto plan = TRY(o.model.load_plan());
+  auto plan = TRY(o.model.load_plan());
   ModelFlags model = o.model;
   auto draft = TRY(o.speculation.open_draft(model, 1));
   auto engine = TRY(model.open(o.speculation.outputs(1)));
@@ -67,7 +68,15 @@ Status run(const Options& o) {
   print_out((o.ids ? "" : detokenizer.finish()) + "\n");
   if (report.generated_tokens < o.n && !report.ended)
     spdlog::warn("stopped after {} tokens: the context of {} is full (-c)", report.generated_tokens, context);
-  if (!o.quiet) std::fputs(("\n" + generation_report(*engine, report, plan ? &*plan : nullptr)).c_str(), stderr);
+  if (constraint && !constraint->complete())
+    spdlog::warn("the text was cut after {} tokens, before its form was whole{}", report.generated_tokens,
+                 report.generated_tokens < o.n ? "" : " (-n)");
+  if (!o.quiet) {
+    const PredictionBasis basis = prediction_basis(*engine, std::move(plan));
+    std::string text = "\n" + generation_report(*engine, report, basis.plan ? &*basis.plan : nullptr);
+    if (!o.model.memory.empty()) text += basis.hint;
+    std::fputs(text.c_str(), stderr);
+  }
   return {};
 }
 

@@ -108,7 +108,7 @@ const Command command_serve{
       model.add_state(app);
       model.add_plan(app);
       model.named_adapters = true;
-      model.add_adapters(app, "serve the model with this adapter, too, to requests for MODEL:NAME; may come several times; of several models, MODEL:NAME=PATH says whose it is");
+      model.add_adapters(app, "serve the model with this adapter, too, to requests for MODEL:NAME (default: as the file); may come several times; of several models, MODEL:NAME=PATH says whose it is");
       model.shared_state = true;
       app.add_option("--idle-timeout", o->loading.idle_seconds, "unload a model that nobody has asked for in so many seconds (default: never)")
           ->check(CLI::Range(0.0, 1e8));

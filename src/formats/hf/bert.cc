@@ -76,8 +76,8 @@ Result<std::vector<HfFile>> more_files(const Metadata& metadata) {
   std::vector<HfFile> files;
   const uint64_t pooling = TRY(metadata.uint_or("bert.pooling_type", 0));
   if (pooling == 0) return files;
-  nlohmann::json config = {
-      {"word_embedding_dimension", TRY(metadata.get_uint("bert.embedding_length"))}};
+  nlohmann::json config;
+  config["word_embedding_dimension"] = TRY(metadata.get_uint("bert.embedding_length"));
   for (const PoolingName& known : kPoolings) config[known.hf] = known.gguf == pooling;
   files.push_back({std::string(kPoolingPath), std::move(config)});
   const auto module = [](int number, const char* path, const char* kind) {

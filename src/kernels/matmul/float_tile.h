@@ -27,7 +27,7 @@ constexpr int kFloatAheadBytes = 8192, kFloatFarBytes = 8192;
 struct Ahead {
   const char* at;
   int64_t last = INT64_MAX;
-  const char* far = at + kFloatFarBytes;
+  const char* far = at ? at + kFloatFarBytes : at;
   int64_t far_last = last - kFloatFarBytes;
 };
 

@@ -77,6 +77,7 @@ class Forecast : public Evictor {
         features_(used_.size() * kNear),
         far_(used_.size()),
         near_(used_.size()),
+        odds_(used_.size()),
         pairs_(used_.size() * static_cast<size_t>(shape.n_experts)),
         pair_totals_(used_.size()),
         visits_(static_cast<size_t>(shape.n_layers)) {}
@@ -109,10 +110,11 @@ class Forecast : public Evictor {
   }
 
  private:
-  std::span<const float> chances(int64_t layer) const {
-    return {&far_[static_cast<size_t>(layer * shape_.n_experts)],
+  std::span<const float> at(const std::vector<float>& of_units, int64_t layer) const {
+    return {&of_units[static_cast<size_t>(layer * shape_.n_experts)],
             static_cast<size_t>(shape_.n_experts)};
   }
+  std::span<const float> chances(int64_t layer) const { return at(far_, layer); }
   void start() {
     std::fill(frequency_.begin(), frequency_.end(), mean_);
     for (size_t u = 0; u < far_.size(); ++u) estimate(u);
@@ -130,6 +132,7 @@ class Forecast : public Evictor {
     }
     x[kFar] = x[kFar + 1] = 0;
     near_[u] = far_[u] = far_head_(x);
+    odds_[u] = Recall::log_odds(far_[u]);
   }
   void learn(int64_t layer, const std::vector<char>& now) {
     const bool foreseen = layer > 0 && last_layer_ >= 0;
@@ -168,7 +171,7 @@ class Forecast : public Evictor {
   void foresee(int64_t next, int64_t layer, std::span<const int32_t> experts) {
     const int64_t n = shape_.n_experts;
     std::vector<float> shift(static_cast<size_t>(n));
-    recall_.foretell(next, chances(next), shift);
+    recall_.foretell(next, chances(next), at(odds_, next), shift);
     for (int64_t b = 0; b < n; ++b) {
       const auto u = static_cast<size_t>(next * n + b);
       float* x = &features_[u * kNear];
@@ -198,6 +201,7 @@ class Forecast : public Evictor {
   std::vector<float> features_;   // [units, kNear]
   std::vector<float> far_,
       near_;  // chances: of a step of which nothing is known, of the present one
+  std::vector<float> odds_;       // log odds of far_
   std::vector<float> pairs_, pair_totals_;
   std::vector<int64_t> visits_;
   Head far_head_{kFar}, near_head_{kNear};

@@ -15,7 +15,8 @@ constexpr float kLeft =
 
 float same(float chance) { return chance + (1 - chance) / 2; }
 float bounded(float chance) { return std::clamp(chance, 0.01f, 0.95f); }
-float log_odds(float p) { return std::log(p / (1 - p)); }
+float odds_of(float p) { return std::log(p / (1 - p)); }
+constexpr float kNegligible = 1e-4f;  // a weight
 
 template <typename Each>
 void for_each_bit(const uint64_t* bits, int64_t words, Each each) {
@@ -35,9 +36,10 @@ Recall::Recall(const ExpertShape& shape)
       telling_(kSteps, 1),
       log_odds_(kSteps),
       weight_(kSteps),
-      taken_(static_cast<size_t>(shape.n_experts)),
-      left_(taken_.size()),
-      met_(taken_.size()) {}
+      evidence_(static_cast<size_t>(shape.n_experts)),
+      met_(evidence_.size()) {}
+
+float Recall::log_odds(float chance) { return odds_of(bounded(chance)); }
 
 void Recall::begin_step() {
   if (last_layer_ >= 0) {
@@ -58,15 +60,15 @@ void Recall::chosen(int64_t layer, std::span<const int32_t> experts,
   if (!telling_[static_cast<size_t>(present_)]) return;
   uint64_t* now = row(present_, layer);
   for (const int32_t e : experts) now[e / 64] |= uint64_t{1} << (e % 64);
-  for (size_t e = 0; e < taken_.size(); ++e) {
+  for (size_t e = 0; e < evidence_.size(); ++e) {
     const float f = bounded(chance[e]);
-    taken_[e] = kEvidence * std::log(same(f) / f);
-    left_[e] = kEvidence * std::log((1 - same(f)) / (1 - f));
+    evidence_[e] = kEvidence * std::log(has(now, e) ? same(f) / f : (1 - same(f)) / (1 - f));
   }
-  for (int h = 0; h < n_steps_; ++h)
-    for_each_bit(row(h, layer), words_, [&](size_t e) {
-      log_odds_[static_cast<size_t>(h)] += has(now, e) ? taken_[e] : left_[e];
-    });
+  for (int h = 0; h < n_steps_; ++h) {
+    float odds = log_odds_[static_cast<size_t>(h)];
+    for_each_bit(row(h, layer), words_, [&](size_t e) { odds += evidence_[e]; });
+    log_odds_[static_cast<size_t>(h)] = odds;
+  }
   weigh();
 }
 
@@ -82,23 +84,29 @@ void Recall::weigh() {
     sum += weight_[i];
   }
   for (float& w : weight_) w /= sum;
-}
-
-void Recall::foretell(int64_t layer, std::span<const float> chance, std::span<float> shift) {
-  if (!telling_[static_cast<size_t>(present_)]) return std::fill(shift.begin(), shift.end(), 0.0f);
-  constexpr float kNegligible = 1e-4f;
-  std::fill(met_.begin(), met_.end(), 0.0f);
-  float repeats = 0;
+  likely_.clear();
+  repeats_ = 0;
   for (int h = 0; h < n_steps_; ++h) {
     const float w = weight_[static_cast<size_t>(h)];
     if (w < kNegligible) continue;
-    repeats += w;
+    repeats_ += w;
+    likely_.push_back(h);
+  }
+}
+
+void Recall::foretell(int64_t layer, std::span<const float> chance, std::span<const float> log_odds,
+                      std::span<float> shift) {
+  if (!telling_[static_cast<size_t>(present_)]) return std::fill(shift.begin(), shift.end(), 0.0f);
+  std::fill(met_.begin(), met_.end(), 0.0f);
+  for (const int h : likely_) {
+    const float w = weight_[static_cast<size_t>(h)];
     for_each_bit(row(h, layer), words_, [&](size_t e) { met_[e] += w; });
   }
   for (size_t e = 0; e < met_.size(); ++e) {
     const float f = bounded(chance[e]);
-    shift[e] = log_odds(met_[e] * same(f) + (repeats - met_[e]) * f * kLeft + (1 - repeats) * f) -
-               log_odds(f);
+    shift[e] =
+        odds_of(met_[e] * same(f) + (repeats_ - met_[e]) * f * kLeft + (1 - repeats_) * f) -
+        log_odds[e];
   }
 }
 

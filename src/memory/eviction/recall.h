@@ -25,8 +25,10 @@ class Recall {
   // which nothing is known. A layer that is not after the last one begins a step.
   void chosen(int64_t layer, std::span<const int32_t> experts, std::span<const float> chance);
   // How the log odds of each expert [n_experts] at a later layer of the present step differ from
-  // those of `chance`.
-  void foretell(int64_t layer, std::span<const float> chance, std::span<float> shift);
+  // those of `chance`, which are log_odds(chance).
+  void foretell(int64_t layer, std::span<const float> chance, std::span<const float> log_odds,
+                std::span<float> shift);
+  static float log_odds(float chance);
 
  private:
   static constexpr int kSteps = 512;  // remembered
@@ -42,7 +44,9 @@ class Recall {
   std::vector<uint64_t> past_;    // [kSteps, n_layers, words_], a bit per expert
   std::vector<uint8_t> telling_;  // [kSteps]: of few enough rows that its choices say something
   std::vector<float> log_odds_, weight_;   // [kSteps] of the present step's repeating each
-  std::vector<float> taken_, left_, met_;  // [n_experts]
+  std::vector<int> likely_;  // steps whose weight counts
+  float repeats_ = 0;        // of their weights
+  std::vector<float> evidence_, met_;  // [n_experts]; evidence_: for a step that chose it
   int present_ = 0, n_steps_ = 1;
   int64_t last_layer_ = -1;
 };

@@ -39,6 +39,7 @@ TEST(Recall, AStepThatBeginsLikeAnotherGoesOnLikeIt) {
   Words words(1);
   const std::vector<float> chance(static_cast<size_t>(kShape.n_experts),
                                   static_cast<float>(kChosen) / kShape.n_experts);
+  const std::vector<float> odds(chance.size(), Recall::log_odds(chance[0]));
   std::vector<float> shift(chance.size());
   for (int step = 0; step < 1500; ++step) {  // more than are remembered
     const int word = words.next();
@@ -46,7 +47,7 @@ TEST(Recall, AStepThatBeginsLikeAnotherGoesOnLikeIt) {
       recall.chosen(layer, words.at(word, layer), chance);
       if (step < 100) continue;
       for (int64_t next = layer + 1; next < kShape.n_layers; ++next) {
-        recall.foretell(next, chance, shift);
+        recall.foretell(next, chance, odds, shift);
         const auto& true_ones = words.at(word, next);
         for (int32_t e = 0; e < kShape.n_experts; ++e) {
           const bool chosen = std::find(true_ones.begin(), true_ones.end(), e) != true_ones.end();
@@ -62,6 +63,7 @@ TEST(Recall, AStepThatBeginsLikeAnotherGoesOnLikeIt) {
 TEST(Recall, StepsOfManyRowsSayNothing) {
   Recall recall(kShape);
   const std::vector<float> chance(static_cast<size_t>(kShape.n_experts), 0.1f);
+  const std::vector<float> odds(chance.size(), Recall::log_odds(chance[0]));
   std::vector<float> shift(chance.size());
   std::vector<int32_t> most(60), few(kChosen);
   std::iota(most.begin(), most.end(), 0);
@@ -69,7 +71,7 @@ TEST(Recall, StepsOfManyRowsSayNothing) {
   for (const auto* experts : {&most, &most, &few, &most})
     for (int64_t layer = 0; layer < kShape.n_layers; ++layer) {
       recall.chosen(layer, *experts, chance);
-      recall.foretell((layer + 1) % kShape.n_layers, chance, shift);
+      recall.foretell((layer + 1) % kShape.n_layers, chance, odds, shift);
       for (const float s : shift) ASSERT_NEAR(s, 0, 1e-5);
     }
 }

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cassert>
+#include <functional>
 #include <limits>
+#include <utility>
 
 #include "memory/experts/slot_table.h"
 
@@ -96,66 +98,80 @@ class Segment : public Future {
   std::vector<int64_t> last_;
 };
 
-// One cache over layers [first, first + count).
-CacheCount run_cache(const Demands& demands, int64_t first, int64_t count, int64_t slots, Evictor& policy,
-                     bool may_decline) {
-  assert(slots > 0);
+// Caches of several sizes over layers [first, first + count). What a policy makes of the choices does not depend on what
+// is held, so one serves all.
+std::vector<CacheCount> run_cache(const Demands& demands, int64_t first, int64_t count, std::span<const int64_t> slots,
+                                  Evictor& policy, bool may_decline) {
   const ExpertShape& shape = demands.shape();
-  SlotTable table(shape.units(), slots);
+  std::vector<SlotTable> tables;
+  for (const int64_t n : slots) {
+    assert(n > 0);
+    tables.emplace_back(shape.units(), n);
+  }
   std::vector<char> seen(static_cast<size_t>(shape.units()));
-  CacheCount total;
-  const auto worth = [&](int64_t unit) {
-    return policy.worth(unit / shape.n_experts, static_cast<int32_t>(unit % shape.n_experts));
+  std::vector<CacheCount> totals(slots.size());
+  // Of every unit, as long as the policy hears nothing new.
+  std::vector<double> worths(static_cast<size_t>(shape.units()));
+  const std::function<double(int64_t)> worth = [&](int64_t unit) { return worths[static_cast<size_t>(unit)]; };
+  const auto find_worths = [&] {
+    for (int64_t layer = first; layer < first + count; ++layer)
+      for (int64_t e = 0; e < shape.n_experts; ++e)
+        worths[static_cast<size_t>(layer * shape.n_experts + e)] = policy.worth(layer, static_cast<int32_t>(e));
   };
   std::vector<int64_t> missed;
   for (int64_t step = 0; step < demands.steps(); ++step)
     for (int64_t layer = first; layer < first + count; ++layer) {
       const auto experts = demands.at(step, layer);
       policy.chosen(layer, experts);
-      missed.clear();
-      // What is held is used first, and may leave then.
+      uint64_t cold = 0;
       for (const int32_t e : experts) {
-        const int64_t unit = layer * shape.n_experts + e;
-        ++total.demands;
-        if (table.holds(unit)) {
-          ++total.hits;
-        } else {
-          missed.push_back(unit);
-        }
-        total.cold += !seen[static_cast<size_t>(unit)];
-        seen[static_cast<size_t>(unit)] = 1;
+        char& was = seen[static_cast<size_t>(layer * shape.n_experts + e)];
+        cold += !was;
+        was = 1;
       }
-      for (const int64_t unit : missed) table.place(unit, worth, may_decline);
+      bool found = false;
+      for (size_t i = 0; i < tables.size(); ++i) {
+        missed.clear();
+        // What is held is used first, and may leave then.
+        for (const int32_t e : experts)
+          if (const int64_t unit = layer * shape.n_experts + e; !tables[i].holds(unit)) missed.push_back(unit);
+        totals[i] += {.demands = experts.size(), .hits = experts.size() - missed.size(), .cold = cold};
+        if (!missed.empty() && !std::exchange(found, true)) find_worths();
+        for (const int64_t unit : missed) tables[i].place(unit, worth, may_decline);
+      }
     }
-  return total;
+  return totals;
 }
 
 // `make` gives a fresh policy.
 template <typename Make>
-CacheCount run_caches(const Demands& demands, const CacheSetting& setting, bool may_decline, const Make& make) {
+std::vector<CacheCount> run_caches(const Demands& demands, std::span<const int64_t> slots, bool per_layer, bool may_decline,
+                                   const Make& make) {
   const int64_t layers = demands.shape().n_layers;
-  if (!setting.per_layer) return run_cache(demands, 0, layers, setting.slots, *make(), may_decline);
-  CacheCount total;
-  for (int64_t layer = 0; layer < layers; ++layer)
-    total += run_cache(demands, layer, 1, setting.slots, *make(), may_decline);
-  return total;
+  if (!per_layer) return run_cache(demands, 0, layers, slots, *make(), may_decline);
+  std::vector<CacheCount> totals(slots.size());
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    const std::vector<CacheCount> counts = run_cache(demands, layer, 1, slots, *make(), may_decline);
+    for (size_t i = 0; i < totals.size(); ++i) totals[i] += counts[i];
+  }
+  return totals;
 }
 
 }  // namespace
 
-CacheCount simulate(const RoutingTrace& trace, const CacheSetting& setting, const Eviction& policy) {
-  const Demands demands(trace, setting.streams);
-  return run_caches(demands, setting, false, [&] { return policy.create(demands.shape()); });
+std::vector<CacheCount> simulate(const RoutingTrace& trace, const CacheSizes& sizes, const Eviction& policy) {
+  const Demands demands(trace, sizes.streams);
+  return run_caches(demands, sizes.slots, sizes.per_layer, false, [&] { return policy.create(demands.shape()); });
 }
 
-CacheCount simulate_farthest(const RoutingTrace& trace, const CacheSetting& setting) {
-  const Demands demands(trace, setting.streams);
-  return run_caches(demands, setting, true, [&] { return std::make_unique<Farthest>(demands); });
+std::vector<CacheCount> simulate_farthest(const RoutingTrace& trace, const CacheSizes& sizes) {
+  const Demands demands(trace, sizes.streams);
+  return run_caches(demands, sizes.slots, sizes.per_layer, true, [&] { return std::make_unique<Farthest>(demands); });
 }
 
-CacheCount simulate_segment(const RoutingTrace& trace, const CacheSetting& setting, int64_t window) {
-  const Demands demands(trace, setting.streams);
-  return run_caches(demands, setting, false, [&] { return std::make_unique<Segment>(demands, window); });
+std::vector<CacheCount> simulate_segment(const RoutingTrace& trace, const CacheSizes& sizes, int64_t window) {
+  const Demands demands(trace, sizes.streams);
+  return run_caches(demands, sizes.slots, sizes.per_layer, false, [&] { return std::make_unique<Segment>(demands, window); });
 }
 
 }  // namespace venturi

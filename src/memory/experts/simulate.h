@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "memory/eviction/eviction.h"
 #include "memory/routing_trace.h"
@@ -33,10 +34,27 @@ struct CacheSetting {
   int64_t streams = 1;
 };
 
-CacheCount simulate(const RoutingTrace& trace, const CacheSetting& setting, const Eviction& policy);
+// Several at once, which takes little longer than one: a policy hears the same whatever is held.
+struct CacheSizes {
+  std::vector<int64_t> slots;
+  bool per_layer = false;
+  int64_t streams = 1;
+};
+
+std::vector<CacheCount> simulate(const RoutingTrace& trace, const CacheSizes& sizes, const Eviction& policy);
 // The offline optimum: the expert whose next use is farthest leaves, or is not kept (Belady).
-CacheCount simulate_farthest(const RoutingTrace& trace, const CacheSetting& setting);
+std::vector<CacheCount> simulate_farthest(const RoutingTrace& trace, const CacheSizes& sizes);
 // The segment cache oracle: the expert used least in the next `window` tokens leaves.
-CacheCount simulate_segment(const RoutingTrace& trace, const CacheSetting& setting, int64_t window);
+std::vector<CacheCount> simulate_segment(const RoutingTrace& trace, const CacheSizes& sizes, int64_t window);
+
+inline CacheCount simulate(const RoutingTrace& trace, const CacheSetting& s, const Eviction& policy) {
+  return simulate(trace, CacheSizes{{s.slots}, s.per_layer, s.streams}, policy)[0];
+}
+inline CacheCount simulate_farthest(const RoutingTrace& trace, const CacheSetting& s) {
+  return simulate_farthest(trace, CacheSizes{{s.slots}, s.per_layer, s.streams})[0];
+}
+inline CacheCount simulate_segment(const RoutingTrace& trace, const CacheSetting& s, int64_t window) {
+  return simulate_segment(trace, CacheSizes{{s.slots}, s.per_layer, s.streams}, window)[0];
+}
 
 }  // namespace venturi

@@ -88,6 +88,26 @@ TEST(Simulate, UniformRoutingGivesTheShareHeld) {
   }
 }
 
+TEST(Simulate, SizesTogetherAreAsOneByOne) {
+  const auto trace = sticky_trace(3, 16, 4, 300, 3, 4);
+  const std::vector<int64_t> slots{20, 3, 9, 48};
+  for (const bool per_layer : {false, true}) {
+    const CacheSizes sizes{.slots = slots, .per_layer = per_layer, .streams = 2};
+    const auto check = [&](const std::vector<CacheCount>& together, auto alone) {
+      for (size_t i = 0; i < slots.size(); ++i) {
+        const CacheCount one = alone(CacheSetting{.slots = slots[i], .per_layer = per_layer, .streams = 2});
+        EXPECT_EQ(together[i].hits, one.hits);
+        EXPECT_EQ(together[i].demands, one.demands);
+        EXPECT_EQ(together[i].cold, one.cold);
+      }
+    };
+    for (const Eviction* policy : all_evictions())
+      check(simulate(trace, sizes, *policy), [&](const CacheSetting& s) { return simulate(trace, s, *policy); });
+    check(simulate_farthest(trace, sizes), [&](const CacheSetting& s) { return simulate_farthest(trace, s); });
+    check(simulate_segment(trace, sizes, 5), [&](const CacheSetting& s) { return simulate_segment(trace, s, 5); });
+  }
+}
+
 // A cyclic scan of 10 with room for 4: least recently used finds nothing, the optimum 4 in 10.
 TEST(Simulate, CyclicScan) {
   const auto trace = cyclic_trace(10, 10000);

@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::string_view kMagic{"VENTURI-SIDECAR", 16};
 constexpr uint32_t kVersion = 1;
-constexpr uint64_t kChecksumAt = 24, kFirstEntryAt = 60;
+constexpr uint64_t kChecksumAt = 24;
 constexpr uint64_t kMaxHeader = 64u << 20, kMaxName = 1 << 16, kMaxLayers = 1 << 16;
 
 class Fnv1a {
@@ -201,9 +201,11 @@ Result<std::unique_ptr<Sidecar>> Sidecar::open(const std::string& path, const Mo
   if (h.fingerprint != expected.fingerprint) return other("the tensors");
   if (h.entries != expected.entries || h.header_bytes != expected.header_bytes || h.file_bytes != expected.file_bytes)
     return other("the layers");
-  for (size_t i = 0; i < layers.size(); ++i)
+  for (size_t i = 0; i < layers.size(); ++i) {
+    auto layout = TRY(bundle_layout(model, layers[i]));
     self->layers_.push_back(std::make_unique<BundledLayer>(
-        BundledLayer{layers[i], TRY(bundle_layout(model, layers[i])), static_cast<int>(i), nullptr}));
+        BundledLayer{layers[i], std::move(layout), static_cast<int>(i), nullptr}));
+  }
   return self;
 }
 

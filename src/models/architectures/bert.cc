@@ -26,8 +26,9 @@ class Bert : public Model {
     model->pooling_ = pooling == 1   ? Pooling::kMean
                       : pooling == 2 ? Pooling::kFirst
                                      : Pooling::kLast;
+    const std::string given_name = TRY(metadata.string_or("general.name", ""));
     model->info_ = {.architecture = "bert",
-                    .name = TRY(metadata.string_or("general.name", "")),
+                    .name = given_name,
                     .n_layers = h.n_layers,
                     .d_model = h.d_model,
                     .vocab_size = h.vocab_size,

@@ -169,8 +169,9 @@ class DeepSeek2 : public Model {
       router = TRY(read_router(hyper, m));
       shared_ff = m.expert_ff * TRY(hyper.count_or("expert_shared_count", 0, 0, kMaxExperts));
     }
+    const std::string given_name = TRY(metadata.string_or("general.name", ""));
     model->info_ = {.architecture = "deepseek2",
-                    .name = TRY(metadata.string_or("general.name", "")),
+                    .name = given_name,
                     .n_layers = h.n_layers,
                     .d_model = h.d_model,
                     .vocab_size = h.vocab_size,

@@ -12,8 +12,9 @@ class Gpt2 : public Model {
     auto model = std::make_unique<Gpt2>();
     const Hyper hyper(metadata, "gpt2");
     const TransformerHyper h = TRY(read_transformer(hyper, catalog, NormKind::kLayer));
+    const std::string given_name = TRY(metadata.string_or("general.name", ""));
     model->info_ = {.architecture = "gpt2",
-                    .name = TRY(metadata.string_or("general.name", "")),
+                    .name = given_name,
                     .n_layers = h.n_layers,
                     .d_model = h.d_model,
                     .vocab_size = h.vocab_size,

@@ -14,9 +14,10 @@ class Llama : public Decoder {
     const TransformerHyper h = TRY(read_transformer(hyper, catalog, NormKind::kRms));
     const MixtureHyper m = TRY(read_mixture(hyper, h.d_ff));
     const int64_t window = TRY(hyper.count_or("attention.sliding_window", 0, 0, kMaxContext));
+    const Activation activation = TRY(read_activation(hyper, Activation::kSilu));
     TRY(model->declare(hyper, catalog, h,
                        {.interleaved = true,
-                        .activation = TRY(read_activation(hyper, Activation::kSilu)),
+                        .activation = activation,
                         .router = {.gate = RouterParams::Gate::kSoftmaxChosen,
                                    .n_experts = m.n_experts,
                                    .top_k = m.n_used},

@@ -27,12 +27,14 @@ class Mamba2 : public Model {
         static_cast<float>(TRY(hyper.real("attention.layer_norm_rms_epsilon", 1e-30, 1.0)));
     const int64_t conv_dim = d_inner + 2 * n_groups * d_state;
     const int64_t vocab_size = TRY(read_vocab_size(catalog));
+    const int64_t context = TRY(hyper.count("context_length", 1, kMaxContext));
+    const std::string given_name = TRY(metadata.string_or("general.name", ""));
     model->info_ = {.architecture = "mamba2",
-                    .name = TRY(metadata.string_or("general.name", "")),
+                    .name = given_name,
                     .n_layers = n_layers,
                     .d_model = d_model,
                     .vocab_size = vocab_size,
-                    .trained_context = TRY(hyper.count("context_length", 1, kMaxContext))};
+                    .trained_context = context};
     model->d_inner_ = d_inner;
     model->embedding_ = TRY(catalog.matrix("token_embd.weight", d_model, vocab_size));
     for (int64_t i = 0; i < n_layers; ++i) {
@@ -43,17 +45,22 @@ class Mamba2 : public Model {
       layer.in = TRY(catalog.matrix(name("ssm_in.weight"), d_model, d_inner + conv_dim + n_heads));
       layer.conv = {.slot = slot,
                     .taps = taps,
-                    .kernel = TRY(catalog.vector(name("ssm_conv1d.weight"), conv_dim * taps)),
-                    .bias = TRY(catalog.vector(name("ssm_conv1d.bias"), conv_dim))};
+                    .kernel = nullptr,
+                    .bias = nullptr};
+      layer.conv.kernel = TRY(catalog.vector(name("ssm_conv1d.weight"), conv_dim * taps));
+      layer.conv.bias = TRY(catalog.vector(name("ssm_conv1d.bias"), conv_dim));
       layer.scan = {.slot = slot,
                     .state_begin = (taps - 1) * conv_dim,
                     .n_heads = n_heads,
                     .head_dim = d_inner / n_heads,
                     .d_state = d_state,
                     .n_groups = n_groups,
-                    .a = TRY(catalog.vector(name("ssm_a"), n_heads)),
-                    .dt_bias = TRY(catalog.vector(name("ssm_dt.bias"), n_heads)),
-                    .skip = TRY(catalog.vector(name("ssm_d"), n_heads))};
+                    .a = nullptr,
+                    .dt_bias = nullptr,
+                    .skip = nullptr};
+      layer.scan.a = TRY(catalog.vector(name("ssm_a"), n_heads));
+      layer.scan.dt_bias = TRY(catalog.vector(name("ssm_dt.bias"), n_heads));
+      layer.scan.skip = TRY(catalog.vector(name("ssm_d"), n_heads));
       layer.gated_norm = TRY(catalog.vector(name("ssm_norm.weight"), d_inner));
       layer.out = TRY(catalog.matrix(name("ssm_out.weight"), d_inner, d_model));
       model->layers_.push_back(layer);
