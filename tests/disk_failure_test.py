@@ -158,6 +158,9 @@ class FailingReads(DiskFailure):
         self.assertIn("Input/output error", failed.stderr)
 
 
+STREAM = {"prompt": "Now", "max_tokens": 400, "ignore_eos": True, "stream": True, "temperature": 0}
+
+
 @unittest.skipIf(support.OPTIONS.sanitized, "a sanitizer's library must come first")
 @unittest.skipUnless(SHIM.exists(), f"{SHIM} was not built")
 class StateOnDisk(unittest.TestCase):
@@ -184,25 +187,31 @@ class StateOnDisk(unittest.TestCase):
             self.complete(f"{i} {self.OTHER}")
         self.assertGreater(self.server.metric("venturi_state_written_bytes_total"), written)
 
+    def stream(self):
+        """A stream that runs: (its thread, the times of its tokens, its text)."""
+        connection = self.server.connect()
+        connection.request("POST", "/v1/completions", json.dumps(STREAM), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        times, text = [], []
+
+        def listen():
+            for line in response:
+                if line.startswith(b"data: {"):
+                    times.append(time.monotonic())
+                    text.append(json.loads(line[6:])["choices"][0]["text"])
+            connection.close()
+        listener = threading.Thread(target=listen)
+        listener.start()
+        while not times:
+            time.sleep(0.001)
+        return listener, times, text
+
     def test_streams_go_on_while_state_comes_from_a_slow_disk(self):
         wanted, _ = self.complete(self.TALK)
         self.drive_out()
         read = self.server.metric("venturi_state_read_bytes_total")
         self.disk.is_told("slow venturi-state 300")
-        connection = self.server.connect()
-        connection.request("POST", "/v1/completions", json.dumps({"prompt": "Now", "max_tokens": 400, "ignore_eos": True, "stream": True, "temperature": 0}),
-                           {"Content-Type": "application/json"})
-        stream = connection.getresponse()
-        times = []
-
-        def listen():
-            for line in stream:
-                if line.startswith(b"data: {"):
-                    times.append(time.monotonic())
-        listener = threading.Thread(target=listen)
-        listener.start()
-        while not times:
-            time.sleep(0.001)
+        listener, times, _ = self.stream()
         begin = time.monotonic()
         again, cached = self.complete(self.TALK, 1)
         end = time.monotonic()
@@ -217,15 +226,67 @@ class StateOnDisk(unittest.TestCase):
         self.assertLess(max(b - a for a, b in zip(beside, beside[1:])), 0.25)
 
     def test_state_that_cannot_be_read_is_computed_again(self):
+        alone, _ = self.complete(STREAM["prompt"], STREAM["max_tokens"])
         wanted, _ = self.complete(self.TALK)
         self.drive_out()
+        listener, _, text = self.stream()
         self.disk.is_told("eio venturi-state 0")
         again, cached = self.complete(self.TALK)
         self.assertEqual(again, wanted)
+        listener.join()
+        self.assertEqual("".join(text), alone)  # the stream beside it has seen nothing of that
         self.disk.heals()
         again, more = self.complete(self.TALK)
         self.assertEqual(again, wanted)
         self.assertGreater(more, cached)
+
+    def test_a_disconnect_while_state_is_coming_gives_its_pages_back(self):
+        wanted, _ = self.complete(self.TALK)
+        self.drive_out()
+        self.assertEqual(self.server.metric("vllm:kv_cache_usage_perc"), 0)
+        self.disk.is_told("slow venturi-state 700")
+        connection = self.server.connect()
+        connection.request("POST", "/v1/completions", json.dumps({"prompt": self.TALK, "max_tokens": 8}), {"Content-Type": "application/json"})
+        self.until(lambda: self.server.metric("vllm:kv_cache_usage_perc") > 0)
+        connection.close()
+        # The request ends at once; its pages are back when the disk is done with them.
+        begin = time.monotonic()
+        self.until(lambda: self.server.metric("vllm:num_requests_running") == 0)
+        self.assertLess(time.monotonic() - begin, 0.5)
+        self.assertGreater(self.server.metric("vllm:kv_cache_usage_perc"), 0)
+        self.until(lambda: self.server.metric("vllm:kv_cache_usage_perc") == 0)
+        self.disk.heals()
+        self.assertEqual(self.complete(self.TALK)[0], wanted)
+
+    def test_the_server_ends_while_state_is_coming(self):
+        self.complete(self.TALK)
+        self.drive_out()
+        self.disk.is_told("slow venturi-state 700")
+        connection = self.server.connect()
+        connection.request("POST", "/v1/completions", json.dumps({"prompt": self.TALK, "max_tokens": 8}), {"Content-Type": "application/json"})
+        self.until(lambda: self.server.metric("vllm:kv_cache_usage_perc") > 0)
+        self.server.process.terminate()
+        status = connection.getresponse()  # drained: what was on its way comes and is answered
+        self.assertEqual(status.status, 200)
+        status.read()
+        self.assertEqual(self.server.process.wait(30), 0)
+
+    def test_a_full_disk_forgets(self):
+        wanted, _ = self.complete(self.TALK)
+        self.disk.is_told("full venturi-state 0")
+        for i in range(3):
+            self.complete(f"{i} {self.OTHER}")
+        self.assertEqual(self.server.metric("venturi_state_written_bytes_total"), 0)
+        self.assertEqual(self.complete(self.TALK)[0], wanted)
+        self.disk.heals()
+        self.drive_out()
+        self.assertEqual(self.complete(self.TALK)[0], wanted)
+
+    def until(self, holds, seconds=20):
+        end = time.monotonic() + seconds
+        while not holds():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
 
 
 if __name__ == "__main__":

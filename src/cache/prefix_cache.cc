@@ -11,7 +11,7 @@ namespace venturi {
 
 namespace {
 
-// Blocks that clean() has under way at most: their pages cannot be had meanwhile.
+// Blocks that clean() has under way at most: who needs one of their pages waits for all of them.
 constexpr int kMostWriting = 4;
 // Of all pages, the part that it would have ready: 1/kReadyShare.
 constexpr int64_t kReadyShare = 8;
@@ -59,7 +59,6 @@ PrefixCache::~PrefixCache() {
 PrefixCacheCounters PrefixCache::counters() const {
   PrefixCacheCounters c = counters_;
   c.file_blocks = static_cast<uint64_t>(file_end_) - free_file_.size();
-  for (const auto& [id, entry] : entries_) c.blocks += entry.page >= 0;
   return c;
 }
 
@@ -89,11 +88,20 @@ PrefixCache::Entry& PrefixCache::add(uint64_t parent, std::span<const int32_t> t
   entry.id = id;
   entry.parent = parent;
   entry.tokens.assign(tokens.begin(), tokens.end());
-  entry.page = page;
   entry.age = ages_.insert(ages_.end(), id);
-  pool_->keep(page);
+  keep(entry, page);
   children_[parent].push_back(id);
   return entry;
+}
+
+void PrefixCache::keep(Entry& entry, int32_t page) {
+  pool_->keep(entry.page = page);
+  ++counters_.blocks;
+}
+
+void PrefixCache::forget_page(Entry& entry) {
+  pool_->forget(std::exchange(entry.page, -1));
+  --counters_.blocks;
 }
 
 // Blocks beside it that hold less of the same.
@@ -108,7 +116,7 @@ void PrefixCache::drop_beginnings(const Entry& whole) {
 }
 
 void PrefixCache::erase(Entry& entry) {
-  if (entry.page >= 0) pool_->forget(entry.page);
+  if (entry.page >= 0) forget_page(entry);
   if (entry.file >= 0) free_file_.push_back(entry.file);
   std::vector<uint64_t>& siblings = children_[entry.parent];
   std::erase(siblings, entry.id);
@@ -142,7 +150,7 @@ void PrefixCache::publish(const SequenceState& sequence, std::span<const int32_t
       entry = &add(parent, part, page);
       drop_beginnings(*entry);
     } else if (entry->page < 0) {
-      pool_->keep(entry->page = page);
+      keep(*entry, page);
     }
     cursor.entry = parent = entry->id;
   }
@@ -172,6 +180,7 @@ PrefixCache::Path PrefixCache::path(std::span<const int32_t> tokens, int64_t mos
     const auto part = block_of(tokens, block);
     if (part.size() == kPageTokens)
       if (const Entry* entry = child(parent, part)) {
+        if (entry->page < 0 && entry->unreadable) break;
         path.entries.push_back(parent = entry->id);
         continue;
       }
@@ -179,6 +188,7 @@ PrefixCache::Path PrefixCache::path(std::span<const int32_t> tokens, int64_t mos
     const auto at = children_.find(parent);
     for (const uint64_t id : at == children_.end() ? std::vector<uint64_t>() : at->second) {
       const Entry& entry = entries_.at(id);
+      if (entry.page < 0 && entry.unreadable) continue;
       const int64_t alike = common_prefix(entry.tokens, part);
       if (alike > path.tail) path.tail = alike, best = &entry;
     }
@@ -296,6 +306,7 @@ Status PrefixCache::finish(const std::shared_ptr<Arriving>& arriving, SequenceSt
     // What lies in the file from the first such block on is of no use.
     for (const uint64_t id : path.entries)
       if (Entry* lost = find(id); lost && lost->page < 0) {
+        lost->unreadable = true;  // also for those who wait for it now
         if (lost->pins == 0) erase(*lost);
         break;
       }
@@ -303,8 +314,7 @@ Status PrefixCache::finish(const std::shared_ptr<Arriving>& arriving, SequenceSt
   }
   pin(a.path.entries, -1);
   for (size_t i = 0; i < a.shared; ++i)
-    if (Entry& entry = entries_.at(a.path.entries[i]); entry.page < 0)
-      pool_->keep(entry.page = a.pages[i]);
+    if (Entry& entry = entries_.at(a.path.entries[i]); entry.page < 0) keep(entry, a.pages[i]);
   touch(a.path.entries.back());
   sequence.adopt(std::move(a.pages), a.path.tokens());
   if (a.path.tail > 0) a.path.entries.pop_back();
@@ -370,10 +380,8 @@ std::optional<PrefixCache::Moved> PrefixCache::move_out(const SequenceState& seq
   const Path all = path(tokens, sequence.length(), cursor.kind);
   if (all.tokens() != sequence.length()) return std::nullopt;
   Moved moved{all.entries, sequence.length()};
-  if (std::any_of(moved.entries.begin(), moved.entries.end(), [&](uint64_t id) { return entries_.at(id).writing; })) {
-    writer_->wait();
-    take_note();
-  }
+  if (std::any_of(moved.entries.begin(), moved.entries.end(), [&](uint64_t id) { return entries_.at(id).writing; }))
+    wait_for_writer();
   pin(moved.entries, 1);
   for (const uint64_t id : moved.entries)
     if (Entry& entry = entries_.at(id); entry.file < 0 && !write(entry)) {
@@ -395,11 +403,16 @@ void PrefixCache::let_go(const Moved& moved) { pin(moved.entries, -1); }
 // ---- memory and file ----------------------------------------------------------------------------
 
 bool PrefixCache::reclaim() {
+  bool comes = false;
   for (const uint64_t id : ages_) {
     Entry& entry = entries_.at(id);
     if (entry.page < 0 || !pool_->held_by_cache_alone(entry.page)) continue;
+    if (entry.writing) {
+      comes = true;
+      continue;
+    }
     if (file_ && (entry.file >= 0 || write(entry))) {
-      pool_->forget(std::exchange(entry.page, -1));
+      forget_page(entry);
     } else if (entry.pins == 0) {
       erase(entry);
     } else {
@@ -407,7 +420,9 @@ bool PrefixCache::reclaim() {
     }
     return true;
   }
-  return false;
+  if (!comes) return false;
+  wait_for_writer();
+  return reclaim();
 }
 
 PrefixCache::Entry* PrefixCache::oldest_in_file() {
@@ -448,8 +463,10 @@ Status PrefixCache::write(Entry& entry) {
   const double begin = now_seconds();
   if (Status status = writer_->write_now(static_cast<uint64_t>(block) * block_bytes_, pieces(entry)); !status) {
     free_file_.push_back(block);
+    writes_fail_ = true;
     return status;
   }
+  writes_fail_ = false;
   counters_.file_seconds += now_seconds() - begin;
   counters_.written_bytes += block_bytes_;
   entry.file = block;
@@ -465,7 +482,6 @@ void PrefixCache::start_writing(Entry& entry) {
   }
   entry.writing = true;
   ++writing_;
-  pool_->hold(entry.page);
   writer_->write(entry.id, block, static_cast<uint64_t>(block) * block_bytes_, pieces(entry));
 }
 
@@ -476,10 +492,10 @@ void PrefixCache::take_note() {
     entry.writing = false;
     --entry.pins;
     --writing_;
-    pool_->let_go(entry.page);
     counters_.file_seconds += w.seconds;
     if (!w.status) {
       free_file_.push_back(w.block);
+      writes_fail_ = true;
       continue;
     }
     counters_.written_bytes += block_bytes_;
@@ -491,6 +507,7 @@ void PrefixCache::clean() {
   sweep();
   if (!file_) return;
   take_note();
+  if (writes_fail_ || writing_ == kMostWriting) return;
   // Could be had at once: free, or there in the file, too.
   int64_t ready = pool_->free_pages();
   const int64_t enough = std::max<int64_t>(kMostWriting, pool_->shared_pages() / kReadyShare);
@@ -521,9 +538,13 @@ void PrefixCache::clean() {
     if (writing_ < kMostWriting && has_room()) start_writing(*entry);
 }
 
-void PrefixCache::wait() {
+void PrefixCache::wait_for_writer() {
   if (writer_) writer_->wait();
   take_note();
+}
+
+void PrefixCache::wait() {
+  wait_for_writer();
   for (const auto& arriving : abandoned_) arriving->wait();
   sweep();
 }

@@ -92,7 +92,8 @@ class PrefixCache {
   // Instead of finish(): its pages come back when the disk is done with them.
   void abandon(std::shared_ptr<Arriving> arriving);
 
-  // After a step: takes note of what has been written, and has more written where few pages could be had at once.
+  // After a step: takes note of what has been written, and has more written where few pages could be had at once. A page
+  // that is being written can be had, too: whoever needs it waits for that.
   void clean();
   bool busy() const { return writing_ > 0 || !abandoned_.empty(); }  // with the disk, for nobody who waits
   void wait();  // for that, and takes note
@@ -107,7 +108,8 @@ class PrefixCache {
     int32_t page = -1;  // -1: in the file only
     int64_t file = -1;  // block of the file
     int pins = 0;       // by those who moved out, or are being attached or written
-    bool writing = false;
+    bool writing = false;    // by clean(): the page stays where it is until that is over
+    bool unreadable = false;  // in the file
     std::list<uint64_t>::iterator age = {};
   };
   // Entries of blocks [0, n), the last in its first `tail` tokens only (0: whole).
@@ -141,7 +143,10 @@ class PrefixCache {
   BlockWriter::Pieces pieces(const Entry& entry) const;
   void start_writing(Entry& entry);
   void take_note();
+  void wait_for_writer();
   void sweep();
+  void keep(Entry& entry, int32_t page);
+  void forget_page(Entry& entry);
 
   std::shared_ptr<StatePool> pool_;
   uint64_t next_id_ = 1;
@@ -157,6 +162,7 @@ class PrefixCache {
   PrefixCacheCounters counters_;
   std::vector<std::shared_ptr<Arriving>> abandoned_;
   int writing_ = 0;                      // blocks, by clean()
+  bool writes_fail_ = false;             // the last did: none ahead of its time until one that must be succeeds
   std::unique_ptr<BlockWriter> writer_;  // last: its thread ends before the file goes
 };
 

@@ -139,7 +139,7 @@ TEST(PrefixCache, MovesOutAndBack) {
 
 // What is written beside need not be when the pages are wanted; nothing is written while there are plenty.
 TEST(PrefixCache, WritesAheadWherePagesAreShort) {
-  World w(32, 2, {.place = testing::TempDir()});
+  World w(32, 4, {.place = testing::TempDir()});
   const auto a = text(640, 1), b = std::vector<int32_t>(640, 3);
   PrefixCache::Cursor cursor, of_other;
   const uint64_t block = w.pool->page(0, 0).size() + w.pool->page(1, 0).size();

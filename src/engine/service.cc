@@ -141,11 +141,12 @@ ServiceCounts Service::counts() const {
 }
 
 void Service::publish() {
+  PrefixCache* const cache = engine_.prefix_cache();
+  if (cache) cache->clean();
   at_work_.scheduler = scheduler_->counts();
   at_work_.state_tokens = store_->tokens();
   if (speculator_) at_work_.speculation = speculator_->counts();
-  if (PrefixCache* cache = engine_.prefix_cache()) {
-    cache->clean();
+  if (cache) {
     const PrefixCacheCounters c = cache->counters();
     const uint64_t moved =
         c.written_bytes + c.read_bytes - at_work_.state_written_bytes - at_work_.state_read_bytes;
