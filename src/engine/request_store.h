@@ -1,5 +1,5 @@
 // The state of a service's requests: pages that they share, with the prefix cache behind them where there is one, and the
-// file behind that.
+// file behind that; or, of a model that shares no pages, states of those that ended, each whole (kept_states.h).
 //
 // Threads: the service's.
 #pragma once
@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "engine/engine.h"
 #include "scheduler/scheduler.h"
@@ -48,11 +49,13 @@ class RequestStore : public StateStore {
     PrefixCache::Cursor cursor;
     std::optional<PrefixCache::Moved> moved = {};  // to the file
     std::shared_ptr<PrefixCache::Arriving> arriving = {};
+    std::vector<TokenId> computed = {};  // where states are kept whole: what this one is after, when it ends
   };
   bool start(RequestId id, Held& held);
 
   Engine& engine_;
   PrefixCache* const cache_;
+  KeptStates* const kept_;
   const Look look_;
   std::map<RequestId, Held> held_;
 };

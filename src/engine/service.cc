@@ -493,7 +493,7 @@ void Service::tell_token(RequestId id, DrawnToken token, Finish why) {
     r.times.first_token = now;
     if (observer_) observer_->first_token(r.report(Finish::kNone));
     if (const auto view = scheduler_->view(id)) r.cached_tokens = view->cached;
-    if (engine_.prefix_cache()) {
+    if (engine_.prefix_cache() || engine_.kept_states()) {
       at_work_.prefix_queries += static_cast<uint64_t>(r.prompt_tokens);
       at_work_.prefix_hits += static_cast<uint64_t>(r.cached_tokens);
     }
