@@ -403,15 +403,26 @@ void PrefixCache::let_go(const Moved& moved) { pin(moved.entries, -1); }
 // ---- memory and file ----------------------------------------------------------------------------
 
 bool PrefixCache::reclaim() {
+  // What the file has, too, goes at once; who needs a page should not wait for the disk.
   bool comes = false;
+  for (const uint64_t id : ages_) {
+    if (!file_) break;
+    Entry& entry = entries_.at(id);
+    if (entry.page < 0 || !pool_->held_by_cache_alone(entry.page)) continue;
+    if (entry.file >= 0) {
+      forget_page(entry);
+      return true;
+    }
+    comes |= entry.writing;
+  }
+  if (comes) {
+    wait_for_writer();
+    return reclaim();
+  }
   for (const uint64_t id : ages_) {
     Entry& entry = entries_.at(id);
     if (entry.page < 0 || !pool_->held_by_cache_alone(entry.page)) continue;
-    if (entry.writing) {
-      comes = true;
-      continue;
-    }
-    if (file_ && (entry.file >= 0 || write(entry))) {
+    if (file_ && write(entry)) {
       forget_page(entry);
     } else if (entry.pins == 0) {
       erase(entry);
@@ -420,9 +431,7 @@ bool PrefixCache::reclaim() {
     }
     return true;
   }
-  if (!comes) return false;
-  wait_for_writer();
-  return reclaim();
+  return false;
 }
 
 PrefixCache::Entry* PrefixCache::oldest_in_file() {

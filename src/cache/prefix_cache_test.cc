@@ -171,6 +171,30 @@ TEST(PrefixCache, WritesAheadWherePagesAreShort) {
   EXPECT_EQ(blocks_written(), 20u);  // those of the file went first, without a write
 }
 
+// Who needs a page that is being written gets it.
+TEST(PrefixCache, PagesThatAreBeingWrittenCanBeHad) {
+  World w(10, 2, {.place = testing::TempDir()});
+  const auto a = text(256, 1);
+  PrefixCache::Cursor cursor;
+  {
+    auto s = w.pool->new_sequence().value();
+    ASSERT_TRUE(compute(*s, a, 256));
+    w.cache->publish(*s, a, cursor, true);
+  }
+  std::vector<int32_t> taken;
+  while (w.pool->free_pages() > 0) taken.push_back(*w.pool->take_page());
+  w.cache->clean();
+  EXPECT_TRUE(w.cache->busy());
+  EXPECT_EQ(w.to_have(), 4);
+  while (w.to_have() > 0) taken.push_back(*w.pool->take_page());
+  EXPECT_EQ(taken.size(), 10u);
+  for (const int32_t page : taken) w.pool->let_go(page);
+  auto s = w.pool->new_sequence().value();
+  cursor = {};
+  EXPECT_EQ(w.cache->attach(*s, a, 255, cursor), 255);
+  check(*s, a);
+}
+
 // Pages on their way are counted as taken, and come back whatever becomes of them.
 TEST(PrefixCache, ArrivesBesideOthers) {
   World w(12, 2, {.place = testing::TempDir()});
