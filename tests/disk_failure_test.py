@@ -1,6 +1,7 @@
 """A disk that fails under a model that is streamed from it: the request that needed it fails with file and offset, the
 process lives, and what is asked afterwards is answered as before. A disk that is slow or fails under the state of conversations:
 who does not need it goes on."""
+import concurrent.futures
 import json
 import os
 import re
@@ -239,6 +240,18 @@ class StateOnDisk(unittest.TestCase):
         again, more = self.complete(self.TALK)
         self.assertEqual(again, wanted)
         self.assertGreater(more, cached)
+
+    def test_who_gave_way_and_cannot_come_back_is_computed_again(self):
+        prompts = [f"{i}. {PROMPT}, and the old gentleman" for i in range(6)]
+        wanted = [self.complete(prompt, 300)[0] for prompt in prompts]
+        gave_way = self.server.metric("venturi_preemptions_to_disk_total")
+        self.disk.is_told("eio venturi-state 0")
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            self.assertEqual([text for text, _ in pool.map(lambda prompt: self.complete(prompt, 300), prompts)], wanted)
+        self.assertGreater(self.server.metric("venturi_preemptions_to_disk_total"), gave_way)
+        self.assertGreater(self.server.metric("venturi_tokens_recomputed_total"), 0)
+        self.assertTrue(self.server.settles())
+        self.assertEqual(self.server.metric("vllm:kv_cache_usage_perc"), 0)
 
     def test_a_disconnect_while_state_is_coming_gives_its_pages_back(self):
         wanted, _ = self.complete(self.TALK)
