@@ -279,9 +279,10 @@ class StateOnDisk(unittest.TestCase):
         connection.request("POST", "/v1/completions", json.dumps({"prompt": self.TALK, "max_tokens": 8}), {"Content-Type": "application/json"})
         self.until(lambda: self.server.metric("vllm:kv_cache_usage_perc") > 0)
         self.server.process.terminate()
-        status = connection.getresponse()  # drained: what was on its way comes and is answered
-        self.assertEqual(status.status, 200)
-        status.read()
+        response = connection.getresponse()  # drained: what was on its way comes and is answered
+        self.assertEqual(response.status, 200)
+        response.read()
+        connection.close()
         self.assertEqual(self.server.process.wait(30), 0)
 
     def test_a_full_disk_forgets(self):

@@ -3,7 +3,7 @@
  * VENTURI_FAILING_DISK names a file with one line, read before every pread and pwritev:
  *   "eio NAME OFFSET"   reads that touch byte OFFSET or later of a file in whose path NAME is: EIO
  *   "short NAME BYTES"  reads of such a file return so many bytes at most, a multiple of 4096 for direct ones
- *   "slow NAME MS"      reads and writes of such a file take so many milliseconds more
+ *   "slow NAME MS"      reads of such a file take so many milliseconds more
  *   "full NAME 0"       writes to such a file: ENOSPC
  * Anything else, or no file: a healthy disk. io_uring is refused, so that all reads come through here.
  */
@@ -29,7 +29,7 @@ static int is_of(int fd, const char* name) {
   return strstr(path, name) != NULL;
 }
 
-/* What is told of the file, if anything; waits where it is to be slow. */
+/* What is told of the file, if anything. */
 static int is_told(int fd, char kind[16], long long* value) {
   const char* told = getenv("VENTURI_FAILING_DISK");
   char text[512] = "", name[256] = "";
@@ -39,7 +39,6 @@ static int is_told(int fd, char kind[16], long long* value) {
     close(control);
   }
   if (sscanf(text, "%15s %255s %lld", kind, name, value) != 3 || !is_of(fd, name)) return 0;
-  if (strcmp(kind, "slow") == 0) usleep((useconds_t)*value * 1000);
   return 1;
 }
 
@@ -47,6 +46,7 @@ static ssize_t failing_pread(int fd, void* to, size_t n, off_t offset) {
   char kind[16] = "";
   long long value = 0;
   if (!is_told(fd, kind, &value)) return real_pread(fd, to, n, offset);
+  if (strcmp(kind, "slow") == 0) usleep((useconds_t)value * 1000);
   if (strcmp(kind, "eio") == 0 && offset + (long long)n > value) {
     errno = EIO;
     return -1;
