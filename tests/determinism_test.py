@@ -12,7 +12,7 @@ from server_test import PROMPT, Server
 # Sanitizers are slow; they still see all of it.
 REQUESTS, TOKENS = (10, 90) if support.OPTIONS.sanitized else (32, 150)
 STREAMS = 32
-TIGHT = "6M"  # all weights, and pages for a few of the conversations
+TIGHT = "5300K"  # all weights, and pages for three of the conversations
 BYTES_A_TOKEN = 1536  # of state
 
 
@@ -112,7 +112,7 @@ class TheSameBytes(unittest.TestCase):
                 self.assertGreater(server.metric("venturi_preemptions_to_disk_total"), 0)
                 answers = list(pool.map(lambda turn: self.ask(server, turn), second))
             self.assertEqual([a[:2] for a in answers], [a[:2] for a in wanted])
-            self.assertTrue(all(cached > 40 for *_, cached in answers), answers)
+            self.assertGreater(min(cached for *_, cached in answers), 30)
             # What was read is several conversations' state: they are found in the file, not in memory.
             self.assertGreater(server.metric("venturi_state_read_bytes_total") - read, 8 * 64 * BYTES_A_TOKEN)
             text = server.ask("GET", "/metrics")[1]

@@ -165,7 +165,7 @@ STREAM = {"prompt": "Now", "max_tokens": 400, "ignore_eos": True, "stream": True
 @unittest.skipIf(support.OPTIONS.sanitized, "a sanitizer's library must come first")
 @unittest.skipUnless(SHIM.exists(), f"{SHIM} was not built")
 class StateOnDisk(unittest.TestCase):
-    """Pages for one context and a half; a long conversation is driven out to the file by another."""
+    """Pages for a stream and a conversation; a long conversation is driven out to the file by another."""
     TALK = "It was the best of times, it was the worst of times, it was the age of wisdom. " * 12
     OTHER = "A long road led from the village to the sea, and nobody had ever walked to its end. " * 13
 
@@ -174,7 +174,7 @@ class StateOnDisk(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.disk = Disk(folder.name)
         self.disk.heals()
-        self.server = serve(MODEL, self.disk.environment, "--streams", 3, "--state-memory", "1M", "--spill", folder.name, context=512)
+        self.server = serve(MODEL, self.disk.environment, "--streams", 3, "--state-memory", "1300K", "--spill", folder.name, context=512)
         self.addCleanup(self.server.stop)
 
     def complete(self, prompt, tokens=8):
@@ -256,7 +256,7 @@ class StateOnDisk(unittest.TestCase):
     def test_a_disconnect_while_state_is_coming_gives_its_pages_back(self):
         wanted, _ = self.complete(self.TALK)
         self.drive_out()
-        self.assertEqual(self.server.metric("vllm:kv_cache_usage_perc"), 0)
+        self.until(lambda: self.server.metric("vllm:kv_cache_usage_perc") == 0)
         self.disk.is_told("slow venturi-state 700")
         connection = self.server.connect()
         connection.request("POST", "/v1/completions", json.dumps({"prompt": self.TALK, "max_tokens": 8}), {"Content-Type": "application/json"})
