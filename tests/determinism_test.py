@@ -2,6 +2,7 @@
 alone, among 32, after giving way (recomputed, or from the disk) and with a beginning that was found."""
 import concurrent.futures
 import json
+import re
 import tempfile
 import unittest
 
@@ -11,6 +12,8 @@ from server_test import PROMPT, Server
 # Sanitizers are slow; they still see all of it.
 REQUESTS, TOKENS = (10, 90) if support.OPTIONS.sanitized else (32, 150)
 STREAMS = 32
+TIGHT = "5300K"  # all weights, and pages for three of the conversations
+BYTES_A_TOKEN = 1536  # of state
 
 
 def request(i):
@@ -89,6 +92,32 @@ class TheSameBytes(unittest.TestCase):
             self.same(again)
             self.assertTrue(all(cached > 0 for *_, cached in again), [cached for *_, cached in again])
             self.assertGreater(server.metric("venturi_state_read_bytes_total"), before)
+            self.doCleanups()
+
+    def test_turns_that_come_back_from_the_disk_under_a_tight_budget(self):
+        """Conversations of which memory holds a few: their second turns, all at once, find the first in the file, some give way on
+        the way, and every byte is what a server says that has room for all and remembers nothing."""
+        first = [{**request(i), "prompt": f"{i}. " + PROMPT * (3 + i % 3), "max_tokens": 60} for i in range(8)]
+        calm = self.serving("--no-prefix-cache")
+        said = [self.ask(calm, turn) for turn in first]
+        second = [{**turn, "prompt": turn["prompt"] + text[:150] + " And then", "max_tokens": 40} for turn, (text, *_) in zip(first, said)]
+        wanted = [self.ask(calm, turn) for turn in second]
+        with tempfile.TemporaryDirectory() as folder:
+            server = Server("--streams", 8, "--max-wait", 3600, "--memory", TIGHT, "--spill", folder)
+            self.addCleanup(lambda: self.assertEqual(server.stop(), 0))
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                self.assertEqual([a[:2] for a in pool.map(lambda turn: self.ask(server, turn), first)], [a[:2] for a in said])
+                written, read = (server.metric(f"venturi_state_{way}_bytes_total") for way in ("written", "read"))
+                self.assertGreater(written, 0)
+                self.assertGreater(server.metric("venturi_preemptions_to_disk_total"), 0)
+                answers = list(pool.map(lambda turn: self.ask(server, turn), second))
+            self.assertEqual([a[:2] for a in answers], [a[:2] for a in wanted])
+            self.assertGreater(min(cached for *_, cached in answers), 30)
+            # What was read is several conversations' state: they are found in the file, not in memory.
+            self.assertGreater(server.metric("venturi_state_read_bytes_total") - read, 8 * 64 * BYTES_A_TOKEN)
+            text = server.ask("GET", "/metrics")[1]
+            peak, limit = (float(re.search(rf"^venturi_memory_{what}_bytes(?:\{{.*\}})? (\S+)$", text, re.M).group(1)) for what in ("peak", "limit"))
+            self.assertLessEqual(peak, limit)
             self.doCleanups()
 
     def test_with_a_beginning_that_is_found(self):

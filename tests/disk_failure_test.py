@@ -1,11 +1,15 @@
 """A disk that fails under a model that is streamed from it: the request that needed it fails with file and offset, the
-process lives, and what is asked afterwards is answered as before."""
+process lives, and what is asked afterwards is answered as before. A disk that is slow or fails under the state of conversations:
+who does not need it goes on."""
+import concurrent.futures
 import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+import threading
+import time
 import unittest
 from pathlib import Path
 
@@ -35,12 +39,12 @@ class Disk:
         self.is_told("healthy")
 
 
-def serve(model, environment):
-    """A server, of one sequence, that streams its weights."""
+def serve(model, environment, *flags, context=64):
+    """A server, of one sequence, that streams its weights, or as the flags say."""
     before = support.clean_environment
     support.clean_environment = lambda: environment
     try:
-        return Server(*STREAMED, model=model, context=64)
+        return Server(*(flags or STREAMED), model=model, context=context)
     finally:
         support.clean_environment = before
 
@@ -153,6 +157,150 @@ class FailingReads(DiskFailure):
         self.assertEqual(failed.returncode, 1)
         self.assertIn(str(self.model), failed.stderr)
         self.assertIn("Input/output error", failed.stderr)
+
+
+STREAM = {"prompt": "Now", "max_tokens": 400, "ignore_eos": True, "stream": True, "temperature": 0}
+
+
+@unittest.skipIf(support.OPTIONS.sanitized, "a sanitizer's library must come first")
+@unittest.skipUnless(SHIM.exists(), f"{SHIM} was not built")
+class StateOnDisk(unittest.TestCase):
+    """Pages for a stream and a conversation; a long conversation is driven out to the file by another."""
+    TALK = "It was the best of times, it was the worst of times, it was the age of wisdom. " * 12
+    OTHER = "A long road led from the village to the sea, and nobody had ever walked to its end. " * 13
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.disk = Disk(folder.name)
+        self.disk.heals()
+        self.server = serve(MODEL, self.disk.environment, "--streams", 3, "--state-memory", "1300K", "--spill", folder.name, context=512)
+        self.addCleanup(self.server.stop)
+
+    def complete(self, prompt, tokens=8):
+        status, body, _ = self.server.ask("POST", "/v1/completions", {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True})
+        self.assertEqual(status, 200, body)
+        return body["choices"][0]["text"], body["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    def drive_out(self):
+        written = self.server.metric("venturi_state_written_bytes_total")
+        for i in range(3):
+            self.complete(f"{i} {self.OTHER}")
+        self.assertGreater(self.server.metric("venturi_state_written_bytes_total"), written)
+
+    def stream(self):
+        """A stream that runs: (its thread, the times of its tokens, its text)."""
+        connection = self.server.connect()
+        connection.request("POST", "/v1/completions", json.dumps(STREAM), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        times, text = [], []
+
+        def listen():
+            for line in response:
+                if line.startswith(b"data: {"):
+                    times.append(time.monotonic())
+                    text.append(json.loads(line[6:])["choices"][0]["text"])
+            connection.close()
+        listener = threading.Thread(target=listen)
+        listener.start()
+        while not times:
+            time.sleep(0.001)
+        return listener, times, text
+
+    def test_streams_go_on_while_state_comes_from_a_slow_disk(self):
+        wanted, _ = self.complete(self.TALK)
+        self.drive_out()
+        read = self.server.metric("venturi_state_read_bytes_total")
+        self.disk.is_told("slow venturi-state 300")
+        listener, times, _ = self.stream()
+        begin = time.monotonic()
+        again, cached = self.complete(self.TALK, 1)
+        end = time.monotonic()
+        self.disk.heals()
+        listener.join()
+        self.assertEqual(again, wanted[:len(again)])
+        self.assertGreater(cached, 100)
+        self.assertGreater(self.server.metric("venturi_state_read_bytes_total"), read)
+        self.assertGreater(end - begin, 0.3)
+        beside = [t for t in times if begin < t < end]
+        self.assertGreater(len(beside), 20)
+        self.assertLess(max(b - a for a, b in zip(beside, beside[1:])), 0.25)
+
+    def test_state_that_cannot_be_read_is_computed_again(self):
+        alone, _ = self.complete(STREAM["prompt"], STREAM["max_tokens"])
+        wanted, _ = self.complete(self.TALK)
+        self.drive_out()
+        listener, _, text = self.stream()
+        self.disk.is_told("eio venturi-state 0")
+        again, cached = self.complete(self.TALK)
+        self.assertEqual(again, wanted)
+        listener.join()
+        self.assertEqual("".join(text), alone)  # the stream beside it has seen nothing of that
+        self.disk.heals()
+        again, more = self.complete(self.TALK)
+        self.assertEqual(again, wanted)
+        self.assertGreater(more, cached)
+
+    def test_who_gave_way_and_cannot_come_back_is_computed_again(self):
+        prompts = [f"{i}. {PROMPT}, and the old gentleman" for i in range(6)]
+        wanted = [self.complete(prompt, 300)[0] for prompt in prompts]
+        gave_way = self.server.metric("venturi_preemptions_to_disk_total")
+        self.disk.is_told("eio venturi-state 0")
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            self.assertEqual([text for text, _ in pool.map(lambda prompt: self.complete(prompt, 300), prompts)], wanted)
+        self.assertGreater(self.server.metric("venturi_preemptions_to_disk_total"), gave_way)
+        self.assertGreater(self.server.metric("venturi_tokens_recomputed_total"), 0)
+        self.assertTrue(self.server.settles())
+        self.assertEqual(self.server.metric("vllm:kv_cache_usage_perc"), 0)
+
+    def test_a_disconnect_while_state_is_coming_gives_its_pages_back(self):
+        wanted, _ = self.complete(self.TALK)
+        self.drive_out()
+        self.until(lambda: self.server.metric("vllm:kv_cache_usage_perc") == 0)
+        self.disk.is_told("slow venturi-state 700")
+        connection = self.server.connect()
+        connection.request("POST", "/v1/completions", json.dumps({"prompt": self.TALK, "max_tokens": 8}), {"Content-Type": "application/json"})
+        self.until(lambda: self.server.metric("vllm:kv_cache_usage_perc") > 0)
+        connection.close()
+        # The request ends at once; its pages are back when the disk is done with them.
+        begin = time.monotonic()
+        self.until(lambda: self.server.metric("vllm:num_requests_running") == 0)
+        self.assertLess(time.monotonic() - begin, 0.5)
+        self.assertGreater(self.server.metric("vllm:kv_cache_usage_perc"), 0)
+        self.until(lambda: self.server.metric("vllm:kv_cache_usage_perc") == 0)
+        self.disk.heals()
+        self.assertEqual(self.complete(self.TALK)[0], wanted)
+
+    def test_the_server_ends_while_state_is_coming(self):
+        self.complete(self.TALK)
+        self.drive_out()
+        self.disk.is_told("slow venturi-state 700")
+        connection = self.server.connect()
+        connection.request("POST", "/v1/completions", json.dumps({"prompt": self.TALK, "max_tokens": 8}), {"Content-Type": "application/json"})
+        self.until(lambda: self.server.metric("vllm:kv_cache_usage_perc") > 0)
+        self.server.process.terminate()
+        response = connection.getresponse()  # drained: what was on its way comes and is answered
+        self.assertEqual(response.status, 200)
+        response.read()
+        connection.close()
+        self.assertEqual(self.server.process.wait(30), 0)
+
+    def test_a_full_disk_forgets(self):
+        wanted, _ = self.complete(self.TALK)
+        self.disk.is_told("full venturi-state 0")
+        for i in range(3):
+            self.complete(f"{i} {self.OTHER}")
+        self.assertEqual(self.server.metric("venturi_state_written_bytes_total"), 0)
+        self.assertEqual(self.complete(self.TALK)[0], wanted)
+        self.disk.heals()
+        self.drive_out()
+        self.assertEqual(self.complete(self.TALK)[0], wanted)
+
+    def until(self, holds, seconds=20):
+        end = time.monotonic() + seconds
+        while not holds():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
 
 
 if __name__ == "__main__":

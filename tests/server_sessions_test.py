@@ -1,5 +1,6 @@
 """Sessions of venturi serve and chat: saved, restored by a server that was started anew, the same bytes as without; what is
 damaged or another model's is refused and changes nothing."""
+import concurrent.futures
 import json
 import os
 import tempfile
@@ -11,7 +12,8 @@ from server_test import Server
 from support import MODEL, venturi
 
 OTHER = support.SOURCE / "tests" / "data" / "models" / "llama-plain.gguf"
-WINDOWED = support.SOURCE / "tests" / "data" / "models" / "gemma3-plain.gguf"
+# Their states share no pages: windows that have moved on, a recurrent state.
+WHOLE = [support.SOURCE / "tests" / "data" / "models" / f"{name}.gguf" for name in ("llama-window", "gemma2-plain", "gemma3-plain", "mamba2-plain")]
 TALK = [{"role": "user", "content": "Once there was a fox who lived at the edge of a dark wood. Who was he?"}]
 
 
@@ -125,12 +127,93 @@ class Routes(SessionsTest):
                 self.assertIn("--session-dir", self.ask(server, path, {"session": "a", "prompt": "a"}, 400)["error"]["message"])
         finally:
             server.stop()
-        for flags, options in ((["--no-prefix-cache"], {}), ([], {"model": WINDOWED, "context": 64})):
-            server = self.start(*flags, **options)
+        for options in ({}, {"model": WHOLE[-1], "context": 64}):
+            server = self.start("--no-prefix-cache", **options)
             self.assertIn("prefixes", self.ask(server, "/sessions/save", {"session": "a", "prompt": "a"}, 400)["error"]["message"])
             server.stop()
         outcome = venturi("serve", "--port", 0, "--session-dir", self.folder / "nowhere")
         self.assertEqual(outcome.code, 2, outcome)
+
+
+class StatesKeptWhole(SessionsTest):
+    """Of models whose states share no pages. Longer than every window, so that pages are gone."""
+    TALK = [5 + i * 37 % 250 for i in range(90)]
+    MORE = [*TALK, 17, 99, 23]
+
+    def go_on(self, server, tokens=MORE, **more):
+        answer = self.ask(server, "/v1/completions", {"prompt": tokens, "max_tokens": 20, "temperature": 0.8, "seed": 11, "ignore_eos": True,
+                                                      "logprobs": 2, **more})
+        choice = answer["choices"][0]
+        return choice["text"], choice["logprobs"]["token_logprobs"], answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    def alone(self, model, tokens=MORE, **more):
+        server = self.start("--no-prefix-cache", model=model, context=128)
+        text, logprobs, cached = self.go_on(server, tokens, **more)
+        self.assertEqual(cached, 0)
+        server.stop()
+        return text, logprobs
+
+    def test_a_conversation_goes_on_after_a_restart_with_the_same_bytes(self):
+        for model in WHOLE:
+            with self.subTest(model=model.stem):
+                wanted = self.alone(model)
+                server = self.start(model=model, context=128)
+                saved = self.ask(server, "/sessions/save", {"session": "a", "prompt": self.TALK})
+                self.assertEqual((saved["tokens"], saved["bytes"]), (len(self.TALK), (self.folder / "a.session").stat().st_size))
+                self.assertEqual(self.go_on(server), (*wanted, len(self.TALK)))  # it is still there
+                server.stop()
+                server = self.start(model=model, context=128)
+                self.assertEqual(self.ask(server, "/sessions/restore", {"session": "a"})["tokens"], len(self.TALK))
+                self.assertEqual(self.go_on(server), (*wanted, len(self.TALK)))
+                self.assertEqual(server.metric("vllm:prefix_cache_hits_total"), len(self.TALK))
+                self.assertEqual(server.metric("vllm:kv_cache_usage_perc"), 0)
+                server.stop()
+
+    def test_a_second_turn_finds_the_first(self):
+        for model in WHOLE:
+            with self.subTest(model=model.stem):
+                server = self.start(model=model, context=128)
+                first, _, _ = self.go_on(server, self.TALK, max_tokens=1)
+                self.assertEqual(self.go_on(server)[2], len(self.TALK))
+                # Only who begins with all of it.
+                self.assertEqual(self.go_on(server, self.TALK[:80])[2], 0)
+                self.assertEqual(self.go_on(server, self.TALK, max_tokens=1)[0], first)
+                server.stop()
+
+    def test_places_are_for_streams_first(self):
+        model = WHOLE[-1]
+        others = [[7 + i] * 70 for i in range(5)]
+        wanted, alone = self.alone(model), [self.alone(model, tokens) for tokens in others]
+        server = self.start(model=model, context=128)
+        self.ask(server, "/sessions/save", {"session": "a", "prompt": self.TALK})
+        for _ in range(3):
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                streams = [pool.submit(self.go_on, server, tokens) for tokens in others]
+                restored = pool.submit(self.ask, server, "/sessions/restore", {"session": "a"})
+                saved = pool.submit(self.ask, server, "/sessions/save", {"session": "b", "prompt": self.TALK[:80]})
+                self.assertEqual([stream.result()[:2] for stream in streams], alone)
+                self.assertEqual(restored.result()["tokens"], len(self.TALK))
+                self.assertEqual(saved.result()["tokens"], 80)
+            self.assertEqual(self.go_on(server)[:2], wanted)
+
+    def test_damage_and_strangers_change_nothing(self):
+        for model in WHOLE[-2:]:
+            with self.subTest(model=model.stem):
+                wanted = self.alone(model)
+                server = self.start(model=model, context=128)
+                self.ask(server, "/sessions/save", {"session": "a", "prompt": self.TALK})
+                path = self.folder / "a.session"
+                whole = path.read_bytes()
+                half = len(whole) // 2
+                for damaged in (whole[:-1], whole[:100], whole[:half] + bytes([whole[half] ^ 4]) + whole[half + 1:], whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]):
+                    path.write_bytes(damaged)
+                    self.assertEqual(self.ask(server, "/sessions/restore", {"session": "a"}, 422)["error"]["code"], "session_damaged")
+                self.assertEqual(self.go_on(server), (*wanted, len(self.TALK)))  # what was there before is there
+                path.write_bytes(whole)
+                server.stop()
+                other = self.start(model=WHOLE[0], context=128)
+                self.assertEqual(self.ask(other, "/sessions/restore", {"session": "a"}, 409)["error"]["code"], "session_of_another_model")
+                other.stop()
 
 
 class Chat(SessionsTest):

@@ -1,8 +1,8 @@
 #include "cache/prefix_cache.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cassert>
-#include <condition_variable>
 #include <mutex>
 
 #include "base/clock.h"
@@ -10,6 +10,11 @@
 namespace venturi {
 
 namespace {
+
+// Blocks that clean() has under way at most: who needs one of their pages waits for all of them.
+constexpr int kMostWriting = 4;
+// Of all pages, the part that it would have ready: 1/kReadyShare.
+constexpr int64_t kReadyShare = 8;
 
 int64_t common_prefix(std::span<const int32_t> a, std::span<const int32_t> b) {
   const auto end = a.begin() + static_cast<int64_t>(std::min(a.size(), b.size()));
@@ -38,12 +43,14 @@ Result<std::unique_ptr<PrefixCache>> PrefixCache::create(std::shared_ptr<StatePo
         static_cast<int64_t>(std::min<uint64_t>(room, static_cast<uint64_t>(wanted)));
     cache->disk_ = TRY(DiskReader::create(options.disk));
     TRY(cache->disk_->add(cache->file_->file()));
+    cache->writer_ = std::make_unique<BlockWriter>(*cache->file_);
   }
   p.set_reclaim([c = cache.get()] { return c->reclaim(); });
   return cache;
 }
 
 PrefixCache::~PrefixCache() {
+  wait();
   pool_->set_reclaim({});
   for (auto& [id, entry] : entries_)
     if (entry.page >= 0) pool_->forget(entry.page);
@@ -52,7 +59,6 @@ PrefixCache::~PrefixCache() {
 PrefixCacheCounters PrefixCache::counters() const {
   PrefixCacheCounters c = counters_;
   c.file_blocks = static_cast<uint64_t>(file_end_) - free_file_.size();
-  for (const auto& [id, entry] : entries_) c.blocks += entry.page >= 0;
   return c;
 }
 
@@ -82,11 +88,20 @@ PrefixCache::Entry& PrefixCache::add(uint64_t parent, std::span<const int32_t> t
   entry.id = id;
   entry.parent = parent;
   entry.tokens.assign(tokens.begin(), tokens.end());
-  entry.page = page;
   entry.age = ages_.insert(ages_.end(), id);
-  pool_->keep(page);
+  keep(entry, page);
   children_[parent].push_back(id);
   return entry;
+}
+
+void PrefixCache::keep(Entry& entry, int32_t page) {
+  pool_->keep(entry.page = page);
+  ++counters_.blocks;
+}
+
+void PrefixCache::forget_page(Entry& entry) {
+  pool_->forget(std::exchange(entry.page, -1));
+  --counters_.blocks;
 }
 
 // Blocks beside it that hold less of the same.
@@ -101,7 +116,7 @@ void PrefixCache::drop_beginnings(const Entry& whole) {
 }
 
 void PrefixCache::erase(Entry& entry) {
-  if (entry.page >= 0) pool_->forget(entry.page);
+  if (entry.page >= 0) forget_page(entry);
   if (entry.file >= 0) free_file_.push_back(entry.file);
   std::vector<uint64_t>& siblings = children_[entry.parent];
   std::erase(siblings, entry.id);
@@ -135,7 +150,7 @@ void PrefixCache::publish(const SequenceState& sequence, std::span<const int32_t
       entry = &add(parent, part, page);
       drop_beginnings(*entry);
     } else if (entry->page < 0) {
-      pool_->keep(entry->page = page);
+      keep(*entry, page);
     }
     cursor.entry = parent = entry->id;
   }
@@ -165,6 +180,7 @@ PrefixCache::Path PrefixCache::path(std::span<const int32_t> tokens, int64_t mos
     const auto part = block_of(tokens, block);
     if (part.size() == kPageTokens)
       if (const Entry* entry = child(parent, part)) {
+        if (entry->page < 0 && entry->unreadable) break;
         path.entries.push_back(parent = entry->id);
         continue;
       }
@@ -172,6 +188,7 @@ PrefixCache::Path PrefixCache::path(std::span<const int32_t> tokens, int64_t mos
     const auto at = children_.find(parent);
     for (const uint64_t id : at == children_.end() ? std::vector<uint64_t>() : at->second) {
       const Entry& entry = entries_.at(id);
+      if (entry.page < 0 && entry.unreadable) continue;
       const int64_t alike = common_prefix(entry.tokens, part);
       if (alike > path.tail) path.tail = alike, best = &entry;
     }
@@ -183,9 +200,44 @@ PrefixCache::Path PrefixCache::path(std::span<const int32_t> tokens, int64_t mos
 
 // ---- to and from sequences ----------------------------------------------------------------------
 
-// Code::kOutOfBudget, and nothing changed, when there are too few pages; Code::kIo for what cannot
-// be read, which is forgotten.
-Status PrefixCache::take(SequenceState& sequence, const Path& path) {
+// What is on its way into pages of its own.
+class PrefixCache::Arriving {
+ public:
+  Path path;
+  uint64_t kind = 0;
+  size_t shared = 0;           // entries whose page the sequence shares; of the others, a copy
+  std::vector<int32_t> pages;  // [entry], each held for the sequence
+  uint64_t read_bytes = 0;
+
+  bool here() const { return left_.load(std::memory_order_acquire) == 0; }
+  void wait() {
+    for (int left; (left = left_.load(std::memory_order_acquire)) > 0;) left_.wait(left, std::memory_order_acquire);
+  }
+  // Of here().
+  const Status& status() const { return status_; }
+  double seconds() const { return read_bytes > 0 ? ended_ - begun_ : 0; }
+
+  void expect(int reads) { left_ = reads; }
+  void read(Status status) {
+    const std::lock_guard lock(mutex_);
+    if (!status && status_) status_ = std::move(status);
+    if (left_.load(std::memory_order_relaxed) == 1) ended_ = now_seconds();
+    left_.fetch_sub(1, std::memory_order_release);
+    left_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::atomic<int> left_ = 0;
+  Status status_;
+  double begun_ = now_seconds(), ended_ = 0;
+};
+
+int64_t PrefixCache::tokens(const Arriving& arriving) { return arriving.path.tokens(); }
+bool PrefixCache::here(const Arriving& arriving) { return arriving.here(); }
+
+// Code::kOutOfBudget, and nothing changed, when there are too few pages.
+Result<std::shared_ptr<PrefixCache::Arriving>> PrefixCache::begin(Path path, uint64_t kind) {
   const size_t n = path.entries.size(), shared = path.tail > 0 ? n - 1 : n;
   int64_t needed = 0;
   for (size_t i = 0; i < n; ++i) {
@@ -196,68 +248,128 @@ Status PrefixCache::take(SequenceState& sequence, const Path& path) {
   }
   if (needed > pool_->pages_to_have())
     return error(Code::kOutOfBudget, "no free page of sequence state is left");
-  pin(path.entries, 1);
-  std::vector<int32_t> pages(n, -1);
+  auto arriving = std::make_shared<Arriving>();
+  arriving->path = std::move(path);
+  arriving->kind = kind;
+  arriving->shared = shared;
+  const std::vector<uint64_t>& entries = arriving->path.entries;
+  std::vector<int32_t>& pages = arriving->pages;
+  pages.assign(n, -1);
+  pin(entries, 1);
   for (size_t i = 0; i < n; ++i)
-    if (const Entry& entry = entries_.at(path.entries[i]); entry.page >= 0)
+    if (const Entry& entry = entries_.at(entries[i]); entry.page >= 0)
       pool_->hold(pages[i] = entry.page);
-  std::vector<std::pair<const Entry*, int32_t>> wanted;
-  Status status;
-  for (size_t i = 0; i < n && status; ++i) {
-    Entry& entry = entries_.at(path.entries[i]);
+  std::vector<DiskRead> reads;
+  for (size_t i = 0; i < n; ++i) {
+    const Entry& entry = entries_.at(entries[i]);
     if (i < shared && pages[i] >= 0) continue;
     const auto page = pool_->take_page();
     if (!page) {
-      status = error(Code::kOutOfBudget, "no free page of sequence state is left");
-      break;
+      give_back(*arriving);
+      return error(Code::kOutOfBudget, "no free page of sequence state is left");
     }
     if (pages[i] >= 0) {
       pool_->copy_page(pages[i], *page);
       pool_->let_go(pages[i]);
     } else {
-      wanted.emplace_back(&entry, *page);
+      uint64_t offset = static_cast<uint64_t>(entry.file) * block_bytes_;
+      for (size_t slot = 0; slot < pool_->slots().size(); ++slot) {
+        const auto to = pool_->page(slot, *page);
+        reads.push_back({.file = 0, .offset = offset, .bytes = to.size(), .buffer = to.data(),
+                         .done = [arriving](Status one) { arriving->read(std::move(one)); }});
+        offset += to.size();
+      }
+      arriving->read_bytes += block_bytes_;
     }
     pages[i] = *page;
   }
-  if (status) status = read(wanted);
-  pin(path.entries, -1);
-  if (!status) {
-    for (const int32_t page : pages)
-      if (page >= 0) pool_->let_go(page);
-    return status;
+  arriving->expect(static_cast<int>(reads.size()));
+  if (!reads.empty()) disk_->submit(std::move(reads));
+  return arriving;
+}
+
+void PrefixCache::give_back(Arriving& arriving) {
+  pin(arriving.path.entries, -1);
+  for (const int32_t page : arriving.pages)
+    if (page >= 0) pool_->let_go(page);
+  arriving.pages.clear();
+}
+
+Status PrefixCache::finish(const std::shared_ptr<Arriving>& arriving, SequenceState& sequence, Cursor& cursor) {
+  Arriving& a = *arriving;
+  a.wait();
+  counters_.file_seconds += a.seconds();
+  counters_.read_bytes += a.read_bytes;
+  if (!a.status()) {
+    const Path path = a.path;
+    give_back(a);
+    // What lies in the file from the first such block on is of no use.
+    for (const uint64_t id : path.entries)
+      if (Entry* lost = find(id); lost && lost->page < 0) {
+        lost->unreadable = true;  // also for those who wait for it now
+        if (lost->pins == 0) erase(*lost);
+        break;
+      }
+    return a.status();
   }
-  for (size_t i = 0; i < shared; ++i)
-    if (Entry& entry = entries_.at(path.entries[i]); entry.page < 0)
-      pool_->keep(entry.page = pages[i]);
-  touch(path.entries.back());
-  sequence.adopt(std::move(pages), path.tokens());
+  pin(a.path.entries, -1);
+  for (size_t i = 0; i < a.shared; ++i)
+    if (Entry& entry = entries_.at(a.path.entries[i]); entry.page < 0) keep(entry, a.pages[i]);
+  touch(a.path.entries.back());
+  sequence.adopt(std::move(a.pages), a.path.tokens());
+  if (a.path.tail > 0) a.path.entries.pop_back();
+  cursor = {.entry = a.path.entries.empty() ? 0 : a.path.entries.back(),
+            .blocks = static_cast<int64_t>(a.path.entries.size()),
+            .kind = a.kind};
   return {};
+}
+
+void PrefixCache::abandon(std::shared_ptr<Arriving> arriving) {
+  abandoned_.push_back(std::move(arriving));
+  sweep();
+}
+
+// Pages of what was abandoned and is here.
+void PrefixCache::sweep() {
+  std::erase_if(abandoned_, [&](const auto& arriving) {
+    if (!arriving->here()) return false;
+    give_back(*arriving);
+    return true;
+  });
+}
+
+std::shared_ptr<PrefixCache::Arriving> PrefixCache::begin_attach(std::span<const int32_t> tokens, int64_t most, const Cursor& cursor) {
+  sweep();
+  // Of what there are too few pages for, a part.
+  for (Path found = path(tokens, most, cursor.kind); !found.entries.empty(); found.entries.pop_back(), found.tail = 0)
+    if (auto arriving = begin(found, cursor.kind)) return *arriving;
+  return nullptr;
+}
+
+std::shared_ptr<PrefixCache::Arriving> PrefixCache::begin_move_in(const Moved& moved, const Cursor& cursor) {
+  sweep();
+  auto arriving = begin({moved.entries, moved.tokens % kPageTokens}, cursor.kind);
+  return arriving ? *arriving : nullptr;
 }
 
 int64_t PrefixCache::attach(SequenceState& sequence, std::span<const int32_t> tokens, int64_t most,
                             Cursor& cursor) {
-  Path found = path(tokens, most, cursor.kind);
-  while (!found.entries.empty()) {
-    const Status status = take(sequence, found);
-    if (status) break;
-    if (status.error().code == Code::kIo) {
-      // What lies in the file from the first such block on is of no use.
-      size_t i = 0;
-      while (i < found.entries.size() && entries_.at(found.entries[i]).page >= 0) ++i;
-      if (i == found.entries.size()) return 0;
-      if (Entry& lost = entries_.at(found.entries[i]); lost.pins == 0) erase(lost);
-      found.entries.resize(i);
-    } else {
-      found.entries.pop_back();
-    }
-    found.tail = 0;
+  // Each failure forgets a block that somebody would have to read.
+  while (const auto arriving = begin_attach(tokens, most, cursor)) {
+    if (finish(arriving, sequence, cursor)) return sequence.length();
+    most = std::min(most, kept_in_memory(tokens, most, cursor.kind));
   }
-  if (found.entries.empty()) return 0;
-  if (found.tail > 0) found.entries.pop_back();
-  cursor = {.entry = found.entries.empty() ? 0 : found.entries.back(),
-            .blocks = static_cast<int64_t>(found.entries.size()),
-            .kind = cursor.kind};
-  return sequence.length();
+  return 0;
+}
+
+// Of the first `most` tokens, those that are known and need no disk.
+int64_t PrefixCache::kept_in_memory(std::span<const int32_t> tokens, int64_t most, uint64_t kind) {
+  int64_t blocks = 0;
+  for (const uint64_t id : path(tokens, most, kind).entries) {
+    if (entries_.at(id).page < 0) break;
+    ++blocks;
+  }
+  return std::min(most, blocks * kPageTokens);
 }
 
 std::optional<PrefixCache::Moved> PrefixCache::move_out(const SequenceState& sequence,
@@ -268,6 +380,8 @@ std::optional<PrefixCache::Moved> PrefixCache::move_out(const SequenceState& seq
   const Path all = path(tokens, sequence.length(), cursor.kind);
   if (all.tokens() != sequence.length()) return std::nullopt;
   Moved moved{all.entries, sequence.length()};
+  if (std::any_of(moved.entries.begin(), moved.entries.end(), [&](uint64_t id) { return entries_.at(id).writing; }))
+    wait_for_writer();
   pin(moved.entries, 1);
   for (const uint64_t id : moved.entries)
     if (Entry& entry = entries_.at(id); entry.file < 0 && !write(entry)) {
@@ -278,15 +392,9 @@ std::optional<PrefixCache::Moved> PrefixCache::move_out(const SequenceState& seq
 }
 
 Result<bool> PrefixCache::move_in(SequenceState& sequence, const Moved& moved, Cursor& cursor) {
-  Path path{moved.entries, moved.tokens % kPageTokens};
-  if (const Status status = take(sequence, path); !status) {
-    if (status.error().code == Code::kOutOfBudget) return false;
-    return status.error();
-  }
-  if (path.tail > 0) path.entries.pop_back();
-  cursor = {.entry = path.entries.empty() ? 0 : path.entries.back(),
-            .blocks = static_cast<int64_t>(path.entries.size()),
-            .kind = cursor.kind};
+  const auto arriving = begin_move_in(moved, cursor);
+  if (!arriving) return false;
+  TRY(finish(arriving, sequence, cursor));
   return true;
 }
 
@@ -295,11 +403,27 @@ void PrefixCache::let_go(const Moved& moved) { pin(moved.entries, -1); }
 // ---- memory and file ----------------------------------------------------------------------------
 
 bool PrefixCache::reclaim() {
+  // What the file has, too, goes at once; who needs a page should not wait for the disk.
+  bool comes = false;
+  for (const uint64_t id : ages_) {
+    if (!file_) break;
+    Entry& entry = entries_.at(id);
+    if (entry.page < 0 || !pool_->held_by_cache_alone(entry.page)) continue;
+    if (entry.file >= 0) {
+      forget_page(entry);
+      return true;
+    }
+    comes |= entry.writing;
+  }
+  if (comes) {
+    wait_for_writer();
+    return reclaim();
+  }
   for (const uint64_t id : ages_) {
     Entry& entry = entries_.at(id);
     if (entry.page < 0 || !pool_->held_by_cache_alone(entry.page)) continue;
-    if (file_ && (entry.file >= 0 || write(entry))) {
-      pool_->forget(std::exchange(entry.page, -1));
+    if (file_ && write(entry)) {
+      forget_page(entry);
     } else if (entry.pins == 0) {
       erase(entry);
     } else {
@@ -310,19 +434,22 @@ bool PrefixCache::reclaim() {
   return false;
 }
 
+PrefixCache::Entry* PrefixCache::oldest_in_file() {
+  for (const uint64_t id : ages_)
+    if (Entry& entry = entries_.at(id); entry.file >= 0 && entry.pins == 0) return &entry;
+  return nullptr;
+}
+
 // Free, new, or of the entry that was used longest ago and nobody waits for; -1: there is none.
 int64_t PrefixCache::file_block() {
   if (free_file_.empty() && file_end_ < file_limit_) return file_end_++;
   if (free_file_.empty())
-    for (const uint64_t id : ages_) {
-      Entry& entry = entries_.at(id);
-      if (entry.file < 0 || entry.pins > 0) continue;
-      if (entry.page < 0) {
-        erase(entry);
+    if (Entry* oldest = oldest_in_file()) {
+      if (oldest->page < 0) {
+        erase(*oldest);
       } else {
-        free_file_.push_back(std::exchange(entry.file, -1));
+        free_file_.push_back(std::exchange(oldest->file, -1));
       }
-      break;
     }
   if (free_file_.empty()) return -1;
   const int64_t block = free_file_.back();
@@ -330,56 +457,105 @@ int64_t PrefixCache::file_block() {
   return block;
 }
 
+BlockWriter::Pieces PrefixCache::pieces(const Entry& entry) const {
+  BlockWriter::Pieces pieces;
+  for (size_t slot = 0; slot < pool_->slots().size(); ++slot)
+    pieces.push_back(pool_->page(slot, entry.page));
+  return pieces;
+}
+
 Status PrefixCache::write(Entry& entry) {
   ++entry.pins;  // not for itself
   const int64_t block = file_block();
   --entry.pins;
   if (block < 0) return error(Code::kIo, "the file of the prefix cache is full");
-  std::vector<std::span<const uint8_t>> pieces;
-  for (size_t slot = 0; slot < pool_->slots().size(); ++slot)
-    pieces.push_back(pool_->page(slot, entry.page));
   const double begin = now_seconds();
-  if (Status status = file_->write(static_cast<uint64_t>(block) * block_bytes_, pieces); !status) {
+  if (Status status = writer_->write_now(static_cast<uint64_t>(block) * block_bytes_, pieces(entry)); !status) {
     free_file_.push_back(block);
+    writes_fail_ = true;
     return status;
   }
+  writes_fail_ = false;
   counters_.file_seconds += now_seconds() - begin;
   counters_.written_bytes += block_bytes_;
   entry.file = block;
   return {};
 }
 
-// All at once, and waits.
-Status PrefixCache::read(const std::vector<std::pair<const Entry*, int32_t>>& wanted) {
-  if (wanted.empty()) return {};
-  const double begin = now_seconds();
-  std::mutex mutex;
-  std::condition_variable ended;
-  size_t left = wanted.size() * pool_->slots().size();
-  Status status;
-  std::vector<DiskRead> reads;
-  for (const auto& [entry, page] : wanted) {
-    uint64_t offset = static_cast<uint64_t>(entry->file) * block_bytes_;
-    for (size_t slot = 0; slot < pool_->slots().size(); ++slot) {
-      const auto to = pool_->page(slot, page);
-      reads.push_back({.file = 0,
-                       .offset = offset,
-                       .bytes = to.size(),
-                       .buffer = to.data(),
-                       .done = [&](Status one) {
-                         const std::lock_guard lock(mutex);
-                         if (!one && status) status = std::move(one);
-                         if (--left == 0) ended.notify_one();
-                       }});
-      offset += to.size();
+void PrefixCache::start_writing(Entry& entry) {
+  ++entry.pins;
+  const int64_t block = file_block();
+  if (block < 0) {
+    --entry.pins;
+    return;
+  }
+  entry.writing = true;
+  ++writing_;
+  writer_->write(entry.id, block, static_cast<uint64_t>(block) * block_bytes_, pieces(entry));
+}
+
+void PrefixCache::take_note() {
+  if (writing_ == 0) return;
+  for (const BlockWriter::Written& w : writer_->take_written()) {
+    Entry& entry = entries_.at(w.id);
+    entry.writing = false;
+    --entry.pins;
+    --writing_;
+    counters_.file_seconds += w.seconds;
+    if (!w.status) {
+      free_file_.push_back(w.block);
+      writes_fail_ = true;
+      continue;
+    }
+    counters_.written_bytes += block_bytes_;
+    entry.file = w.block;
+  }
+}
+
+void PrefixCache::clean() {
+  sweep();
+  if (!file_) return;
+  take_note();
+  if (writes_fail_ || writing_ == kMostWriting) return;
+  // Could be had at once: free, or there in the file, too.
+  int64_t ready = pool_->free_pages();
+  const int64_t enough = std::max<int64_t>(kMostWriting, pool_->shared_pages() / kReadyShare);
+  std::vector<Entry*> idle, held;
+  for (const uint64_t id : ages_) {
+    if (ready >= enough) return;
+    Entry& entry = entries_.at(id);
+    if (entry.page < 0 || entry.writing) continue;
+    const bool alone = pool_->held_by_cache_alone(entry.page);
+    if (entry.file >= 0) {
+      ready += alone;
+    } else if (alone) {
+      idle.push_back(&entry);
+    } else if (entry.tokens.size() == kPageTokens) {
+      held.push_back(&entry);
     }
   }
-  disk_->submit(std::move(reads));
-  std::unique_lock lock(mutex);
-  ended.wait(lock, [&] { return left == 0; });
-  counters_.file_seconds += now_seconds() - begin;
-  counters_.read_bytes += wanted.size() * block_bytes_;
-  return status;
+  const auto has_room = [&] { return !free_file_.empty() || file_end_ < file_limit_; };
+  // What is in the file alone and older gives way; of what is in memory, one would be written for the other for ever.
+  const auto has_older = [&] {
+    const Entry* oldest = oldest_in_file();
+    return oldest && oldest->page < 0;
+  };
+  for (Entry* entry : idle)
+    if (writing_ < kMostWriting && (has_room() || has_older())) start_writing(*entry);
+  // What runs may have to give way: most of it is there then. Nothing leaves the file for that.
+  for (Entry* entry : held)
+    if (writing_ < kMostWriting && has_room()) start_writing(*entry);
+}
+
+void PrefixCache::wait_for_writer() {
+  if (writer_) writer_->wait();
+  take_note();
+}
+
+void PrefixCache::wait() {
+  wait_for_writer();
+  for (const auto& arriving : abandoned_) arriving->wait();
+  sweep();
 }
 
 }  // namespace venturi

@@ -8,6 +8,10 @@
 // wanted; a request that gives way leaves its state so (move_out), and nothing that it needs is
 // dropped until it is back.
 //
+// The disk works beside steps. What is read comes in while others compute: begin_…() takes pages for it and asks for it,
+// finish() hands it over. clean() has blocks written ahead of the time when their pages are wanted, by a thread of the
+// cache's. Pages on their way are held by the cache.
+//
 // For models whose state is shared pages and nothing else (StatePool::shares_prefixes). Threads:
 // one at a time, that of the pool. Failure: a file that cannot be written makes the cache forget;
 // one that cannot be read is Code::kIo.
@@ -24,6 +28,7 @@
 
 #include "base/disk.h"
 #include "base/scratch_file.h"
+#include "cache/block_writer.h"
 #include "cache/state.h"
 
 namespace venturi {
@@ -63,7 +68,7 @@ class PrefixCache {
                  Cursor& cursor);
 
   // The blocks of a sequence, all written to the file and kept there; none where that has no room
-  // or fails. The sequence may end then.
+  // or fails. The sequence may end then. Waits for what clean() has not written before.
   struct Moved {
     std::vector<uint64_t> entries;
     int64_t tokens = 0;
@@ -75,6 +80,24 @@ class PrefixCache {
   Result<bool> move_in(SequenceState& sequence, const Moved& moved, Cursor& cursor);
   void let_go(const Moved& moved);  // after move_in(), or instead
 
+  // attach() and move_in() in two parts, between which others may compute. Null: nothing is known of it, or there are too
+  // few pages.
+  class Arriving;
+  std::shared_ptr<Arriving> begin_attach(std::span<const int32_t> tokens, int64_t most, const Cursor& cursor);
+  std::shared_ptr<Arriving> begin_move_in(const Moved& moved, const Cursor& cursor);
+  static int64_t tokens(const Arriving& arriving);  // that it will have
+  static bool here(const Arriving& arriving);
+  // Waits where it is not here. Code::kIo: the sequence stays empty, and what could not be read is forgotten.
+  Status finish(const std::shared_ptr<Arriving>& arriving, SequenceState& sequence, Cursor& cursor);
+  // Instead of finish(): its pages come back when the disk is done with them.
+  void abandon(std::shared_ptr<Arriving> arriving);
+
+  // After a step: takes note of what has been written, and has more written where few pages could be had at once. A page
+  // that is being written can be had, too: whoever needs it waits for that.
+  void clean();
+  bool busy() const { return writing_ > 0 || !abandoned_.empty(); }  // with the disk, for nobody who waits
+  void wait();  // for that, and takes note
+
   bool has_file() const { return file_.has_value(); }
   PrefixCacheCounters counters() const;
 
@@ -84,7 +107,9 @@ class PrefixCache {
     std::vector<int32_t> tokens;
     int32_t page = -1;  // -1: in the file only
     int64_t file = -1;  // block of the file
-    int pins = 0;       // by those who moved out, or are being attached
+    int pins = 0;       // by those who moved out, or are being attached or written
+    bool writing = false;    // by clean(): the page stays where it is until that is over
+    bool unreadable = false;  // in the file
     std::list<uint64_t>::iterator age = {};
   };
   // Entries of blocks [0, n), the last in its first `tail` tokens only (0: whole).
@@ -108,11 +133,20 @@ class PrefixCache {
   // The parent of first blocks: no entry's id.
   static uint64_t root(uint64_t kind) { return kind == 0 ? 0 : ~kind; }
   Path path(std::span<const int32_t> tokens, int64_t most, uint64_t kind);
-  Status take(SequenceState& sequence, const Path& path);
+  Result<std::shared_ptr<Arriving>> begin(Path path, uint64_t kind);
+  void give_back(Arriving& arriving);
+  int64_t kept_in_memory(std::span<const int32_t> tokens, int64_t most, uint64_t kind);
   bool reclaim();
   Status write(Entry& entry);
+  Entry* oldest_in_file();
   int64_t file_block();
-  Status read(const std::vector<std::pair<const Entry*, int32_t>>& wanted);
+  BlockWriter::Pieces pieces(const Entry& entry) const;
+  void start_writing(Entry& entry);
+  void take_note();
+  void wait_for_writer();
+  void sweep();
+  void keep(Entry& entry, int32_t page);
+  void forget_page(Entry& entry);
 
   std::shared_ptr<StatePool> pool_;
   uint64_t next_id_ = 1;
@@ -126,6 +160,10 @@ class PrefixCache {
   std::vector<int64_t> free_file_;
   uint64_t block_bytes_ = 0;
   PrefixCacheCounters counters_;
+  std::vector<std::shared_ptr<Arriving>> abandoned_;
+  int writing_ = 0;                      // blocks, by clean()
+  bool writes_fail_ = false;             // the last did: none ahead of its time until one that must be succeeds
+  std::unique_ptr<BlockWriter> writer_;  // last: its thread ends before the file goes
 };
 
 }  // namespace venturi

@@ -137,6 +137,97 @@ TEST(PrefixCache, MovesOutAndBack) {
   EXPECT_GT(w.cache->counters().written_bytes, 0u);
 }
 
+// What is written beside need not be when the pages are wanted; nothing is written while there are plenty.
+TEST(PrefixCache, WritesAheadWherePagesAreShort) {
+  World w(32, 4, {.place = testing::TempDir()});
+  const auto a = text(640, 1), b = std::vector<int32_t>(640, 3);
+  PrefixCache::Cursor cursor, of_other;
+  const uint64_t block = w.pool->page(0, 0).size() + w.pool->page(1, 0).size();
+  const auto blocks_written = [&] { return w.cache->counters().written_bytes / block; };
+  auto s = w.pool->new_sequence().value();
+  ASSERT_TRUE(compute(*s, a, 640));
+  w.cache->publish(*s, a, cursor, false);
+  w.cache->clean();
+  w.cache->wait();
+  EXPECT_EQ(blocks_written(), 0u);
+  auto other = w.pool->new_sequence().value();
+  ASSERT_TRUE(compute(*other, b, 640));
+  w.cache->publish(*other, b, of_other, false);
+  EXPECT_EQ(w.to_have(), 12);
+  std::vector<int32_t> taken;
+  while (w.to_have() > 2) taken.push_back(*w.pool->take_page());
+  for (int i = 0; i < 8; ++i) {
+    w.cache->clean();
+    w.cache->wait();
+  }
+  EXPECT_EQ(blocks_written(), 20u);
+  EXPECT_FALSE(w.cache->busy());
+  const auto moved = w.cache->move_out(*s, a, cursor);
+  ASSERT_TRUE(moved);
+  EXPECT_EQ(blocks_written(), 20u);
+  s.reset();
+  for (const int32_t page : taken) w.pool->let_go(page);
+  while (w.to_have() > 0) taken.push_back(*w.pool->take_page());
+  EXPECT_EQ(blocks_written(), 20u);  // those of the file went first, without a write
+}
+
+// Who needs a page that is being written gets it.
+TEST(PrefixCache, PagesThatAreBeingWrittenCanBeHad) {
+  World w(10, 2, {.place = testing::TempDir()});
+  const auto a = text(256, 1);
+  PrefixCache::Cursor cursor;
+  {
+    auto s = w.pool->new_sequence().value();
+    ASSERT_TRUE(compute(*s, a, 256));
+    w.cache->publish(*s, a, cursor, true);
+  }
+  std::vector<int32_t> taken;
+  while (w.pool->free_pages() > 0) taken.push_back(*w.pool->take_page());
+  w.cache->clean();
+  EXPECT_TRUE(w.cache->busy());
+  EXPECT_EQ(w.to_have(), 4);
+  while (w.to_have() > 0) taken.push_back(*w.pool->take_page());
+  EXPECT_EQ(taken.size(), 10u);
+  for (const int32_t page : taken) w.pool->let_go(page);
+  auto s = w.pool->new_sequence().value();
+  cursor = {};
+  EXPECT_EQ(w.cache->attach(*s, a, 255, cursor), 255);
+  check(*s, a);
+}
+
+// Pages on their way are counted as taken, and come back whatever becomes of them.
+TEST(PrefixCache, ArrivesBesideOthers) {
+  World w(12, 2, {.place = testing::TempDir()});
+  const auto a = text(300, 1), b = std::vector<int32_t>(640, 3);
+  PrefixCache::Cursor cursor, of_other;
+  {
+    auto s = w.pool->new_sequence().value();
+    ASSERT_TRUE(compute(*s, a, 300));
+    w.cache->publish(*s, a, cursor, true);
+    s.reset();
+    auto other = w.pool->new_sequence().value();
+    ASSERT_TRUE(compute(*other, b, 600));  // some of a goes to the file
+  }
+  EXPECT_EQ(w.to_have(), 12);
+  cursor = {};
+  auto arriving = w.cache->begin_attach(a, 299, cursor);
+  ASSERT_TRUE(arriving);
+  EXPECT_EQ(PrefixCache::tokens(*arriving), 299);
+  EXPECT_EQ(w.to_have(), 7);
+  auto other = w.pool->new_sequence().value();
+  ASSERT_TRUE(compute(*other, b, 400));  // meanwhile
+  w.cache->abandon(std::move(arriving));
+  w.cache->wait();
+  other.reset();
+  EXPECT_EQ(w.to_have(), 12);
+  arriving = w.cache->begin_attach(a, 299, cursor);
+  ASSERT_TRUE(arriving);
+  auto s = w.pool->new_sequence().value();
+  ASSERT_TRUE(w.cache->finish(arriving, *s, cursor));
+  EXPECT_EQ(s->length(), 299);
+  check(*s, a);
+}
+
 class Random : public testing::TestWithParam<int> {};
 
 TEST_P(Random, ContentIsRightAndPagesAreConserved) {
@@ -150,6 +241,7 @@ TEST_P(Random, ContentIsRightAndPagesAreConserved) {
     std::vector<int32_t> tokens;
     PrefixCache::Cursor cursor;
     std::optional<PrefixCache::Moved> moved;
+    std::shared_ptr<PrefixCache::Arriving> arriving = {};
   };
   std::vector<Live> live;
   for (int step = 0; step < 3000; ++step) {
@@ -160,14 +252,31 @@ TEST_P(Random, ContentIsRightAndPagesAreConserved) {
              .cursor = {},
              .moved = {}};
       const auto most = static_cast<int64_t>(l.tokens.size()) - 1;
-      const int64_t found = w.cache->attach(*l.state, l.tokens, most, l.cursor);
-      ASSERT_EQ(found, l.state->length());
-      ASSERT_LE(found, most);
-      check(*l.state, l.tokens);
+      if (step % 2) {
+        l.arriving = w.cache->begin_attach(l.tokens, most, l.cursor);
+        if (l.arriving) {
+          ASSERT_LE(PrefixCache::tokens(*l.arriving), most);
+        }
+      } else {
+        const int64_t found = w.cache->attach(*l.state, l.tokens, most, l.cursor);
+        ASSERT_EQ(found, l.state->length());
+        ASSERT_LE(found, most);
+        check(*l.state, l.tokens);
+      }
       live.push_back(std::move(l));
     } else if (!live.empty()) {
       Live& l = live[static_cast<size_t>(below(static_cast<int>(live.size())))];
-      if (l.moved) {
+      if (step % 3 == 0) w.cache->clean();
+      if (l.arriving) {
+        if (what == 9) {
+          w.cache->abandon(std::exchange(l.arriving, nullptr));
+          std::swap(l, live.back());
+          live.pop_back();
+        } else {
+          ASSERT_TRUE(w.cache->finish(std::exchange(l.arriving, nullptr), *l.state, l.cursor));
+          check(*l.state, l.tokens);
+        }
+      } else if (l.moved) {
         if (!l.state) l.state = w.pool->new_sequence().value();
         auto back = w.cache->move_in(*l.state, *l.moved, l.cursor);
         ASSERT_TRUE(back);
@@ -198,7 +307,10 @@ TEST_P(Random, ContentIsRightAndPagesAreConserved) {
   }
   for (Live& l : live)
     if (l.moved) w.cache->let_go(*l.moved);
+  for (Live& l : live)
+    if (l.arriving) w.cache->abandon(std::move(l.arriving));
   live.clear();
+  w.cache->wait();
   EXPECT_EQ(w.to_have(), 12);
   // All of it can be had.
   auto s = w.pool->new_sequence().value();

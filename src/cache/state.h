@@ -129,6 +129,7 @@ class StatePool : public std::enable_shared_from_this<StatePool> {
   int64_t shared_pages() const { return static_cast<int64_t>(holders_.size()); }
   // Free, or held by the cache alone.
   int64_t pages_to_have() const;
+  int64_t free_pages() const { return static_cast<int64_t>(groups_[shared_group_].free_pages.size()); }
   std::optional<int32_t> take_page();  // for one holder; none where pages_to_have() is 0
   void hold(int32_t page);
   void let_go(int32_t page);

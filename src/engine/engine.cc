@@ -57,6 +57,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
   engine->pool_ = TRY(StatePool::create(*engine->ledger_, info.slots, setting.state, o.spill.value_or(""), o.disk));
   if (o.shared_state && o.prefix_cache && engine->pool_->shares_prefixes())
     engine->prefix_cache_ = TRY(PrefixCache::create(engine->pool_, {.place = o.spill, .disk = o.disk}));
+  else if (o.shared_state && o.prefix_cache && !info.embeds)
+    engine->kept_states_ = std::make_unique<KeptStates>();
   engine->context_ = TRY(Context::run(engine->ledger_, engine->threads_, engine->footprint_.activations));
   if (!engine->adapters_.empty()) engine->context_->set_adapters(&engine->adapters_);
   // Tiles would ask for a streamed weight once each.
@@ -96,6 +98,13 @@ Status Engine::load() {
 Result<const Tokenizer*> Engine::tokenizer() const {
   if (!tokenizer_) return *tokenizer_error_;
   return static_cast<const Tokenizer*>(tokenizer_.get());
+}
+
+Result<std::unique_ptr<SequenceState>> Engine::new_sequence() {
+  for (;;) {
+    auto made = pool_->new_sequence();
+    if (made || !kept_states_ || !kept_states_->drop_oldest()) return made;
+  }
 }
 
 Result<const Act*> Engine::step(const Step& step) {

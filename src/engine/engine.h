@@ -15,6 +15,7 @@
 
 #include "base/ledger.h"
 #include "base/thread_pool.h"
+#include "cache/kept_states.h"
 #include "cache/prefix_cache.h"
 #include "engine/adapters.h"
 #include "memory/experts/expert_cache.h"
@@ -104,9 +105,11 @@ class Engine {
   void touch_state_ahead() { pool_->touch_ahead(); }
   ThreadPool& threads() { return *threads_; }  // between steps, for whoever calls step()
   PrefixCache* prefix_cache() { return prefix_cache_.get(); }  // null: no prefix is kept
+  KeptStates* kept_states() { return kept_states_.get(); }     // null: nor whole states, of models that share no pages
   double load_seconds() const { return load_seconds_; }
 
-  Result<std::unique_ptr<SequenceState>> new_sequence() { return pool_->new_sequence(); }
+  // In the place of the oldest kept state where there is no other.
+  Result<std::unique_ptr<SequenceState>> new_sequence();
 
   // Runs a step whose spans point to sequences of this engine: takes pages, computes, moves the
   // sequences on. The logits [output_rows, vocab_size] live until the next step. Code::kIo when the disk
@@ -146,6 +149,7 @@ class Engine {
   std::optional<Error> tokenizer_error_;
   std::shared_ptr<StatePool> pool_;
   std::unique_ptr<PrefixCache> prefix_cache_;
+  std::unique_ptr<KeptStates> kept_states_;
   std::unique_ptr<Context> context_;
   Act output_;
   bool has_recurrent_ = false;

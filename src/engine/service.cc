@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/clock.h"
+#include "engine/request_store.h"
 
 namespace venturi {
 
@@ -31,99 +32,6 @@ struct Service::Request {
   bool logs_prompt() const { return asked.prompt_logprobs >= 0 && static_cast<int64_t>(tokens.size()) == prompt_tokens; }
 };
 
-// Requests' sequences: pages that they share, and the prefix cache behind them, if there is one.
-class Service::Store : public StateStore {
- public:
-  Store(Engine& engine, const std::map<RequestId, std::unique_ptr<Request>>& requests)
-      : engine_(engine), cache_(engine.prefix_cache()), requests_(requests) {}
-
-  bool can_ever_hold(int64_t tokens) const override { return tokens <= engine_.options().context; }
-  int64_t attach(RequestId id) override {
-    Held& held = held_[id];
-    const Request& request = *requests_.at(id);
-    // Whose prompt's logprobs are wanted computes all of it.
-    if (!cache_ || request.logs_prompt() || !start(id, held)) return 0;
-    const auto& tokens = request.tokens;
-    // One is left to compute: its logits are what is wanted.
-    return cache_->attach(*held.state, tokens, static_cast<int64_t>(tokens.size()) - 1,
-                          held.cursor);
-  }
-  bool reserve(RequestId id, int64_t tokens) override {
-    Held& held = held_[id];
-    return start(id, held) && held.state->reserve(tokens).ok();
-  }
-  void release(RequestId id) override {
-    Held& held = held_[id];
-    publish(id, true);
-    if (held.moved) cache_->let_go(*held.moved);
-    held_.erase(id);
-  }
-  bool move_out(RequestId id) override {
-    Held& held = held_[id];
-    if (!cache_ || !held.state || held.state->length() == 0) return false;
-    held.moved = cache_->move_out(*held.state, requests_.at(id)->tokens, held.cursor);
-    if (held.moved) held.state.reset();
-    return held.moved.has_value();
-  }
-  MoveIn move_in(RequestId id) override {
-    Held& held = held_[id];
-    if (!start(id, held)) return MoveIn::kNoRoom;
-    auto there = cache_->move_in(*held.state, *held.moved, held.cursor);
-    if (there && !*there) {
-      held.state.reset();
-      return MoveIn::kNoRoom;
-    }
-    cache_->let_go(*held.moved);
-    held.moved.reset();
-    if (there) return MoveIn::kDone;
-    held_.erase(id);
-    return MoveIn::kLost;
-  }
-
-  // What a request has computed is there for others; all of it when it is `ending`.
-  void publish(RequestId id, bool ending) {
-    const auto at = held_.find(id);
-    const auto request = requests_.find(id);
-    if (!cache_ || at == held_.end() || request == requests_.end() || !at->second.state) return;
-    cache_->publish(*at->second.state, request->second->tokens, at->second.cursor, ending);
-  }
-
-  void truncate(RequestId id, int64_t tokens) {
-    [[maybe_unused]] const bool done = held_.at(id).state->truncate(tokens);
-    assert(done);
-  }
-
-  SequenceState* state(RequestId id) { return held_.at(id).state.get(); }
-  int64_t tokens() const {
-    const StatePool& pool = engine_.state_pool();
-    if (pool.shared_pages() > 0) return (pool.shared_pages() - pool.pages_to_have()) * kPageTokens;
-    int64_t n = 0;
-    for (const auto& [id, held] : held_) n += held.state ? held.state->length() : 0;
-    return n;
-  }
-
- private:
-  struct Held {
-    std::unique_ptr<SequenceState> state;
-    PrefixCache::Cursor cursor;
-    std::optional<PrefixCache::Moved> moved;  // to the file
-  };
-  bool start(RequestId id, Held& held) {
-    if (held.state) return true;
-    auto made = engine_.new_sequence();
-    if (made) held.state = std::move(made).value();
-    // What another adapter computed is another prefix.
-    const Adapter* adapter = requests_.at(id)->asked.adapter;
-    held.cursor = {.kind = adapter ? adapter->number() : 0};
-    return held.state != nullptr;
-  }
-
-  Engine& engine_;
-  PrefixCache* const cache_;
-  const std::map<RequestId, std::unique_ptr<Request>>& requests_;
-  std::map<RequestId, Held> held_;
-};
-
 namespace {
 
 // Before any step: what a token attended costs beside a row, by their multiply-adds. Attention's are in f32 and
@@ -146,7 +54,7 @@ StepCost first_cost(const Engine& engine) {
 
 Service::Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOptions& options)
     : engine_(engine), tokenizer_(tokenizer), observer_(options.observer), speculator_(options.speculator), turn_(options.turn),
-      store_(std::make_unique<Store>(engine, requests_)) {
+      store_(std::make_unique<RequestStore>(engine, [this](RequestId id) { return known(id); })) {
   SchedulerOptions o = options.scheduler;
   o.max_running =
       std::min<int64_t>({o.max_running, engine.options().sequences, engine.options().outputs});
@@ -158,6 +66,13 @@ Service::Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOption
   const int64_t shared = engine.state_pool().shared_pages();
   at_work_.state_capacity =
       shared > 0 ? shared * kPageTokens : o.max_running * engine.options().context;
+}
+
+std::optional<KnownRequest> Service::known(RequestId id) const {
+  const auto at = requests_.find(id);
+  if (at == requests_.end()) return std::nullopt;
+  const Request& r = *at->second;
+  return KnownRequest{.tokens = r.tokens, .adapter = r.asked.adapter, .logs_prompt = r.logs_prompt()};
 }
 
 Result<std::unique_ptr<Service>> Service::start(Engine& engine, const ServiceOptions& options) {
@@ -226,10 +141,12 @@ ServiceCounts Service::counts() const {
 }
 
 void Service::publish() {
+  PrefixCache* const cache = engine_.prefix_cache();
+  if (cache) cache->clean();
   at_work_.scheduler = scheduler_->counts();
   at_work_.state_tokens = store_->tokens();
   if (speculator_) at_work_.speculation = speculator_->counts();
-  if (const PrefixCache* cache = engine_.prefix_cache()) {
+  if (cache) {
     const PrefixCacheCounters c = cache->counters();
     const uint64_t moved =
         c.written_bytes + c.read_bytes - at_work_.state_written_bytes - at_work_.state_read_bytes;
@@ -253,7 +170,7 @@ void Service::loop() {
       if (scheduler_->idle() && arrivals_.empty() && new_chores_.empty() && chores_.empty()) {
         is_idle_ = true;
         idle_.notify_all();
-        wake_.wait(lock, [&] { return stopping_ || !arrivals_.empty() || !cancels_.empty() || !new_chores_.empty(); });
+        wait(lock, engine_.prefix_cache() && engine_.prefix_cache()->busy());
       }
       if (stopping_) break;
       arrivals.swap(arrivals_);
@@ -261,7 +178,7 @@ void Service::loop() {
       std::move(new_chores_.begin(), new_chores_.end(), std::back_inserter(chores_));
       new_chores_.clear();
     }
-    const auto turn = take_turn(turn_.get());
+    auto turn = take_turn(turn_.get());
     const double begin = now_seconds(), told_before = at_work_.tell_seconds;
     take_in(arrivals, cancels);
     speculate();
@@ -283,6 +200,11 @@ void Service::loop() {
     }
     do_chores();
     publish();
+    if (work.rows.empty() && !scheduler_->idle() && chores_.empty()) {  // all there is comes from the disk
+      if (turn) turn.unlock();
+      std::unique_lock lock(mutex_);
+      wait(lock, true);
+    }
   }
   chores_.clear();
   while (!requests_.empty()) {
@@ -300,6 +222,16 @@ void Service::loop() {
     idle_.notify_all();
   }
   for (Arrival& a : left) a.listener({.ticket = a.ticket, .finish = Finish::kCancelled});
+}
+
+// For something to do; while the disk is at work, in little steps.
+void Service::wait(std::unique_lock<std::mutex>& lock, bool disk) {
+  const auto called = [&] { return stopping_ || !arrivals_.empty() || !cancels_.empty() || !new_chores_.empty(); };
+  if (disk) {
+    wake_.wait_for(lock, std::chrono::milliseconds(1), called);
+  } else {
+    wake_.wait(lock, called);
+  }
 }
 
 void Service::take_in(std::deque<Arrival>& arrivals, const std::deque<Cancel>& cancels) {
@@ -561,7 +493,7 @@ void Service::tell_token(RequestId id, DrawnToken token, Finish why) {
     r.times.first_token = now;
     if (observer_) observer_->first_token(r.report(Finish::kNone));
     if (const auto view = scheduler_->view(id)) r.cached_tokens = view->cached;
-    if (engine_.prefix_cache()) {
+    if (engine_.prefix_cache() || engine_.kept_states()) {
       at_work_.prefix_queries += static_cast<uint64_t>(r.prompt_tokens);
       at_work_.prefix_hits += static_cast<uint64_t>(r.cached_tokens);
     }

@@ -29,6 +29,9 @@
 
 namespace venturi {
 
+class RequestStore;
+struct KnownRequest;
+
 using Ticket = uint64_t;  // of a request, from 1
 
 struct Submission {
@@ -161,7 +164,6 @@ class Service {
   void add(std::unique_ptr<Chore> chore);
 
  private:
-  class Store;
   struct Request;
   struct Arrival {
     Ticket ticket;
@@ -178,10 +180,12 @@ class Service {
   };
 
   Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOptions& options);
+  std::optional<KnownRequest> known(RequestId id) const;
   void loop();
   void take_in(std::deque<Arrival>& arrivals, const std::deque<Cancel>& cancels);
   void take_in(Arrival& arrival);
   void speculate();
+  void wait(std::unique_lock<std::mutex>& lock, bool disk);
   void do_chores();
   void run(const StepWork& work);
   double run(std::span<const StepWork::Rows> work, std::vector<StepOutcome>& outcomes);
@@ -203,7 +207,7 @@ class Service {
   ServiceObserver* const observer_;
   const std::shared_ptr<Speculator> speculator_;
   const std::shared_ptr<Turn> turn_;
-  std::unique_ptr<Store> store_;
+  std::unique_ptr<RequestStore> store_;
   std::unique_ptr<Scheduler> scheduler_;
   std::map<RequestId, std::unique_ptr<Request>> requests_;
   std::map<Ticket, RequestId> ids_;

@@ -28,6 +28,7 @@ struct Scheduler::Request {
   bool started = false;       // its prompt was computed once
   double waits_since = 0;     // for a place in memory
   bool held_back = false;     // of the last step, for a newcomer's prompt
+  bool coming = false;        // in memory, but for what is on its way there
   bool promoted = false;      // it waited too long, and from then on counts as of the highest priority
   int priority = 0;           // in the plan at hand
   double charged = 0;         // of its prompt
@@ -37,7 +38,8 @@ struct Scheduler::Request {
 
   int64_t missing() const { return known - computed; }
   bool logs_prompt() const { return spec.prompt_outputs && !started; }
-  bool streams() const { return place == Place::kMemory && started && missing() == 1; }
+  bool here() const { return place == Place::kMemory && !coming; }
+  bool streams() const { return here() && started && missing() == 1; }
 };
 
 Scheduler::Scheduler(const SchedulerOptions& options, const StepCost& cost, StateStore& store)
@@ -126,6 +128,7 @@ void Scheduler::end(RequestId id) {
     charge(r, -left);
     r.key->pending -= left / r.key->weight;
   }
+  coming_ -= r.coming;
   if (r.place == Request::Place::kQueue) {
     --counts_.queued;
     --r.key->queued;
@@ -210,7 +213,7 @@ void Scheduler::preempt(Request& r) {
 
 bool Scheduler::make_room(const Order& order, const Request& keep) {
   for (auto at = order.rbegin(); at != order.rend() && *at != &keep; ++at)
-    if ((*at)->place == Request::Place::kMemory && !(*at)->in_step) {
+    if ((*at)->here() && !(*at)->in_step) {
       preempt(**at);
       return true;
     }
@@ -237,7 +240,7 @@ void Scheduler::plan_streams(const Order& order, StepWork& work) {
   // A newcomer's short prompt takes a step in which those who have much wait: their token comes a step later,
   // as it would at the end of a step with both, and the newcomer's first token sooner.
   const bool hold_back = std::any_of(order.begin(), order.end(), [&](const Request* r) {
-    return r->place == Request::Place::kMemory && !r->streams() && short_prompt(*r) && newcomer(*r->key);
+    return r->here() && !r->streams() && short_prompt(*r) && newcomer(*r->key);
   });
   for (Request* r : order) {
     // May have been preempted for one before it.
@@ -250,7 +253,7 @@ void Scheduler::plan_streams(const Order& order, StepWork& work) {
     int64_t drafts = std::clamp<int64_t>(r->drafts, 0, std::max<int64_t>(room, 0));
     if (drafts > 0 && !store_.reserve(r->id, r->known + drafts)) drafts = 0;
     if (drafts == 0 && !reserve(order, *r, r->known)) {
-      preempt(*r);
+      if (coming_ == 0) preempt(*r);  // else it has what it needs when that is there, and has given way
       continue;
     }
     add_rows(*r, 1, drafts, work);
@@ -275,7 +278,7 @@ Scheduler::Request* Scheduler::victim_for(const Order& order, const Request& r, 
   const bool due = held[r.key] + asks <= share(*r.key, all);
   for (auto at = order.rbegin(); at != order.rend() && *at != &r; ++at) {
     Request& victim = **at;
-    if (victim.place != Request::Place::kMemory || victim.in_step) continue;
+    if (!victim.here() || victim.in_step) continue;
     if (victim.priority < r.priority) return &victim;
     if (victim.priority == r.priority && victim.key != r.key && due && held[victim.key] > share(*victim.key, all)) return &victim;
   }
@@ -292,6 +295,30 @@ bool Scheduler::take_from_others(const Order& order, const Request& r, Scarce sc
   return true;
 }
 
+// Of a request that is coming: whether it is here.
+void Scheduler::take_arrival(Request& r) {
+  const StateStore::Arrival arrival = store_.arrival(r.id);
+  if (arrival == StateStore::Arrival::kComing) return;
+  r.coming = false;
+  --coming_;
+  if (arrival == StateStore::Arrival::kHere) return;
+  r.place = Request::Place::kQueue;
+  --counts_.running;
+  --r.key->running;
+  ++counts_.queued;
+  ++r.key->queued;
+  r.waits_since = now_;
+  r.computed = 0;
+  if (r.most_computed > 0 || r.cached == 0) return;
+  // What was found of its prompt has to be computed after all.
+  const double more = options_.prompt_charge * static_cast<double>(r.cached);
+  r.charged += more;
+  charge(r, more);
+  r.key->pending += more / r.key->weight;
+  counts_.cached_tokens -= static_cast<uint64_t>(r.cached);
+  r.cached = 0;
+}
+
 // State in memory for a request that has none there, with room for all that is known of it.
 bool Scheduler::bring_in(const Order& order, Request& r) {
   if (counts_.running >= options_.max_running && !take_from_others(order, r, Scarce::kPlaces)) return false;
@@ -305,7 +332,10 @@ bool Scheduler::bring_in(const Order& order, Request& r) {
       r.place = Request::Place::kMemory;
       ++counts_.running;
       ++r.key->running;
-      return true;
+      r.coming = true;
+      ++coming_;
+      take_arrival(r);
+      return r.place == Request::Place::kMemory;
     }
     r.place = Request::Place::kQueue;
     ++counts_.queued;
@@ -314,11 +344,16 @@ bool Scheduler::bring_in(const Order& order, Request& r) {
   }
   const int64_t found = store_.attach(r.id);
   assert(found >= 0 && found < r.known && (found == 0 || !r.logs_prompt()));
-  while (!store_.reserve(r.id, r.known))
+  const StateStore::Arrival arrival = store_.arrival(r.id);
+  if (arrival == StateStore::Arrival::kLost) return false;  // the next plan finds less
+  // What is coming has room made for the rest of it when it is there.
+  while (arrival == StateStore::Arrival::kHere && !store_.reserve(r.id, r.known))
     if (!take_from_others(order, r, Scarce::kPages)) {
       store_.release(r.id);
       return false;
     }
+  r.coming = arrival == StateStore::Arrival::kComing;
+  coming_ += r.coming;
   r.place = Request::Place::kMemory;
   --counts_.queued;
   --r.key->queued;
@@ -358,7 +393,7 @@ void Scheduler::plan_prompts(const Order& order, StepWork& work) {
   // By what they were given, not by what they were promised: a key that just came in goes first.
   Order prompts;
   for (Request* r : order)
-    if (!r->in_step && !r->held_back && r->place == Request::Place::kMemory) prompts.push_back(r);
+    if (!r->in_step && !r->held_back && r->here()) prompts.push_back(r);
   std::sort(prompts.begin(), prompts.end(), [&](const Request* a, const Request* b) {
     const double given_a = a->key->given(), given_b = b->key->given();
     return a->priority == b->priority && a->key != b->key && given_a != given_b ? given_a < given_b : before(*a, *b);
@@ -368,7 +403,7 @@ void Scheduler::plan_prompts(const Order& order, StepWork& work) {
   auto others = static_cast<int64_t>(prompts.size());
   for (Request* r : prompts) {
     --others;  // after it: each may reach its end, and draw
-    if (r->place != Request::Place::kMemory) continue;  // preempted for one before it
+    if (!r->here()) continue;  // preempted for one before it
     int64_t left = std::min(options_.max_step_rows - work.n_rows, prompt_rows(*r, streams, work));
     // Nobody else's prompt makes it wait, but for what the weights are read for anyway.
     if (first_token) left = std::min(left, cost_.rows_within(2 * cost_.weights_seconds, work.n_rows, work.context, r->computed, left));
@@ -412,6 +447,8 @@ StepWork Scheduler::plan(double now) {
   assert(!in_step_);
   now_ = now;
   preempted_for_others_ = 0;
+  for (const auto& [id, r] : requests_)
+    if (r->coming) take_arrival(*r);
   StepWork work;
   Order order = ordered();
   active_weight_ = 0;

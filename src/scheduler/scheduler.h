@@ -23,6 +23,7 @@
 //               them (by weight), the running request that comes last in the order gives way: to disk, or forgotten and
 //               recomputed, whichever StepCost says is quicker. The first in order is never taken from, so
 //               something always gets on.
+//   disk        What comes from the disk takes a place at once and runs when it is there; the others go on meanwhile.
 //   refusal     What can never fit, and what would queue too long (by number, or by the time that the requests
 //               before it will take), is refused at submit().
 //
@@ -75,6 +76,10 @@ class StateStore {
   // Back. kNoRoom: nothing changed, try again later. kLost: it cannot be read; the state is released.
   enum class MoveIn { kDone, kNoRoom, kLost };
   virtual MoveIn move_in(RequestId id) = 0;
+  // What attach() or move_in() gave may still be on its way from the disk. Until it is here the request has its pages
+  // and may be released, nothing else. kLost: it could not be read; the state is released.
+  enum class Arrival { kHere, kComing, kLost };
+  virtual Arrival arrival(RequestId) { return Arrival::kHere; }
 };
 
 struct SchedulerOptions {
@@ -188,6 +193,7 @@ class Scheduler {
   void admit(Order& order);
   void plan_prompts(const Order& order, StepWork& work);
   bool bring_in(const Order& order, Request& request);
+  void take_arrival(Request& request);
   void add_rows(Request& request, int64_t count, int64_t drafts, StepWork& work);
   bool newcomer(const Key& key) const;
   bool short_prompt(const Request& request) const;
@@ -209,6 +215,7 @@ class Scheduler {
   double active_weight_ = 0;      // in it: of the keys that have requests
   double answer_share_ = 0.5;     // of max_new_tokens that answers come to, the latest counting most
   int preempted_for_others_ = 0;
+  int64_t coming_ = 0;  // requests whose state is on its way
 };
 
 }  // namespace venturi

@@ -269,6 +269,29 @@ TEST(Scheduler, CachedTokensAreNeitherComputedNorCharged) {
   EXPECT_EQ(w.users[id].drawn, 5);
 }
 
+// What comes from the disk is in nobody's way.
+TEST(Scheduler, StreamsGoOnWhileStateIsComing) {
+  World w = world();
+  std::mt19937_64 always(3);
+  w.store.faults = &always;
+  w.store.longest_way = 1;
+  w.start();
+  const RequestId stream = w.submit({.key = "a", .prompt_tokens = 32}, 100);
+  for (int i = 0; i < 5; ++i) w.step();
+  w.store.cached[2] = 960;
+  const RequestId second = w.submit({.key = "a", .prompt_tokens = 1000}, 5);
+  w.step();
+  w.store.coming[second] = 20;
+  const int64_t before = w.users[stream].drawn;
+  for (int i = 0; i < 20; ++i) w.step();
+  EXPECT_EQ(w.users[stream].drawn, before + 20);
+  EXPECT_LT(w.users[second].first_token, 0);
+  for (int i = 0; i < 40 && w.users[second].first_token < 0; ++i) w.step();
+  EXPECT_GT(w.users[second].first_token, 0);
+  EXPECT_EQ(w.scheduler->counts().cached_tokens, 960u);
+  w.drain();
+}
+
 TEST(Scheduler, SeveralAnswersWaitForTheFirstPrompt) {
   World w = world();
   w.start();
@@ -329,6 +352,7 @@ TEST(Simulation, EveryRequestEndsOnceAndEveryPageComesBack) {
     w.store.faults = &random;
     w.store.lost_share = seed % 3 == 0 ? 0.1 : 0;
     w.store.disk_refuses_share = seed % 4 == 0 ? 0.3 : 0;
+    w.store.longest_way = seed % 7 < 4 ? static_cast<int>(seed % 7) * 8 : 0;
     w.truth.move_seconds_per_token = seed % 2 ? 1e-5 : 5e-3;
     w.options.max_running = pick(1, 24);
     w.options.max_step_rows = pick(w.options.max_running, 256);

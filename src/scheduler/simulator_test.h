@@ -18,6 +18,9 @@ struct FakeStore : StateStore {
   int64_t used = 0, disk_used = 0;
   std::map<RequestId, int64_t> memory, disk;  // pages
   std::map<RequestId, int64_t> cached;        // what attach finds
+  std::map<RequestId, int> coming;            // on their way, for so many looks
+  std::vector<std::pair<int64_t, int>> abandoned;  // pages of what was released on its way, and for how many steps yet
+  int longest_way = 0;
   std::mt19937_64* faults = nullptr;
   double lost_share = 0, disk_refuses_share = 0;
 
@@ -31,10 +34,11 @@ struct FakeStore : StateStore {
     memory[id] = 0;
     if (at == cached.end() || used + pages(at->second) > total) return 0;
     used += memory[id] = pages(at->second);
+    sets_out(id);
     return at->second;
   }
   bool reserve(RequestId id, int64_t tokens) override {
-    EXPECT_TRUE(memory.contains(id));
+    EXPECT_TRUE(memory.contains(id) && !coming.contains(id));
     const int64_t more = std::max<int64_t>(0, pages(tokens) - memory[id]);
     if (used + more > total) return false;
     memory[id] += more;
@@ -43,13 +47,18 @@ struct FakeStore : StateStore {
   }
   void release(RequestId id) override {
     EXPECT_TRUE(memory.contains(id) || disk.contains(id));
-    if (memory.contains(id)) used -= memory[id];
+    if (coming.contains(id)) {
+      abandoned.emplace_back(memory[id], coming[id]);
+    } else if (memory.contains(id)) {
+      used -= memory[id];
+    }
     if (disk.contains(id)) disk_used -= disk[id];
     memory.erase(id);
     disk.erase(id);
+    coming.erase(id);
   }
   bool move_out(RequestId id) override {
-    EXPECT_TRUE(memory.contains(id));
+    EXPECT_TRUE(memory.contains(id) && !coming.contains(id));
     if (disk_used + memory[id] > disk_total || chance(disk_refuses_share)) return false;
     disk_used += disk[id] = memory[id];
     used -= memory[id];
@@ -66,7 +75,28 @@ struct FakeStore : StateStore {
     used += memory[id] = disk[id];
     disk_used -= disk[id];
     disk.erase(id);
+    sets_out(id);
     return MoveIn::kDone;
+  }
+  void sets_out(RequestId id) {
+    if (longest_way > 0 && chance(0.7)) coming[id] = 1 + static_cast<int>((*faults)() % static_cast<uint64_t>(longest_way));
+  }
+  // The disk is done with some of what was abandoned.
+  void tick() {
+    std::erase_if(abandoned, [&](auto& one) {
+      if (one.second-- > 0) return false;
+      used -= one.first;
+      return true;
+    });
+  }
+  Arrival arrival(RequestId id) override {
+    const auto at = coming.find(id);
+    if (at == coming.end()) return Arrival::kHere;
+    if (at->second-- > 0) return Arrival::kComing;
+    coming.erase(at);
+    if (!chance(lost_share)) return Arrival::kHere;
+    release(id);
+    return Arrival::kLost;
   }
 };
 
@@ -108,6 +138,7 @@ struct World {
   // One step, and what must hold of every step. `meanwhile` runs while it does (cancels, arrivals).
   template <typename Meanwhile>
   void step(Meanwhile&& meanwhile) {
+    store.tick();
     const StepWork work = scheduler->plan(now);
     const SchedulerCounts& counts = scheduler->counts();
     EXPECT_LE(store.used, store.total);
@@ -116,7 +147,7 @@ struct World {
     if (work.rows.empty()) {
       ++empty_plans;
       // Something always gets on.
-      EXPECT_TRUE(scheduler->idle()) << "nothing runs, " << counts.queued << " wait, " << counts.moved_out << " are on disk";
+      EXPECT_TRUE(scheduler->idle() || !store.coming.empty() || !store.abandoned.empty()) << "nothing runs, " << counts.queued << " wait, " << counts.moved_out << " are on disk";
       now += 1e-3;
       meanwhile();
       return;
@@ -128,7 +159,7 @@ struct World {
       User& u = users.at(r.id);
       EXPECT_LT(u.ended, 0);
       EXPECT_GT(r.count, r.drafts);
-      EXPECT_TRUE(store.memory.contains(r.id));
+      EXPECT_TRUE(store.memory.contains(r.id) && !store.coming.contains(r.id));
       EXPECT_GE(store.memory[r.id] * FakeStore::kPage, r.first + r.count);
       const int64_t known = u.spec.prompt_tokens + u.drawn;
       EXPECT_EQ(r.outputs, r.first + r.count - r.drafts == known);
@@ -184,6 +215,7 @@ struct World {
   void drain(int64_t most_steps = 1'000'000) {
     while (!scheduler->idle() && most_steps-- > 0) step();
     EXPECT_TRUE(scheduler->idle());
+    while (!store.abandoned.empty()) store.tick();
     EXPECT_EQ(store.used, 0);
     EXPECT_EQ(store.disk_used, 0);
     EXPECT_TRUE(store.memory.empty() && store.disk.empty());

@@ -46,19 +46,24 @@ class SessionChore : public Chore {
 
   bool some(Engine& engine) final {
     if (!sequence_) {
-      auto made = engine.new_sequence();
-      if (!made) return false;  // another of its kind has it
-      sequence_ = std::move(made).value();
+      sequence_ = begin(engine);
+      if (!sequence_) return false;  // another of its kind has it
     }
     auto over = slice(engine);
     if (over && !*over) return false;
+    if (KeptStates* kept = engine.kept_states(); kept && over) kept->put(std::move(sequence_), tokens(), 0);
     sequence_.reset();
     if (!over) tell(session_error(over.error()));
     return true;
   }
 
  protected:
+  virtual std::unique_ptr<SequenceState> begin(Engine& engine) {
+    auto made = engine.new_sequence();
+    return made ? std::move(made).value() : nullptr;
+  }
   virtual Result<bool> slice(Engine& engine) = 0;
+  virtual std::span<const TokenId> tokens() const = 0;  // that the sequence is after, in the end
   void tell(std::variant<SessionAbout, ApiError> what) {
     if (auto done = std::exchange(done_, nullptr)) done(std::move(what));
   }
@@ -77,10 +82,17 @@ class Saving : public SessionChore {
       : SessionChore(std::move(target), std::move(about), std::move(done)), path_(std::move(path)), head_(std::move(head)), commit_(std::move(commit)) {}
 
  private:
+  std::span<const TokenId> tokens() const override { return head_.tokens; }
+  std::unique_ptr<SequenceState> begin(Engine& engine) override {
+    if (KeptStates* kept = engine.kept_states())
+      if (auto state = kept->take(head_.tokens, static_cast<int64_t>(head_.tokens.size()), 0)) return state;
+    return SessionChore::begin(engine);
+  }
   Result<bool> slice(Engine& engine) override {
     if (!writer_) {
       const auto n = static_cast<int64_t>(head_.tokens.size());
-      if (engine.prefix_cache()->attach(*sequence_, head_.tokens, n, cursor_) != n)
+      if (engine.prefix_cache()) engine.prefix_cache()->attach(*sequence_, head_.tokens, n, cursor_);
+      if (sequence_->length() != n)
         return error(Code::kOutOfBudget, "the conversation's state has no room beside what runs; save it again later");
       head_.length = n;
       const StatePool& pool = engine.state_pool();
@@ -104,9 +116,13 @@ class Restoring : public SessionChore {
       : SessionChore(std::move(target), std::move(about), std::move(done)), reader_(std::move(reader)) {}
 
  private:
+  std::span<const TokenId> tokens() const override { return reader_->head().tokens; }
   Result<bool> slice(Engine& engine) override {
+    // States that nobody uses make room.
+    while (engine.kept_states() && !sequence_->reserve(reader_->head().length))
+      if (!engine.kept_states()->drop_oldest()) break;
     if (!TRY(reader_->some(*sequence_, kSliceBytes))) return false;
-    engine.prefix_cache()->publish(*sequence_, reader_->head().tokens, cursor_, true);
+    if (engine.prefix_cache()) engine.prefix_cache()->publish(*sequence_, reader_->head().tokens, cursor_, true);
     tell(about_);
     return true;
   }
@@ -118,8 +134,8 @@ std::optional<ApiError> unsuitable(const Target& target) {
   const auto refuse = [](std::string message) { return ApiError{.message = std::move(message), .param = "model", .code = "unsupported"}; };
   if (!target->service) return refuse(fmt::format("{} gives embeddings: it has no conversations", target.name));
   if (!target.adapter.empty()) return refuse("sessions are of models without adapters");
-  if (!target->engine->prefix_cache())
-    return refuse(fmt::format("{} keeps no prefixes (--no-prefix-cache, or a state that is not made of pages alone); sessions need them", target.name));
+  if (!target->engine->prefix_cache() && !target->engine->kept_states())
+    return refuse(fmt::format("{} keeps no prefixes (--no-prefix-cache); sessions need them", target.name));
   return std::nullopt;
 }
 

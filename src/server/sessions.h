@@ -1,5 +1,6 @@
 // Conversations' state in a folder: saved under a name, and restored, when the server has been started anew, into the
-// prefix cache, where the next request of the conversation finds it.
+// prefix cache or, of models that share no pages, among the states that are kept whole, where the next request of the
+// conversation finds it.
 //
 // Threads: save(), restore(), list() and remove() may be called from any thread and do not block but for small file
 // operations; `done` is called once, from a thread of the service's or of this object's. Files are read, checked and
