@@ -107,13 +107,13 @@ Act run_expert(Context& context, const ExpertWeights& w, int64_t expert, const A
 }
 
 // The experts that rows chose, in the order in which they will be run.
-std::vector<int32_t> order_experts(Context& context, const ExpertWeights& w, const Routes& routes) {
+std::vector<int32_t> order_experts(Context& context, const ExpertWeights& w, const Routes& routes, bool ahead) {
   std::vector<int32_t> order;
   std::vector<char> seen(static_cast<size_t>(w.gate->n_planes));
   for (const int32_t e : routes.expert)
     if (!std::exchange(seen[static_cast<size_t>(e)], 1)) order.push_back(e);
   if (context.computes() && w.gate->residency) {
-    w.gate->residency->begin_experts(*w.gate, order, static_cast<int64_t>(routes.expert.size()));
+    w.gate->residency->begin_experts(*w.gate, order, static_cast<int64_t>(routes.expert.size()), ahead);
   } else {
     std::sort(order.begin(), order.end());
   }
@@ -166,21 +166,27 @@ Routes route(Context& context, const RouterParams& p, Act& logits) {
   return routes;
 }
 
-Act mixture(Context& context, const Act& x, Routes routes, const ExpertWeights& w) {
-  const int64_t rows = x.rows(), k = routes.top_k, d = w.down->n_out;
+ChosenExperts begin_mixture(Context& context, Routes routes, const ExpertWeights& w, bool ahead) {
+  const int64_t k = routes.top_k, rows = static_cast<int64_t>(routes.expert.size()) / k;
   if (context.computes()) {
     if (RouteSource* source = context.route_source()) source->choose(*w.gate, routes.expert.data(), rows, k);
     if (Observer* observer = context.observer()) observer->routed(*w.gate, routes.expert.data(), rows, k);
   }
+  std::vector<int32_t> order = order_experts(context, w, routes, ahead);
+  if (context.computes()) hint_experts(w, order);
+  return {std::move(routes), std::move(order)};
+}
+
+Act mixture(Context& context, const Act& x, const ChosenExperts& chosen, const ExpertWeights& w) {
+  const Routes& routes = chosen.routes;
+  const int64_t rows = x.rows(), k = routes.top_k, d = w.down->n_out;
   Act y = context.allocate(rows, d);
   Act parts = context.allocate(rows * k, d);  // [rows, top_k, d_model]
   std::optional<Context::Workspace> workspace;
   workspace.emplace(context, largest_expert(context, w, rows));
   const ByExpert sorted = sort_by_expert(routes, w.gate->n_planes);
-  const std::vector<int32_t> order = order_experts(context, w, routes);
-  if (context.computes()) hint_experts(w, order);
   std::vector<int64_t> chosen_by;
-  for (const int32_t e : order) {
+  for (const int32_t e : chosen.order) {
     const int64_t begin = sorted.begin[e], n = sorted.begin[e + 1] - begin;
     chosen_by.clear();
     for (int64_t i = begin; i < begin + n; ++i) chosen_by.push_back(sorted.choices[i] / k);

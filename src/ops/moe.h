@@ -18,6 +18,7 @@ struct RouterParams {
     kSigmoid,        // of each expert on its own
   } gate = Gate::kSoftmax;
   int64_t n_experts = 0, top_k = 0;
+  bool early = false;      // the router sees what enters the layer, before the norm and the attention
   bool normalise = false;  // weights of the chosen divided by their sum
   float scale = 1;         // of the weights, after that
   // Added to the scores for the choice only (DeepSeek-V3's balance without a loss); null: none.
@@ -42,8 +43,18 @@ struct ExpertWeights {
   Activation activation;
 };
 
+// What the rows of a step chose of a mixture.
+struct ChosenExperts {
+  Routes routes;
+  std::vector<int32_t> order;  // each once, as they are taken
+};
+
+// Asks whoever keeps the experts for those that are not in memory. `ahead`: other ops come before mixture(), and the
+// experts are read beside them. Nothing else of the model's mixtures comes between the two.
+ChosenExperts begin_mixture(Context& context, Routes routes, const ExpertWeights& experts, bool ahead);
+
 // Rows are gathered by expert, so that an expert's weights are read once a step.
 // x [rows, d_model] -> [rows, d_model].
-Act mixture(Context& context, const Act& x, Routes routes, const ExpertWeights& experts);
+Act mixture(Context& context, const Act& x, const ChosenExperts& chosen, const ExpertWeights& experts);
 
 }  // namespace venturi

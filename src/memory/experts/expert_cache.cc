@@ -63,10 +63,12 @@ double ExpertCache::worth(int64_t unit) const {
   return evictor_->worth(unit / shape_.n_experts, static_cast<int32_t>(unit % shape_.n_experts));
 }
 
-void ExpertCache::begin_experts(const Weight& gate, std::span<int32_t> experts, int64_t choices) {
+void ExpertCache::begin_experts(const Weight& gate, std::span<int32_t> experts, int64_t choices, bool ahead) {
   std::lock_guard lock(mutex_);
   many_rows_ = choices >= kManyRows * static_cast<int64_t>(experts.size());
+  const uint64_t missed = counters_.misses();
   begin(place_of_.at(&gate).first, experts);
+  if (ahead) counters_.asked_ahead += counters_.misses() - missed;
 }
 
 void ExpertCache::begin(int64_t layer, std::span<int32_t> experts) {
