@@ -151,7 +151,8 @@ Routes route(Context& context, const RouterParams& p, Act& logits) {
   routes.top_k = p.top_k;
   routes.expert.resize(static_cast<size_t>(rows * p.top_k));
   routes.weight.resize(static_cast<size_t>(rows * p.top_k));
-  const Context::Scope scope(context, {.op = "route"});
+  const Context::Scope scope(context, {.op = "route"}, {}, {&logits});
+  routes.op = context.last_op();
   if (!scope.computes()) {
     for (size_t i = 0; i < routes.expert.size(); ++i)
       routes.expert[i] = static_cast<int32_t>(static_cast<int64_t>(i) % p.n_experts);
@@ -180,9 +181,9 @@ ChosenExperts begin_mixture(Context& context, Routes routes, const ExpertWeights
 Act mixture(Context& context, const Act& x, const ChosenExperts& chosen, const ExpertWeights& w) {
   const Routes& routes = chosen.routes;
   const int64_t rows = x.rows(), k = routes.top_k, d = w.down->n_out;
-  Act y = context.allocate(rows, d);
   Act parts = context.allocate(rows * k, d);  // [rows, top_k, d_model]
   std::optional<Context::Workspace> workspace;
+  context.next_follows(routes.op);
   workspace.emplace(context, largest_expert(context, w, rows));
   const ByExpert sorted = sort_by_expert(routes, w.gate->n_planes);
   std::vector<int64_t> chosen_by;
@@ -191,7 +192,7 @@ Act mixture(Context& context, const Act& x, const ChosenExperts& chosen, const E
     chosen_by.clear();
     for (int64_t i = begin; i < begin + n; ++i) chosen_by.push_back(sorted.choices[i] / k);
     const Act out = run_expert(context, w, e, x, chosen_by);
-    const Context::Scope scope(context, {.op = "mix"});
+    const Context::Scope scope(context, {.op = "mix"}, {}, {&parts});
     if (!scope.computes()) continue;
     context.pool().parallel_for(n, 8, [&](int64_t from, int64_t to, int) {
       for (int64_t i = from; i < to; ++i)
@@ -199,7 +200,8 @@ Act mixture(Context& context, const Act& x, const ChosenExperts& chosen, const E
     });
   }
   workspace.reset();
-  const Context::Scope scope(context, {.op = "mix"});
+  Act y = context.allocate(rows, d);
+  const Context::Scope scope(context, {.op = "mix"}, {&parts}, {&y});
   if (!scope.computes()) return y;
   context.pool().parallel_for(rows, 4, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {

@@ -33,6 +33,7 @@ struct Routes {
   int64_t top_k = 0;
   std::vector<int32_t> expert;
   std::vector<float> weight;
+  int32_t op = -1;  // of the context, that made them
 };
 
 // logits [rows, n_experts], overwritten. In shape mode, rows are spread evenly over the experts.
