@@ -211,7 +211,7 @@ Act MixtureBlock::run(Context& context, Act x) const {
 }
 
 Act MixtureBlock::run(Context& context, Act x, const ChosenExperts& chosen) const {
-  Act y = mixture(context, x, chosen, experts);
+  Act y = mixture(context, shared ? x.view(0, x.rows()) : std::move(x), chosen, experts);
   if (!shared) return y;
   by_tiles(context, &*shared, x.rows(), [&](Context& c, int64_t begin, int64_t n) {
     const Act part = x.view(begin, n);

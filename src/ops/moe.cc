@@ -178,7 +178,7 @@ ChosenExperts begin_mixture(Context& context, Routes routes, const ExpertWeights
   return {std::move(routes), std::move(order)};
 }
 
-Act mixture(Context& context, const Act& x, const ChosenExperts& chosen, const ExpertWeights& w) {
+Act mixture(Context& context, Act x, const ChosenExperts& chosen, const ExpertWeights& w) {
   const Routes& routes = chosen.routes;
   const int64_t rows = x.rows(), k = routes.top_k, d = w.down->n_out;
   Act parts = context.allocate(rows * k, d);  // [rows, top_k, d_model]
@@ -200,6 +200,7 @@ Act mixture(Context& context, const Act& x, const ChosenExperts& chosen, const E
     });
   }
   workspace.reset();
+  x.reset();
   Act y = context.allocate(rows, d);
   const Context::Scope scope(context, {.op = "mix"}, {&parts}, {&y});
   if (!scope.computes()) return y;

@@ -55,7 +55,7 @@ struct ChosenExperts {
 ChosenExperts begin_mixture(Context& context, Routes routes, const ExpertWeights& experts, bool ahead);
 
 // Rows are gathered by expert, so that an expert's weights are read once a step.
-// x [rows, d_model] -> [rows, d_model].
-Act mixture(Context& context, const Act& x, const ChosenExperts& chosen, const ExpertWeights& experts);
+// x [rows, d_model] -> [rows, d_model]. x is given up.
+Act mixture(Context& context, Act x, const ChosenExperts& chosen, const ExpertWeights& experts);
 
 }  // namespace venturi

@@ -89,6 +89,7 @@ class LatentAttention {
     latent = kv_a_norm_.run(context, latent);
     Act key = context.allocate(x.rows(), params_.k_dim);
     copy_heads(context, 1, n_rot_, kv, kv_rank, key, 0);
+    kv.reset();
     copy_heads(context, 1, kv_rank, latent, 0, key, n_rot_);
     return key;
   }
