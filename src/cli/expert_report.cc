@@ -47,7 +47,7 @@ ExpertReport ExpertWatch::report(int64_t streams) const {
                       .simulated = {}};
   const RoutingTrace trace = by_sequence(recorder_.trace(), streams);
   report.tokens = trace.n_tokens();
-  const CacheSetting setting{.slots = report.slots, .streams = streams};
+  const CacheSetting setting{.slots = report.slots, .streams = streams, .together = engine_.catalog().experts()[0].chosen_early};
   for (const Eviction* policy : all_evictions())
     report.simulated.push_back({std::string(policy->name), simulate(trace, setting, *policy)});
   report.simulated.push_back({"optimum", simulate_farthest(trace, setting)});

@@ -134,7 +134,8 @@ TEST_P(Experts, ReadsWhatTheSimulationCounts) {
             ASSERT_TRUE(engine->step(step));
           }
           const ExpertCounters count = engine->experts()->expert_counters() - before;
-          const CacheCount expected = simulate(trace, {.slots = slots, .streams = streams}, *policy);
+          const CacheCount expected = simulate(
+              trace, {.slots = slots, .streams = streams, .together = resident->catalog().experts()[0].chosen_early}, *policy);
           EXPECT_EQ(count.demands, expected.demands);
           EXPECT_EQ(count.hits, expected.hits) << policy->name << ", " << slots << " slots, " << streams << " streams";
           EXPECT_EQ(count.guesses, 0u);

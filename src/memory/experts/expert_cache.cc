@@ -4,6 +4,7 @@
 #include <cassert>
 
 #include "base/clock.h"
+#include "memory/experts/place_missed.h"
 
 namespace venturi {
 
@@ -98,11 +99,13 @@ void ExpertCache::begin(int64_t layer, std::span<int32_t> experts) {
     const Slot& slot = slots_[use.slot];
     return slot.unit == use.unit && slot.reading == 0;
   });
-  for (const int64_t unit : missed) {
-    const int32_t slot = table_.place(unit, [this](int64_t u) { return worth(u); });
-    visit_.push_back({unit, slot});
-    slots_[slot].next.push_back(unit);
-  }
+  std::vector<int64_t> held;
+  for (const Use& use : visit_) held.push_back(use.unit);
+  place_missed(table_, held, missed, [this](int64_t u) { return worth(u); }, false, catalog_.experts()[layer].chosen_early,
+               [this](int64_t unit, int32_t slot) {
+                 visit_.push_back({unit, slot});
+                 slots_[slot].next.push_back(unit);
+               });
   for (const Use& use : visit_) pump(use.slot);
   for (size_t i = 0; i < visit_.size(); ++i) experts[i] = static_cast<int32_t>(visit_[i].unit % shape_.n_experts);
   plan_guesses(layer);
