@@ -200,7 +200,7 @@ void Planner::expect(std::span<const Plan> plans) {
     wanted[{plan.residency.expert_policy, plan.options.sequences}].push_back(plan.expert_slots);
   }
   for (const auto& [key, slots] : wanted) {
-    const std::vector<double> found = experts_found(*routes_, key.first, slots, key.second);
+    const std::vector<double> found = experts_found(*routes_, key.first, slots, key.second, catalog_->experts()[0].chosen_early);
     for (size_t i = 0; i < slots.size(); ++i) found_[{key.first, slots[i], key.second}] = found[i];
   }
 }
