@@ -211,8 +211,9 @@ Act MixtureBlock::run(Context& context, Act x) const {
 }
 
 Act MixtureBlock::run(Context& context, Act x, const ChosenExperts& chosen) const {
-  Act y = mixture(context, shared ? x.view(0, x.rows()) : std::move(x), chosen, experts);
-  if (!shared) return y;
+  if (!shared) return mixture(context, std::move(x), chosen, experts);
+  Act y = context.allocate(x.rows(), x.cols());
+  mixture_into(context, x, chosen, experts, y);
   by_tiles(context, &*shared, x.rows(), [&](Context& c, int64_t begin, int64_t n) {
     const Act part = x.view(begin, n);
     Act common = shared->run(c, x.view(begin, n));

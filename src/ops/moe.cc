@@ -178,7 +178,14 @@ ChosenExperts begin_mixture(Context& context, Routes routes, const ExpertWeights
   return {std::move(routes), std::move(order)};
 }
 
-Act mixture(Context& context, Act x, const ChosenExperts& chosen, const ExpertWeights& w) {
+Act mixture(Context& context, Act x, const ChosenExperts& chosen, const ExpertWeights& experts) {
+  Act y = x.view(0, x.rows());
+  mixture_into(context, x, chosen, experts, y);
+  return x;
+}
+
+// y may be x: all rows are gathered before the first one is written.
+void mixture_into(Context& context, const Act& x, const ChosenExperts& chosen, const ExpertWeights& w, Act& y) {
   const Routes& routes = chosen.routes;
   const int64_t rows = x.rows(), k = routes.top_k, d = w.down->n_out;
   Act parts = context.allocate(rows * k, d);  // [rows, top_k, d_model]
@@ -200,10 +207,8 @@ Act mixture(Context& context, Act x, const ChosenExperts& chosen, const ExpertWe
     });
   }
   workspace.reset();
-  x.reset();
-  Act y = context.allocate(rows, d);
   const Context::Scope scope(context, {.op = "mix"}, {&parts}, {&y});
-  if (!scope.computes()) return y;
+  if (!scope.computes()) return;
   context.pool().parallel_for(rows, 4, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       std::fill_n(y.row(r), d, 0.0f);
@@ -211,7 +216,6 @@ Act mixture(Context& context, Act x, const ChosenExperts& chosen, const ExpertWe
         row_kernels().add_scaled(parts.row(r * k + i), routes.weight[r * k + i], d, y.row(r));
     }
   });
-  return y;
 }
 
 }  // namespace venturi

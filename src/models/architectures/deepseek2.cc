@@ -101,9 +101,10 @@ class LatentAttention {
       x = linear(context, *q_a_, x);
       x = q_a_norm_.run(context, x);
     }
+    // Before q, which goes first: what is attended into will lie in its place.
+    Act query = context.allocate(x.rows(), heads * params_.k_dim);
     const Act q = linear(context, *q_, x);  // [rows, heads, plain | rotated part]
     x.reset();
-    Act query = context.allocate(q.rows(), heads * params_.k_dim);
     copy_heads(context, heads, n_rot_, q, nope_dim_, query, 0);
     if (k_rows_) {
       linear_heads_transposed(context, *k_rows_, q, 0, query, n_rot_);
