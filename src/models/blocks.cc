@@ -212,7 +212,9 @@ Act MixtureBlock::run(Context& context, Act x) const {
 
 Act MixtureBlock::run(Context& context, Act x, const ChosenExperts& chosen) const {
   if (!shared) return mixture(context, std::move(x), chosen, experts);
-  Act y = context.allocate(x.rows(), x.cols());
+  // It lies above what the experts leave: a hole for the shared expert's tiles, but not for all rows at once.
+  Act y;
+  if (context.row_tile() == 0) y = context.allocate(x.rows(), x.cols());
   mixture_into(context, x, chosen, experts, y);
   by_tiles(context, &*shared, x.rows(), [&](Context& c, int64_t begin, int64_t n) {
     const Act part = x.view(begin, n);

@@ -207,6 +207,7 @@ void mixture_into(Context& context, const Act& x, const ChosenExperts& chosen, c
     });
   }
   workspace.reset();
+  if (y.rows() == 0) y = context.allocate(rows, d);
   const Context::Scope scope(context, {.op = "mix"}, {&parts}, {&y});
   if (!scope.computes()) return;
   context.pool().parallel_for(rows, 4, [&](int64_t begin, int64_t end, int) {

@@ -57,7 +57,7 @@ ChosenExperts begin_mixture(Context& context, Routes routes, const ExpertWeights
 // Rows are gathered by expert, so that an expert's weights are read once a step.
 // x [rows, d_model] -> [rows, d_model], in the place of x, which is given up.
 Act mixture(Context& context, Act x, const ChosenExperts& chosen, const ExpertWeights& experts);
-// The same beside x, which stays: y is overwritten.
+// The same beside x, which stays: y is overwritten, or, where it is empty, allocated when the experts have run.
 void mixture_into(Context& context, const Act& x, const ChosenExperts& chosen, const ExpertWeights& experts, Act& y);
 
 }  // namespace venturi
