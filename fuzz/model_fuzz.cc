@@ -17,7 +17,7 @@ namespace {
 constexpr const char* kModels[] = {"bert-cls",       "deepseek2-v2-lite", "deepseek2-v3",    "gemma2-scale-f16",      "gemma3-plain",
                                    "gpt2-plain",     "llama-bias",        "llama-mixtral",   "llama-rope-long-short", "llama-rope-yarn",
                                    "llama-window",   "mamba2-plain",      "qwen2moe-plain",  "qwen2-plain",           "qwen3moe-plain",
-                                   "qwen3-plain"};
+                                   "qwen3-plain",    "smallthinker-plain"};
 
 const ModelFile& base(size_t which) {
   static std::vector<std::unique_ptr<ModelFile>> opened(std::size(kModels));

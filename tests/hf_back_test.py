@@ -237,6 +237,31 @@ class Layouts(Back):
         self.assertTrue(config["norm_topk_prob"])
         self.assertEqual(stored["model.layers.0.mlp.experts.3.up_proj.weight"][0], [32, 48])
 
+    def test_layouts_of_smallthinker(self):
+        tensors, keys, stored, config = self.pair("smallthinker-plain")
+        self.assertEqual((config["architectures"], config["model_type"]), (["SmallThinkerForCausalLM"], "smallthinker"))
+        wanted = {"moe_num_primary_experts": 6, "moe_num_active_primary_experts": 3, "moe_ffn_hidden_size": 32,
+                  "moe_primary_router_apply_softmax": False, "rope_layout": [0, 1, 1, 1, 0],
+                  "sliding_window_layout": [0, 1, 1, 1, 0], "sliding_window_size": 9, "head_dim": 12}
+        self.assertEqual({name: config[name] for name in wanted}, wanted)
+        self.assertNotIn("intermediate_size", config)
+        self.assertEqual(stored["model.layers.1.block_sparse_moe.primary_router.weight"][1],
+                         tensors["blk.1.ffn_gate_inp.weight"][1])
+        for name in ("gate", "up", "down"):
+            values = tensors[f"blk.1.ffn_{name}_exps.weight"][1]
+            n = len(values) // 6
+            for e in range(6):
+                self.assertEqual(stored[f"model.layers.1.block_sparse_moe.experts.{e}.{name}.weight"][1],
+                                 values[e * n:(e + 1) * n])
+        _, _, _, config = self.pair("smallthinker-softmax")
+        wanted = {"moe_primary_router_apply_softmax": True, "rope_layout": [1, 1], "sliding_window_layout": [0, 0]}
+        self.assertEqual({name: config[name] for name in wanted}, wanted)
+        folder = self.folder / "smallthinker-plain"
+        config = json.loads((folder / "config.json").read_text())
+        config["rope_layout"] = [1, 1, 1, 1, 1]
+        (folder / "config.json").write_text(json.dumps(config))
+        self.assertIn("rope_layout", self.fails(1, "convert", "-m", folder, "-o", self.folder / "not.gguf"))
+
     def test_conv1d_of_gpt2(self):
         tensors, keys, stored, config = self.pair("gpt2-plain")
         self.assertEqual((config["n_embd"], config["n_layer"], config["n_head"], config["n_inner"], config["n_positions"]),

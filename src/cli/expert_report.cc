@@ -47,7 +47,7 @@ ExpertReport ExpertWatch::report(int64_t streams) const {
                       .simulated = {}};
   const RoutingTrace trace = by_sequence(recorder_.trace(), streams);
   report.tokens = trace.n_tokens();
-  const CacheSetting setting{.slots = report.slots, .streams = streams};
+  const CacheSetting setting{.slots = report.slots, .streams = streams, .together = engine_.catalog().experts()[0].chosen_early};
   for (const Eviction* policy : all_evictions())
     report.simulated.push_back({std::string(policy->name), simulate(trace, setting, *policy)});
   report.simulated.push_back({"optimum", simulate_farthest(trace, setting)});
@@ -64,6 +64,7 @@ nlohmann::ordered_json expert_json(const ExpertReport& r) {
   j["demands"] = r.count.demands;
   j["hits"] = r.count.hits;
   j["misses"] = r.count.misses();
+  j["asked_ahead"] = r.count.asked_ahead;
   j["guesses"] = r.count.guesses;
   j["guesses_used"] = r.count.guesses_used;
   j["disk_bytes"] = r.count.demand_bytes + r.count.guess_bytes;
@@ -80,11 +81,11 @@ std::string expert_table(const std::string& test, const ExpertReport& r) {
   };
   const auto size = [&](uint64_t reads) { return format_bytes(static_cast<uint64_t>(r.bytes_per_token(reads))); };
   std::vector<std::vector<std::string>> rows = {
-      {fmt::format("{} experts, {} of {} held", test, r.slots, r.units), "found", "read", "guessed, used", "a token"}};
-  rows.push_back({r.policy + ", as run", share(r.count.hits, r.count.demands), std::to_string(r.reads()),
+      {fmt::format("{} experts, {} of {} held", test, r.slots, r.units), "found", "read", "before attention", "guessed, used", "a token"}};
+  rows.push_back({r.policy + ", as run", share(r.count.hits, r.count.demands), std::to_string(r.reads()), std::to_string(r.count.asked_ahead),
                   fmt::format("{}, {}", r.count.guesses, r.count.guesses_used), size(r.reads())});
   for (const auto& [name, count] : r.simulated)
-    rows.push_back({name + ", counted on the same routes", share(count.hits, count.demands), std::to_string(count.misses()), "-",
+    rows.push_back({name + ", counted on the same routes", share(count.hits, count.demands), std::to_string(count.misses()), "-", "-",
                     size(count.misses())});
   return markdown_table(rows);
 }

@@ -125,7 +125,8 @@ TEST(Engine, EveryArchitectureSurvivesHuggingFace) {
   for (const auto& [name, bound] :
        {std::pair("llama-bias", 0.f), std::pair("llama-mixtral", 0.f), std::pair("llama-window", 0.f),
         std::pair("qwen2-plain", 0.f), std::pair("qwen2moe-plain", 0.f), std::pair("qwen3-plain", 0.f),
-        std::pair("qwen3moe-plain", 0.f), std::pair("gpt2-plain", 0.f), std::pair("gpt2-relu", 0.f),
+        std::pair("qwen3moe-plain", 0.f), std::pair("smallthinker-plain", 0.f),
+        std::pair("smallthinker-softmax", 0.f), std::pair("gpt2-plain", 0.f), std::pair("gpt2-relu", 0.f),
         std::pair("deepseek2-v2-lite", 0.f), std::pair("deepseek2-v3", 1e-2f), std::pair("gemma2-plain", 1e-2f),
         std::pair("gemma3-plain", 1e-2f), std::pair("mamba2-plain", 1e-4f)}) {
     const TemporaryFolder folder;

@@ -134,7 +134,8 @@ TEST_P(Experts, ReadsWhatTheSimulationCounts) {
             ASSERT_TRUE(engine->step(step));
           }
           const ExpertCounters count = engine->experts()->expert_counters() - before;
-          const CacheCount expected = simulate(trace, {.slots = slots, .streams = streams}, *policy);
+          const CacheCount expected = simulate(
+              trace, {.slots = slots, .streams = streams, .together = resident->catalog().experts()[0].chosen_early}, *policy);
           EXPECT_EQ(count.demands, expected.demands);
           EXPECT_EQ(count.hits, expected.hits) << policy->name << ", " << slots << " slots, " << streams << " streams";
           EXPECT_EQ(count.guesses, 0u);
@@ -207,6 +208,70 @@ TEST_P(Experts, AStepFailsWithTheDiskAndTheNextOneWorks) {
   EXPECT_EQ(run_rows(*engine, 4), expected);
 }
 
+// Hears when a layer's attention begins and when the next layer does, and what the cache had asked of the disk by then.
+class LateReads : public Observer {
+ public:
+  explicit LateReads(const Engine& engine) : cache_(*engine.experts()) {}
+  void linear_input(const Weight& weight, int64_t, const float*, int64_t, int64_t) override {
+    const std::string block = weight.name.substr(0, weight.name.find('.', weight.name.find('.') + 1));
+    if (!in_attention_of_.empty() && block != in_attention_of_) {
+      bytes += asked() - asked_before_;
+      in_attention_of_.clear();
+    }
+    if (!weight.name.ends_with("attn_q.weight")) return;
+    ++attentions;
+    in_attention_of_ = block;
+    asked_before_ = asked();
+  }
+  uint64_t bytes = 0;  // that layers asked for after their attention had begun
+  int attentions = 0;
+
+ private:
+  uint64_t asked() const {
+    const ExpertCounters count = cache_.expert_counters();
+    return count.demand_bytes + count.guess_bytes;
+  }
+  const ExpertCache& cache_;
+  std::string in_attention_of_;
+  uint64_t asked_before_ = 0;
+};
+
+struct Asked {
+  uint64_t late_bytes;
+  ExpertCounters count;
+};
+
+Asked asked_when(const std::string& model, int64_t slots) {
+  EngineOptions options;
+  options.wishes.expert_slots = slots;
+  const auto engine = open_engine(kModels + model + ".gguf", options);
+  LateReads late(*engine);
+  engine->context().set_observer(&late);
+  (void)run_rows(*engine, 3);
+  engine->context().set_observer(nullptr);
+  EXPECT_GT(late.attentions, 0);
+  return {late.bytes, engine->experts()->expert_counters()};
+}
+
+// A router that sees what enters the layer: what it chooses is asked for before the attention, all of it, and nothing
+// is guessed. With one slot, an expert cannot be asked for before another has been used; other models choose afterwards.
+TEST(EarlyRouter, NothingIsAskedForAfterTheAttentionHasBegun) {
+  for (const char* model : {"smallthinker-plain", "smallthinker-softmax"})
+    for (const int64_t slots : {6, 8}) {
+      const auto [late_bytes, count] = asked_when(model, slots);
+      EXPECT_EQ(late_bytes, 0u) << model;
+      EXPECT_GT(count.misses(), 0u);
+      EXPECT_EQ(count.asked_ahead, count.misses());
+      EXPECT_EQ(count.guesses, 0u);
+      EXPECT_EQ(count.guess_bytes, 0u);
+    }
+  EXPECT_GT(asked_when("smallthinker-plain", 1).late_bytes, 0u);
+  const auto [late_bytes, count] = asked_when("qwen3moe-plain", 6);
+  EXPECT_GE(late_bytes, count.demand_bytes);
+  EXPECT_GT(count.demand_bytes, 0u);
+  EXPECT_EQ(count.asked_ahead, 0u);
+}
+
 TEST(ExpertCacheOptions, WhatThereIsNotIsTold) {
   EngineOptions options{.context = 64};
   options.wishes = {.expert_slots = 2, .expert_policy = "oracle"};
@@ -218,7 +283,7 @@ TEST(ExpertCacheOptions, WhatThereIsNotIsTold) {
 
 INSTANTIATE_TEST_SUITE_P(Models, Experts,
                          testing::Values("llama-mixtral", "qwen2moe-plain", "qwen3moe-plain", "deepseek2-v2-lite",
-                                         "deepseek2-v3"),
+                                         "deepseek2-v3", "smallthinker-plain", "smallthinker-softmax"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::replace(name.begin(), name.end(), '-', '_');

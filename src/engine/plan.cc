@@ -173,13 +173,14 @@ Status Planner::assume_routes(RoutingTrace trace) {
 }
 
 // A step of shape mode asks for `streams` times as many experts as a token; rows that choose the same ask for fewer.
-std::vector<double> experts_found(const RoutingTrace& trace, std::string_view policy, const std::vector<int64_t>& slots, int64_t streams) {
+std::vector<double> experts_found(const RoutingTrace& trace, std::string_view policy, const std::vector<int64_t>& slots, int64_t streams,
+                                  bool together) {
   const Eviction* eviction = find_eviction(policy);
   const double steps = static_cast<double>(trace.n_tokens() / streams);
   const double asked = steps * static_cast<double>(trace.n_layers * std::min(trace.n_experts, streams * trace.top_k));
   std::vector<double> found(slots.size(), -1);
   if (!eviction || asked == 0) return found;
-  const std::vector<CacheCount> counts = simulate(trace, CacheSizes{.slots = slots, .streams = streams}, *eviction);
+  const std::vector<CacheCount> counts = simulate(trace, CacheSizes{.slots = slots, .streams = streams, .together = together}, *eviction);
   for (size_t i = 0; i < found.size(); ++i) found[i] = 1 - static_cast<double>(counts[i].misses()) / asked;
   return found;
 }
@@ -187,7 +188,8 @@ std::vector<double> experts_found(const RoutingTrace& trace, std::string_view po
 double experts_found(const RoutingTrace& trace, const WeightCatalog& catalog, const ResidencyPlan& residency, int64_t streams) {
   const auto layout = ExpertLayout::of(catalog);
   if (residency.expert_cache_bytes == 0 || !layout) return -1;
-  return experts_found(trace, residency.expert_policy, {layout->slots_in(residency.expert_cache_bytes)}, streams)[0];
+  return experts_found(trace, residency.expert_policy, {layout->slots_in(residency.expert_cache_bytes)}, streams,
+                       catalog.experts()[0].chosen_early)[0];
 }
 
 void Planner::expect(std::span<const Plan> plans) {
@@ -198,7 +200,7 @@ void Planner::expect(std::span<const Plan> plans) {
     wanted[{plan.residency.expert_policy, plan.options.sequences}].push_back(plan.expert_slots);
   }
   for (const auto& [key, slots] : wanted) {
-    const std::vector<double> found = experts_found(*routes_, key.first, slots, key.second);
+    const std::vector<double> found = experts_found(*routes_, key.first, slots, key.second, catalog_->experts()[0].chosen_early);
     for (size_t i = 0; i < slots.size(); ++i) found_[{key.first, slots[i], key.second}] = found[i];
   }
 }

@@ -79,8 +79,8 @@ class Residency {
 
   // A mixture whose experts lie with this residency is about to take the planes `experts` of a stack, which
   // come in the order in which the step's rows chose them, and are left in the order in which they are best
-  // taken: what is in memory first. `choices` counts every row's.
-  virtual void begin_experts(const Weight& gate, std::span<int32_t> experts, int64_t choices) {}
+  // taken: what is in memory first. `choices` counts every row's. `ahead`: other ops come before they are taken.
+  virtual void begin_experts(const Weight& gate, std::span<int32_t> experts, int64_t choices, bool ahead) {}
 
   // Rows `ids` of plane 0, wherever they are: rows[i] points to ids[i] as in the file, in `staging`, which has
   // room for ids.size() * row_staging_bytes().

@@ -201,7 +201,10 @@ std::optional<ResidencyPlan> plan_expert_cache(const WeightCatalog& catalog, std
   plan.request_bytes = std::clamp<uint64_t>(2 * part, 1u << 20, 4u << 20);
   plan.depth = static_cast<int>(std::clamp<uint64_t>(kInFlight / part, 3, 32));
   plan.expert_policy = wishes.expert_policy;
-  plan.expert_guesses = wishes.expert_guesses;
+  // What is known before the attention need not be guessed before that.
+  plan.expert_guesses = wishes.expert_guesses &&
+                        !std::all_of(catalog.experts().begin(), catalog.experts().end(),
+                                     [](const ExpertStack& stack) { return stack.chosen_early; });
   return finish(catalog, list, plan);
 }
 

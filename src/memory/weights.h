@@ -69,6 +69,7 @@ struct VectorWeight {
 // The experts of one layer: planes of the same number are one expert.
 struct ExpertStack {
   const Weight *gate = nullptr, *up = nullptr, *down = nullptr;
+  bool chosen_early = false;  // before the layer's attention, beside which they can be read
 };
 
 // Where rows of a plane lie: one run of bytes of one file (an index into ModelFile::files).

@@ -8,6 +8,7 @@
 
 #include "formats/model_file.h"
 #include "models/architecture.h"
+#include "ops/order.h"
 
 namespace venturi {
 
@@ -176,6 +177,57 @@ TEST_P(Spoilt, TensorsThatAreMissing) {
           << status.error().message;
     }
     file_->by_name[tensor.name] = static_cast<size_t>(&tensor - file_->tensors.data());
+  }
+}
+
+// A step of `rows` in shape mode.
+std::unique_ptr<Context> shape_of(const ModelFile& file, int64_t rows) {
+  WeightCatalog catalog(file);
+  const auto model = create_model(file, catalog).value();
+  auto context = Context::shape(2);
+  context->set_row_tile(0);
+  Step step;
+  step.tokens.assign(static_cast<size_t>(rows), 0);
+  step.spans = {{.row_begin = 0, .n_rows = rows, .position = 0, .state = nullptr}};
+  step.output_rows = {rows - 1};
+  (void)model->forward(*context, step);
+  return context;
+}
+
+// The operators of every model in the order of its code: none holds less at one time in another order, or the code
+// would have that one.
+TEST_P(Spoilt, NoOrderOfOperatorsIsBetter) {
+  for (const int64_t rows : {1, 40}) {
+    const auto context = shape_of(*file_, rows);
+    const OperatorGraph graph = operators_of(*context);
+    const auto program = program_order(graph);
+    ASSERT_TRUE(is_order(graph, program));
+    const uint64_t as_written = live_peak(blocks_in_order(graph, program));
+    EXPECT_LE(as_written, live_peak(context->arena().trace()));
+    const ExactOrder found = find_order(graph);
+    EXPECT_TRUE(found.proved);
+    EXPECT_EQ(found.peak, as_written) << rows << " rows";
+  }
+}
+
+// What an op did not tell that it reads would seem to be free too early: a block goes when the op after the last that
+// touched it begins, or an op is silent (or the code keeps what it needs no longer).
+TEST_P(Spoilt, BlocksGoWhenTheyAreNoLongerUsed) {
+  const auto context = shape_of(*file_, 7);
+  const auto& ops = context->accesses();
+  const auto trace = context->arena().trace();
+  std::vector<size_t> last(trace.size(), SIZE_MAX);
+  for (size_t i = 0; i < ops.size(); ++i)
+    for (const auto* list : {&ops[i].reads, &ops[i].writes})
+      for (const int32_t b : *list) last[static_cast<size_t>(b)] = i;
+  for (size_t b = 0; b < trace.size(); ++b) {
+    if (last[b] == SIZE_MAX) continue;
+    const size_t i = last[b];
+    size_t next = i + 1;
+    while (next < ops.size() && ops[i].group >= 0 && ops[next].group == ops[i].group) ++next;
+    if (next == ops.size()) continue;
+    EXPECT_LE(trace[b].end, ops[next].time) << "block " << b << " of " << trace[b].bytes << " bytes, last touched by "
+                                            << ops[i].op << ", op " << i << ", then " << ops[next].op;
   }
 }
 

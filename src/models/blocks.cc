@@ -178,7 +178,7 @@ void add_feed_forward(Context& context, const Norm& norm, const FeedForward& ffn
 
 Result<MixtureBlock> MixtureBlock::declare(WeightCatalog& catalog, int64_t layer, int64_t d_model,
                                            int64_t expert_ff, int64_t shared_ff,
-                                           const RouterParams& params) {
+                                           const RouterParams& params, Activation activation) {
   MixtureBlock m;
   m.params = params;
   const int64_t n = params.n_experts;
@@ -188,22 +188,34 @@ Result<MixtureBlock> MixtureBlock::declare(WeightCatalog& catalog, int64_t layer
   m.experts.gate = TRY(catalog.matrix(name("ffn_gate_exps.weight"), d_model, expert_ff, n));
   m.experts.up = TRY(catalog.matrix(name("ffn_up_exps.weight"), d_model, expert_ff, n));
   m.experts.down = TRY(catalog.matrix(name("ffn_down_exps.weight"), expert_ff, d_model, n));
-  m.experts.activation = Activation::kSilu;
-  catalog.add_experts({m.experts.gate, m.experts.up, m.experts.down});
+  m.experts.activation = activation;
+  catalog.add_experts({.gate = m.experts.gate,
+                       .up = m.experts.up,
+                       .down = m.experts.down,
+                       .chosen_early = params.early});
   if (shared_ff > 0)
-    m.shared = TRY(FeedForward::declare(catalog, layer, d_model, shared_ff, true, Activation::kSilu,
-                                        "_shexp"));
+    m.shared =
+        TRY(FeedForward::declare(catalog, layer, d_model, shared_ff, true, activation, "_shexp"));
   return m;
 }
 
+ChosenExperts MixtureBlock::choose(Context& context, const Act& x) const {
+  Act logits = linear(context, *router, x);
+  Routes routes = route(context, params, logits);
+  return begin_mixture(context, std::move(routes), experts, params.early);
+}
+
 Act MixtureBlock::run(Context& context, Act x) const {
-  Routes routes;
-  {
-    Act logits = linear(context, *router, x);
-    routes = route(context, params, logits);
-  }
-  Act y = mixture(context, x, std::move(routes), experts);
-  if (!shared) return y;
+  const ChosenExperts chosen = choose(context, x);
+  return run(context, std::move(x), chosen);
+}
+
+Act MixtureBlock::run(Context& context, Act x, const ChosenExperts& chosen) const {
+  if (!shared) return mixture(context, std::move(x), chosen, experts);
+  // It lies above what the experts leave: a hole for the shared expert's tiles, but not for all rows at once.
+  Act y;
+  if (context.row_tile() == 0) y = context.allocate(x.rows(), x.cols());
+  mixture_into(context, x, chosen, experts, y);
   by_tiles(context, &*shared, x.rows(), [&](Context& c, int64_t begin, int64_t n) {
     const Act part = x.view(begin, n);
     Act common = shared->run(c, x.view(begin, n));

@@ -81,7 +81,12 @@ struct MixtureBlock {
   // params.n_experts, top_k and gate are the caller's; shared_ff 0: no shared expert.
   static Result<MixtureBlock> declare(WeightCatalog& catalog, int64_t layer, int64_t d_model,
                                       int64_t expert_ff, int64_t shared_ff,
-                                      const RouterParams& params);
+                                      const RouterParams& params,
+                                      Activation activation = Activation::kSilu);
+  // What the rows of x choose, asked for; of an early router, before the attention.
+  ChosenExperts choose(Context& context, const Act& x) const;
+  Act run(Context& context, Act x, const ChosenExperts& chosen) const;
+  // By what x itself chooses: not of an early router.
   Act run(Context& context, Act x) const;
 };
 

@@ -29,7 +29,8 @@ Status Decoder::declare(const Hyper& hyper, WeightCatalog& catalog, const Transf
     }
     if (traits.router.n_experts > 0) {
       layer.mixture = TRY(MixtureBlock::declare(catalog, i, h.d_model, traits.expert_ff,
-                                                traits.shared_ff, traits.router));
+                                                traits.shared_ff, traits.router,
+                                                traits.activation));
     } else {
       layer.dense =
           TRY(FeedForward::declare(catalog, i, h.d_model, h.d_ff, true, traits.activation));
@@ -47,6 +48,9 @@ Status Decoder::declare(const Hyper& hyper, WeightCatalog& catalog, const Transf
 Act Decoder::forward(Context& context, const Step& step) const {
   Act x = embed(context, *embedding_, step.tokens, embedding_scale_);
   for (const DecoderLayer& layer : layers_) {
+    const bool early = layer.mixture && layer.mixture->params.early;
+    ChosenExperts chosen;
+    if (early) chosen = layer.mixture->choose(context, x);
     Act y = layer.attention.run(context, step, layer.attention_norm.run(context, x));
     if (layer.attention_post_norm) y = layer.attention_post_norm->run(context, y);
     add_in_place(context, x, y);
@@ -56,7 +60,9 @@ Act Decoder::forward(Context& context, const Step& step) const {
       add_feed_forward(context, layer.ffn_norm, *layer.dense, post, x);
       continue;
     }
-    y = layer.mixture->run(context, layer.ffn_norm.run(context, x));
+    Act normed = layer.ffn_norm.run(context, x);
+    if (!early) chosen = layer.mixture->choose(context, normed);
+    y = layer.mixture->run(context, std::move(normed), chosen);
     if (post) y = post->run(context, y);
     add_in_place(context, x, y);
   }

@@ -156,7 +156,8 @@ void add_adapters(Context& context, std::span<const Weight* const> weights, cons
   const std::vector<RowsOf> runs = by_adapter(of_row);
   if (runs.empty()) return;
   assert(static_cast<int64_t>(of_row.size()) == x.rows());
-  const Context::Scope scope(context, cost_of(runs, weights));
+  const Context::Scope scope(context, cost_of(runs, weights), {&x});
+  for (const Act& output : outputs) context.also_writes(output);
   if (!scope.computes()) return;
 
   std::vector<Job> jobs;

@@ -20,6 +20,8 @@ class Arena {
   void record(bool on) { recording_ = on; }
   // What was handed out while recording, in order; what is still held ends now. Times count events.
   std::vector<Block> trace() const;
+  int32_t n_recorded() const { return static_cast<int32_t>(recorded_.size()); }
+  int64_t now() const { return now_; }
 
  private:
   struct Held {

@@ -99,7 +99,8 @@ Act attend(Context& context, const Step& step, const AttendParams& p, Act& q, Ac
   Act spill_scratch =
       context.allocate(1, spill_scratch_floats(step, p, rows_per_tile, context.threads()));
   const Context::Scope scope(context,
-                             {.op = "attend", .state_bytes = state_read, .f32_macs = macs});
+                             {.op = "attend", .state_bytes = state_read, .f32_macs = macs}, {&v},
+                             {&q, &k, &y});
   if (!scope.computes()) return y;
 
   AttendRun run(context, step, p, q, k, v, y);

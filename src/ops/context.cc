@@ -12,6 +12,7 @@ Act& Act::operator=(Act&& other) noexcept {
     reset();
     context_ = std::exchange(other.context_, nullptr);
     offset_ = other.offset_;
+    block_ = std::exchange(other.block_, -1);
     rows_ = std::exchange(other.rows_, 0);
     cols_ = std::exchange(other.cols_, 0);
     data_ = std::exchange(other.data_, nullptr);
@@ -22,12 +23,14 @@ Act& Act::operator=(Act&& other) noexcept {
 void Act::reset() {
   if (context_) context_->free(offset_);
   context_ = nullptr;
+  block_ = -1;
   data_ = nullptr;
   rows_ = cols_ = 0;
 }
 
 Act Act::view(int64_t begin, int64_t n) {
   Act part;
+  part.block_ = block_;
   part.rows_ = n;
   part.cols_ = cols_;
   part.data_ = data_ ? row(begin) : nullptr;
@@ -67,6 +70,7 @@ Act Context::allocate(int64_t rows, int64_t cols) {
     inner_->arena.free(at);
   }
   act.offset_ = arena_.allocate(bytes);
+  act.block_ = arena_.n_recorded() - 1;
   if (!computes()) return act;
   if (act.offset_ + bytes <= memory_.size()) {
     act.data_ = reinterpret_cast<float*>(memory_.data() + act.offset_);
@@ -101,7 +105,8 @@ Context::Workspace::Workspace(Context& context, uint64_t bytes) {
   context_ = &context;
   Act block = context.scratch_bytes(static_cast<int64_t>(bytes));
   const uint64_t begin = block.offset_;
-  context.inner_.emplace(Inner{std::move(block), begin, aligned_block_bytes(bytes), {}});
+  context.inner_.emplace(Inner{std::move(block), begin, aligned_block_bytes(bytes), {}, {}});
+  context.inner_->group.emplace(context);
 }
 
 Context::Workspace::~Workspace() {
@@ -110,9 +115,37 @@ Context::Workspace::~Workspace() {
   context_->inner_.reset();
 }
 
-Context::Scope::Scope(Context& context, const OpCost& cost) : context_(context), op_(cost.op) {
+void Context::record(std::string_view op, Acts reads, Acts writes) {
+  OpAccess access{.op = op, .reads = {}, .writes = {}, .after = std::exchange(follows_, {}),
+                  .n_blocks = arena_.n_recorded(), .time = arena_.now(), .group = group_};
+  for (const Act* act : reads)
+    if (act && act->block_ >= 0) access.reads.push_back(act->block_);
+  for (const Act* act : writes)
+    if (act->block_ >= 0) access.writes.push_back(act->block_);
+  accesses_.push_back(std::move(access));
+}
+
+void Context::also_writes(const Act& act) {
+  if (!pool_ && act.block_ >= 0) accesses_.back().writes.push_back(act.block_);
+}
+
+Context::Group::Group(Context& context, Acts reads, Acts writes) {
+  if (context.pool_) return;
+  if (context.group_ < 0) {
+    context_ = &context;
+    context.group_ = context.n_groups_++;
+  }
+  context.record("group", reads, writes);
+}
+
+Context::Group::~Group() {
+  if (context_) context_->group_ = -1;
+}
+
+Context::Scope::Scope(Context& context, const OpCost& cost, Acts reads, Acts writes) : context_(context), op_(cost.op) {
   if (!context.pool_) {
     context.costs_.push_back(cost);
+    context.record(cost.op, reads, writes);
     return;
   }
   if (!context.computes() || !context.profiling_) return;

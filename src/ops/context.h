@@ -3,7 +3,8 @@
 //
 //   shape: nothing is computed. Ops allocate from an arena without memory and report their cost, so
 //          one pass over the same code yields the peak of activations, the bytes and operations of
-//          every op, and the order in which weights are used, before anything is loaded.
+//          every op, the order in which weights are used, and what each op reads and changes, before anything
+//          is loaded.
 //   run:   the ops compute. When the bytes of a weight do not come (a disk that fails), the step has
 //          failed: ops do nothing from then on, and who runs the step takes the error.
 //
@@ -12,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -64,6 +66,17 @@ class RouteSource {
   virtual void choose(const Weight& gate, int32_t* chosen, int64_t rows, int64_t top_k) = 0;
 };
 
+// What an op did to blocks of the arena, named by their place in its trace: which orders of ops give the same
+// (ops/order.h). Filled in by shape mode.
+struct OpAccess {
+  std::string_view op;
+  std::vector<int32_t> reads, writes;  // what is written again is changed in place
+  std::vector<int32_t> after;          // ops whose results it takes other than in blocks
+  int32_t n_blocks = 0;                // in the trace when it began
+  int64_t time = 0;                    // of the arena then
+  int32_t group = -1;                  // those of one group stay together
+};
+
 class Adapter;
 class AdapterSet;
 class Context;
@@ -90,6 +103,7 @@ class Act {
   friend class Context;
   Context* context_ = nullptr;
   uint64_t offset_ = 0;
+  int32_t block_ = -1;  // in the arena's trace; -1: in none
   int64_t rows_ = 0, cols_ = 0;
   float* data_ = nullptr;
 };
@@ -171,10 +185,13 @@ class Context {
   // Ops see these rows from now on.
   void keep_rows(std::span<const int64_t> rows);
 
-  // An op opens a scope with its cost; the scope times it in a run.
+  using Acts = std::initializer_list<const Act*>;
+
+  // An op opens a scope with its cost, what it reads, and what it makes or changes; what it allocates and does not
+  // name is scratch. The scope times it in a run.
   class Scope {
    public:
-    Scope(Context& context, const OpCost& cost);
+    Scope(Context& context, const OpCost& cost, Acts reads = {}, Acts writes = {});
     ~Scope();
     bool computes() const { return context_.computes(); }
 
@@ -183,6 +200,23 @@ class Context {
     std::string_view op_;
     double begin_ = 0;
   };
+
+  // Ops until the end of the scope are one to whoever orders them; groups do not nest, an inner one is the outer.
+  class Group {
+   public:
+    explicit Group(Context& context, Acts reads = {}, Acts writes = {});
+    ~Group();
+
+   private:
+    Context* context_ = nullptr;
+  };
+  // Of the op begun last: what it writes besides. Of the next one: what it has to follow, an op as last_op() told.
+  void also_writes(const Act& act);
+  int32_t last_op() const { return static_cast<int32_t>(accesses_.size()) - 1; }
+  void next_follows(int32_t op) {
+    if (!pool_ && op >= 0) follows_.push_back(op);
+  }
+  const std::vector<OpAccess>& accesses() const { return accesses_; }
 
   // An op notes which plane of a weight it is about to use; shape mode keeps the order.
   void note(const Weight& weight, int64_t plane, Use use) {
@@ -224,11 +258,13 @@ class Context {
   friend class Act;
   Context() = default;
   void free(uint64_t offset);
+  void record(std::string_view op, Acts reads, Acts writes);
 
   struct Inner {
     Act block;
     uint64_t begin = 0, bytes = 0;
     Arena arena;
+    std::optional<Group> group;
   };
 
   std::shared_ptr<Ledger> ledger_;
@@ -249,6 +285,9 @@ class Context {
   bool profiling_ = false;
   std::map<std::string_view, OpTotals> totals_;
   std::vector<OpCost> costs_;
+  std::vector<OpAccess> accesses_;
+  std::vector<int32_t> follows_;
+  int32_t group_ = -1, n_groups_ = 0;
   std::vector<WeightUse> uses_;
   std::vector<NeuronLayer> neuron_layers_;
   std::optional<Error> error_;

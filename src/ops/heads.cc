@@ -19,6 +19,7 @@ constexpr int64_t kRowTile = 64;
 void linear_heads(Context& context, const Weight& weight, const Act& x, int64_t x_begin, Act& y,
                   int64_t y_begin) {
   const int64_t heads = weight.n_planes, x_stride = x.cols() / heads, y_stride = y.cols() / heads;
+  const Context::Group group(context, {&x}, {&y});
   for (int64_t h = 0; h < heads; ++h) {
     Act in = context.allocate(x.rows(), weight.n_in);
     if (context.computes())
@@ -39,7 +40,8 @@ void linear_heads_transposed(Context& context, const Weight& weight, const Act& 
   const Context::Scope scope(
       context, {.op = "linear_heads",
                 .weight_bytes = weight.row_bytes * static_cast<uint64_t>(weight.n_out * heads),
-                .f32_macs = static_cast<uint64_t>(x.rows() * heads * weight.n_out * weight.n_in)});
+                .f32_macs = static_cast<uint64_t>(x.rows() * heads * weight.n_out * weight.n_in)},
+      {&x}, {&y});
   if (!scope.computes()) return;
   const int64_t tiles = ceil_div(x.rows(), kRowTile);
   context.pool().parallel_for(tiles * heads, 1, [&](int64_t begin, int64_t end, int worker) {
@@ -60,7 +62,7 @@ void linear_heads_transposed(Context& context, const Weight& weight, const Act& 
 
 void copy_heads(Context& context, int64_t heads, int64_t n, const Act& x, int64_t x_begin, Act& y,
                 int64_t y_begin) {
-  const Context::Scope scope(context, {.op = "copy_heads"});
+  const Context::Scope scope(context, {.op = "copy_heads"}, {&x}, {&y});
   if (!scope.computes()) return;
   const int64_t x_stride = x.cols() / heads, y_stride = y.cols() / heads;
   context.pool().parallel_for(x.rows(), 8, [&](int64_t begin, int64_t end, int) {

@@ -203,7 +203,8 @@ std::vector<Act> products(Context& context, std::span<const Weight* const> weigh
   if (any_int8) int8_buffer = context.scratch_bytes(Int8Rows::bytes(rows, k));
   if (any_float) float_buffer = context.scratch_bytes(FloatPanels::bytes(rows, k, panel));
   if (stage_size) stages = context.scratch_bytes(stage_size * context.threads());
-  const Context::Scope scope(context, cost);
+  const Context::Scope scope(context, cost, {&x});
+  for (const Act& y : outputs) context.also_writes(y);
   if (!scope.computes() || rows == 0) return outputs;
 
   if (Observer* observer = context.observer())
@@ -303,7 +304,7 @@ Act embed(Context& context, const Weight& table, std::span<const int32_t> ids, f
   Act staging;
   if (!table.pinned() || !context.computes())
     staging = context.scratch_bytes(static_cast<int64_t>(kFetchRows * row_staging_bytes(table) + kDiskAlign));
-  const Context::Scope scope(context, {.op = "embed", .weight_bytes = table.row_bytes * ids.size()});
+  const Context::Scope scope(context, {.op = "embed", .weight_bytes = table.row_bytes * ids.size()}, {}, {&y});
   if (!scope.computes()) return y;
   if (!table.pinned()) {
     const Status status = embed_fetched(context, table, ids, staging, y);

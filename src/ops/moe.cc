@@ -107,13 +107,13 @@ Act run_expert(Context& context, const ExpertWeights& w, int64_t expert, const A
 }
 
 // The experts that rows chose, in the order in which they will be run.
-std::vector<int32_t> order_experts(Context& context, const ExpertWeights& w, const Routes& routes) {
+std::vector<int32_t> order_experts(Context& context, const ExpertWeights& w, const Routes& routes, bool ahead) {
   std::vector<int32_t> order;
   std::vector<char> seen(static_cast<size_t>(w.gate->n_planes));
   for (const int32_t e : routes.expert)
     if (!std::exchange(seen[static_cast<size_t>(e)], 1)) order.push_back(e);
   if (context.computes() && w.gate->residency) {
-    w.gate->residency->begin_experts(*w.gate, order, static_cast<int64_t>(routes.expert.size()));
+    w.gate->residency->begin_experts(*w.gate, order, static_cast<int64_t>(routes.expert.size()), ahead);
   } else {
     std::sort(order.begin(), order.end());
   }
@@ -151,7 +151,8 @@ Routes route(Context& context, const RouterParams& p, Act& logits) {
   routes.top_k = p.top_k;
   routes.expert.resize(static_cast<size_t>(rows * p.top_k));
   routes.weight.resize(static_cast<size_t>(rows * p.top_k));
-  const Context::Scope scope(context, {.op = "route"});
+  const Context::Scope scope(context, {.op = "route"}, {}, {&logits});
+  routes.op = context.last_op();
   if (!scope.computes()) {
     for (size_t i = 0; i < routes.expert.size(); ++i)
       routes.expert[i] = static_cast<int32_t>(static_cast<int64_t>(i) % p.n_experts);
@@ -166,26 +167,39 @@ Routes route(Context& context, const RouterParams& p, Act& logits) {
   return routes;
 }
 
-Act mixture(Context& context, const Act& x, Routes routes, const ExpertWeights& w) {
-  const int64_t rows = x.rows(), k = routes.top_k, d = w.down->n_out;
+ChosenExperts begin_mixture(Context& context, Routes routes, const ExpertWeights& w, bool ahead) {
+  const int64_t k = routes.top_k, rows = static_cast<int64_t>(routes.expert.size()) / k;
   if (context.computes()) {
     if (RouteSource* source = context.route_source()) source->choose(*w.gate, routes.expert.data(), rows, k);
     if (Observer* observer = context.observer()) observer->routed(*w.gate, routes.expert.data(), rows, k);
   }
-  Act y = context.allocate(rows, d);
+  std::vector<int32_t> order = order_experts(context, w, routes, ahead);
+  if (context.computes()) hint_experts(w, order);
+  return {std::move(routes), std::move(order)};
+}
+
+Act mixture(Context& context, Act x, const ChosenExperts& chosen, const ExpertWeights& experts) {
+  Act y = x.view(0, x.rows());
+  mixture_into(context, x, chosen, experts, y);
+  return x;
+}
+
+// y may be x: all rows are gathered before the first one is written.
+void mixture_into(Context& context, const Act& x, const ChosenExperts& chosen, const ExpertWeights& w, Act& y) {
+  const Routes& routes = chosen.routes;
+  const int64_t rows = x.rows(), k = routes.top_k, d = w.down->n_out;
   Act parts = context.allocate(rows * k, d);  // [rows, top_k, d_model]
   std::optional<Context::Workspace> workspace;
+  context.next_follows(routes.op);
   workspace.emplace(context, largest_expert(context, w, rows));
   const ByExpert sorted = sort_by_expert(routes, w.gate->n_planes);
-  const std::vector<int32_t> order = order_experts(context, w, routes);
-  if (context.computes()) hint_experts(w, order);
   std::vector<int64_t> chosen_by;
-  for (const int32_t e : order) {
+  for (const int32_t e : chosen.order) {
     const int64_t begin = sorted.begin[e], n = sorted.begin[e + 1] - begin;
     chosen_by.clear();
     for (int64_t i = begin; i < begin + n; ++i) chosen_by.push_back(sorted.choices[i] / k);
     const Act out = run_expert(context, w, e, x, chosen_by);
-    const Context::Scope scope(context, {.op = "mix"});
+    const Context::Scope scope(context, {.op = "mix"}, {}, {&parts});
     if (!scope.computes()) continue;
     context.pool().parallel_for(n, 8, [&](int64_t from, int64_t to, int) {
       for (int64_t i = from; i < to; ++i)
@@ -193,8 +207,9 @@ Act mixture(Context& context, const Act& x, Routes routes, const ExpertWeights& 
     });
   }
   workspace.reset();
-  const Context::Scope scope(context, {.op = "mix"});
-  if (!scope.computes()) return y;
+  if (y.rows() == 0) y = context.allocate(rows, d);
+  const Context::Scope scope(context, {.op = "mix"}, {&parts}, {&y});
+  if (!scope.computes()) return;
   context.pool().parallel_for(rows, 4, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       std::fill_n(y.row(r), d, 0.0f);
@@ -202,7 +217,6 @@ Act mixture(Context& context, const Act& x, Routes routes, const ExpertWeights& 
         row_kernels().add_scaled(parts.row(r * k + i), routes.weight[r * k + i], d, y.row(r));
     }
   });
-  return y;
 }
 
 }  // namespace venturi

@@ -18,6 +18,7 @@ struct RouterParams {
     kSigmoid,        // of each expert on its own
   } gate = Gate::kSoftmax;
   int64_t n_experts = 0, top_k = 0;
+  bool early = false;      // the router sees what enters the layer, before the norm and the attention
   bool normalise = false;  // weights of the chosen divided by their sum
   float scale = 1;         // of the weights, after that
   // Added to the scores for the choice only (DeepSeek-V3's balance without a loss); null: none.
@@ -32,6 +33,7 @@ struct Routes {
   int64_t top_k = 0;
   std::vector<int32_t> expert;
   std::vector<float> weight;
+  int32_t op = -1;  // of the context, that made them
 };
 
 // logits [rows, n_experts], overwritten. In shape mode, rows are spread evenly over the experts.
@@ -42,8 +44,20 @@ struct ExpertWeights {
   Activation activation;
 };
 
+// What the rows of a step chose of a mixture.
+struct ChosenExperts {
+  Routes routes;
+  std::vector<int32_t> order;  // each once, as they are taken
+};
+
+// Asks whoever keeps the experts for those that are not in memory. `ahead`: other ops come before mixture(), and the
+// experts are read beside them. Nothing else of the model's mixtures comes between the two.
+ChosenExperts begin_mixture(Context& context, Routes routes, const ExpertWeights& experts, bool ahead);
+
 // Rows are gathered by expert, so that an expert's weights are read once a step.
-// x [rows, d_model] -> [rows, d_model].
-Act mixture(Context& context, const Act& x, Routes routes, const ExpertWeights& experts);
+// x [rows, d_model] -> [rows, d_model], in the place of x, which is given up.
+Act mixture(Context& context, Act x, const ChosenExperts& chosen, const ExpertWeights& experts);
+// The same beside x, which stays: y is overwritten, or, where it is empty, allocated when the experts have run.
+void mixture_into(Context& context, const Act& x, const ChosenExperts& chosen, const ExpertWeights& experts, Act& y);
 
 }  // namespace venturi

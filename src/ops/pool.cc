@@ -8,7 +8,7 @@ namespace venturi {
 
 Act pool_spans(Context& context, const Step& step, Pooling pooling, const Act& x) {
   Act y = context.allocate(static_cast<int64_t>(step.spans.size()), x.cols());
-  const Context::Scope scope(context, {.op = "pool"});
+  const Context::Scope scope(context, {.op = "pool"}, {&x}, {&y});
   if (!scope.computes()) return y;
   for (size_t i = 0; i < step.spans.size(); ++i) {
     const Span& span = step.spans[i];

@@ -23,14 +23,14 @@ void each_row(Context& context, int64_t rows, Body body) {
 
 Act rms_norm(Context& context, const Act& x, const VectorWeight& weight, float epsilon) {
   Act y = context.allocate(x.rows(), x.cols());
-  const Context::Scope scope(context, {.op = "norm"});
+  const Context::Scope scope(context, {.op = "norm"}, {&x}, {&y});
   if (scope.computes())
     each_row(context, x.rows(), [&](int64_t r) { row_kernels().rms_norm(x.row(r), weight.data(), epsilon, x.cols(), y.row(r)); });
   return y;
 }
 
 void rms_norm_heads(Context& context, Act& x, int64_t heads, const VectorWeight& weight, float epsilon) {
-  const Context::Scope scope(context, {.op = "norm"});
+  const Context::Scope scope(context, {.op = "norm"}, {}, {&x});
   if (!scope.computes()) return;
   const int64_t n = x.cols() / heads;
   const int64_t step = weight.n == x.cols() ? n : 0;
@@ -42,7 +42,7 @@ void rms_norm_heads(Context& context, Act& x, int64_t heads, const VectorWeight&
 
 Act layer_norm(Context& context, const Act& x, const VectorWeight& weight, const VectorWeight* bias, float epsilon) {
   Act y = context.allocate(x.rows(), x.cols());
-  const Context::Scope scope(context, {.op = "norm"});
+  const Context::Scope scope(context, {.op = "norm"}, {&x}, {&y});
   if (scope.computes())
     each_row(context, x.rows(), [&](int64_t r) {
       row_kernels().layer_norm(x.row(r), weight.data(), bias ? bias->data() : nullptr, epsilon, x.cols(), y.row(r));
@@ -51,28 +51,28 @@ Act layer_norm(Context& context, const Act& x, const VectorWeight& weight, const
 }
 
 void add_in_place(Context& context, Act& x, const Act& y) {
-  const Context::Scope scope(context, {.op = "add"});
+  const Context::Scope scope(context, {.op = "add"}, {&y}, {&x});
   if (scope.computes()) each_row(context, x.rows(), [&](int64_t r) { row_kernels().add(x.row(r), y.row(r), x.cols(), x.row(r)); });
 }
 
 void add_bias(Context& context, Act& x, const VectorWeight* bias) {
   if (!bias) return;
-  const Context::Scope scope(context, {.op = "add"});
+  const Context::Scope scope(context, {.op = "add"}, {}, {&x});
   if (scope.computes()) each_row(context, x.rows(), [&](int64_t r) { row_kernels().add(x.row(r), bias->data(), x.cols(), x.row(r)); });
 }
 
 void scale_in_place(Context& context, Act& x, float factor) {
-  const Context::Scope scope(context, {.op = "scale"});
+  const Context::Scope scope(context, {.op = "scale"}, {}, {&x});
   if (scope.computes()) each_row(context, x.rows(), [&](int64_t r) { row_kernels().scale(x.row(r), factor, x.cols()); });
 }
 
 void soft_cap_in_place(Context& context, Act& x, float cap) {
-  const Context::Scope scope(context, {.op = "soft_cap"});
+  const Context::Scope scope(context, {.op = "soft_cap"}, {}, {&x});
   if (scope.computes()) each_row(context, x.rows(), [&](int64_t r) { row_kernels().soft_cap(x.row(r), cap, x.cols()); });
 }
 
 void gated_in_place(Context& context, Activation activation, Act& gate, const Act* up) {
-  const Context::Scope scope(context, {.op = "gate"});
+  const Context::Scope scope(context, {.op = "gate"}, {up}, {&gate});
   if (!scope.computes()) return;
   each_row(context, gate.rows(), [&](int64_t r) {
     float* g = gate.row(r);
@@ -95,7 +95,7 @@ void gated_in_place(Context& context, Activation activation, Act& gate, const Ac
 }
 
 void gate_rows_in_place(Context& context, Act& x, const Act& gate) {
-  const Context::Scope scope(context, {.op = "gate"});
+  const Context::Scope scope(context, {.op = "gate"}, {&gate}, {&x});
   if (scope.computes())
     each_row(context, x.rows(), [&](int64_t r) {
       row_kernels().scale(x.row(r), 1.0f / (1.0f + std::exp(-gate.row(r)[0])), x.cols());
@@ -104,7 +104,7 @@ void gate_rows_in_place(Context& context, Act& x, const Act& gate) {
 
 Act take_columns(Context& context, const Act& x, int64_t begin, int64_t n) {
   Act y = context.allocate(x.rows(), n);
-  const Context::Scope scope(context, {.op = "take_columns"});
+  const Context::Scope scope(context, {.op = "take_columns"}, {&x}, {&y});
   if (scope.computes())
     each_row(context, x.rows(), [&](int64_t r) { std::memcpy(y.row(r), x.row(r) + begin, n * sizeof(float)); });
   return y;
@@ -112,7 +112,7 @@ Act take_columns(Context& context, const Act& x, int64_t begin, int64_t n) {
 
 Act take_rows(Context& context, const Act& x, std::span<const int64_t> rows) {
   Act y = context.allocate(static_cast<int64_t>(rows.size()), x.cols());
-  const Context::Scope scope(context, {.op = "take_rows"});
+  const Context::Scope scope(context, {.op = "take_rows"}, {&x}, {&y});
   if (scope.computes())
     for (size_t i = 0; i < rows.size(); ++i) std::memcpy(y.row(i), x.row(rows[i]), x.cols() * sizeof(float));
   return y;

@@ -66,7 +66,8 @@ void causal_conv_silu(Context& context, const Step& step, const ConvParams& p, A
       context, {.op = "conv",
                 .state_bytes = step.spans.size() * static_cast<uint64_t>((p.taps - 1) * channels) *
                                sizeof(float),
-                .f32_macs = static_cast<uint64_t>(x.rows() * channels * p.taps)});
+                .f32_macs = static_cast<uint64_t>(x.rows() * channels * p.taps)},
+      {}, {&x});
   if (!scope.computes()) return;
   const int64_t blocks = ceil_div(channels, kChannelBlock);
   const int64_t items = blocks * static_cast<int64_t>(step.spans.size());
@@ -85,7 +86,8 @@ Act ssd_scan(Context& context, const Step& step, const ScanParams& p, const Act&
   const uint64_t state = static_cast<uint64_t>(p.n_heads * p.head_dim * p.d_state);
   const Context::Scope scope(context, {.op = "scan",
                                        .state_bytes = step.spans.size() * state * sizeof(float),
-                                       .f32_macs = 3 * static_cast<uint64_t>(xbc.rows()) * state});
+                                       .f32_macs = 3 * static_cast<uint64_t>(xbc.rows()) * state},
+                             {&xbc, &dt}, {&y});
   if (!scope.computes()) return y;
   const int64_t items = p.n_heads * static_cast<int64_t>(step.spans.size());
   context.pool().parallel_for(items, 1, [&](int64_t begin, int64_t end, int) {

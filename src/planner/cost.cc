@@ -143,12 +143,16 @@ class Adding {
     f_.disk_bytes += beyond * static_cast<double>(in_.state->file_bytes) / static_cast<double>(in_.state->blocks);
   }
 
-  StepForecast finish() {
+  double computed() const { return f_.compute_seconds; }
+
+  // `beside`: seconds of what is computed between an early router's choice and its experts.
+  StepForecast finish(double beside) {
     f_.memory_seconds = f_.memory_bytes / in_.profile.read_bytes_per_second.median;
     const double disk_rate = in_.profile.disk_bytes_per_second(in_.residency.request_bytes, in_.residency.depth, in_flight_bytes(in_.residency));
     if (f_.disk_bytes > 0 && disk_rate > 0) f_.disk_seconds = (f_.disk_bytes + gap_bytes_) / disk_rate;
     const double asked = f_.disk_bytes > 0 ? f_.disk_seconds * asked_bytes_ / (f_.disk_bytes + gap_bytes_) : 0, ahead = f_.disk_seconds - asked;
-    f_.seconds = std::max(f_.compute_seconds, ahead) + kExposed * std::min(f_.compute_seconds, ahead) + asked + bursts_ * kBurstSeconds;
+    f_.seconds = std::max(f_.compute_seconds, ahead) + kExposed * std::min(f_.compute_seconds, ahead) +
+                 std::max(0.0, asked + bursts_ * kBurstSeconds - beside);
     return f_;
   }
 
@@ -213,10 +217,19 @@ StepForecast forecast_step(const CostInputs& in, const Step& step) {
   const auto is_product = [](const WeightUse& u) {
     return (u.use == Use::kProduct || u.use == Use::kRouted) && !u.weight->bundles;
   };
+  // The head comes after the last layer.
+  const Weight* head = nullptr;
+  for (const WeightUse& u : context->uses())
+    if (u.use == Use::kProduct) head = u.weight;
+  const std::vector<ExpertStack>& experts = in.catalog.experts();
+  const bool early = !experts.empty() && experts[0].chosen_early;
+  double beside = 0;
   for (const OpCost& cost : context->costs()) {
     if (cost.op == "neurons") continue;
+    const double before = sum.computed();
     if (cost.op != "linear") {
       sum.other(cost, cost.op == "attend");
+      if (early && cost.op == "attend") beside += sum.computed() - before;
       continue;
     }
     std::vector<WeightUse> products;
@@ -231,12 +244,13 @@ StepForecast forecast_step(const CostInputs& in, const Step& step) {
     assert(bytes == cost.weight_bytes);
     for (const WeightUse& product : products)
       sum.product(product, static_cast<double>(cost.int8_macs + cost.f32_macs) / values);
+    if (early && products[0].use == Use::kProduct && products[0].weight != head) beside += sum.computed() - before;
   }
   for (const WeightUse& u : context->uses())
     if (u.use == Use::kRows) sum.table_rows(*u.weight, static_cast<double>(step.n_rows()));
   sum.neurons(context->neuron_layers(), static_cast<double>(step.n_rows()));
   sum.state(step);
-  return sum.finish();
+  return sum.finish(beside);
 }
 
 StepForecast forecast_prefill(const CostInputs& in, int64_t tokens, int64_t batch, int64_t position) {

@@ -9,7 +9,7 @@
 //   seconds = max(compute, disk bytes / disk rate) + kExposed * min(compute, disk bytes / disk rate)
 //
 // and what is known only when a layer has routed, the experts that a cache lacks, is added to that: nothing waits to be
-// computed meanwhile but the experts that it has.
+// computed meanwhile but the experts that it has; and the attention, where the router sees what enters the layer.
 //
 // Of a feed-forward whose neurons are read one by one, how many are active is not in any header: it is assumed
 // (active_neurons, of a row), as is that those in memory are no likelier to be active than others. Neurons that stay

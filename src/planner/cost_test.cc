@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "memory/experts/expert_layout.h"
 #include "memory/residency.h"
 
 namespace venturi {
@@ -120,6 +121,35 @@ TEST_F(Cost, AStreamedStepIsTheLargerOfComputeAndReading) {
   // A step of many rows reads as much as one of one row.
   const MachineProfile p = machine(1e9);
   EXPECT_NEAR(forecast_decode(inputs(p), 8, 0).disk_bytes, forecast_decode(inputs(p), 1, 0).disk_bytes, 8 * 8192);
+}
+
+// Where the router sees what enters the layer, experts are read beside the attention: what that computes is no longer
+// waited for, and no more than that.
+TEST(EarlyRouter, HidesReadsBehindAttention) {
+  const auto file = open_model(VENTURI_SOURCE_DIR "/tests/data/models/smallthinker-plain.gguf").value();
+  WeightCatalog catalog(*file);
+  const auto model = create_model(*file, catalog).value();
+  auto& stacks = const_cast<std::vector<ExpertStack>&>(catalog.experts());
+  ASSERT_TRUE(stacks[0].chosen_early);
+  ResidencyPlan plan;
+  plan.expert_cache_bytes = ExpertLayout::of(catalog)->cache_bytes(10);
+  for (const auto& weight : catalog.matrices()) weight->pinned_rows = weight->name.find("_exps") == std::string::npos ? weight->n_out : 0;
+  const auto forecast = [&](double disk_rate, bool early) {
+    for (ExpertStack& stack : stacks) stack.chosen_early = early;
+    const MachineProfile p = machine(disk_rate);
+    return forecast_decode({*model, catalog, plan, p, 2, true}, 1, 40);
+  };
+  const StepForecast slow = forecast(1e6, false), slow_early = forecast(1e6, true);
+  EXPECT_GT(slow.disk_bytes, 0);
+  EXPECT_EQ(slow_early.disk_bytes, slow.disk_bytes);
+  EXPECT_EQ(slow_early.compute_seconds, slow.compute_seconds);
+  EXPECT_LT(slow_early.seconds, slow.seconds);
+  EXPECT_GT(slow_early.seconds, slow.seconds - slow.compute_seconds);
+  // A layer's reads are hidden whole where they take no longer than its attention.
+  MachineProfile p = machine(1e15);
+  p.region_seconds = 1;
+  const auto hidden = forecast_decode({*model, catalog, plan, p, 2, true}, 1, 40);
+  EXPECT_NEAR(hidden.seconds, hidden.compute_seconds, 1e-6);
 }
 
 }  // namespace

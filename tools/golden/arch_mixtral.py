@@ -24,10 +24,10 @@ class MixtureWeights:
         gguf.u32(self.key("expert_count"), self.n_experts)
         gguf.u32(self.key("expert_used_count"), self.n_used)
 
-    def run_experts(self, p, x, chosen, weights):
+    def run_experts(self, p, x, chosen, weights, act=nn.silu):
         w = self.w
         return nn.experts(x, chosen, weights, w[p + "ffn_gate_exps.weight"],
-                          w[p + "ffn_up_exps.weight"], w[p + "ffn_down_exps.weight"])
+                          w[p + "ffn_up_exps.weight"], w[p + "ffn_down_exps.weight"], act)
 
 
 class Mixtral(MixtureWeights, Llama):

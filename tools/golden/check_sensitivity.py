@@ -20,7 +20,7 @@ MISTAKES = {
     "eps": 1e-5, "rope_base": 10000.0, "window": 10**6, "factor": 1.0, "attention_cap": 1e9,
     "final_cap": 1e9, "attention_scale": None, "expert_scale": 1.0, "n_groups_used": 3,
     "mscale_all_dim": 0.0, "local_rope_base": 1000000.0, "original_context": 256, "pooling": None,
-    "pairing": None,
+    "pairing": None, "early": False, "sigmoid": None, "expert_act": "silu",
 }
 
 
@@ -43,6 +43,8 @@ def mistaken_value(model, name):
         return model.head_dim**-0.5
     if name == "pooling":
         return 3 - value
+    if name == "sigmoid":
+        return not value
     if name == "pairing":
         return "norm" if value == "neox" else "neox"
     return MISTAKES[name]

@@ -22,10 +22,12 @@ import arch_qwen2
 import arch_qwen2moe
 import arch_qwen3
 import arch_qwen3moe
+import arch_smallthinker
 import golden
 
 ARCHITECTURES = [arch_llama, arch_qwen2, arch_qwen3, arch_gemma2, arch_gemma3, arch_gpt2,
-                 arch_mixtral, arch_qwen2moe, arch_qwen3moe, arch_deepseek2, arch_mamba2, arch_bert]
+                 arch_mixtral, arch_qwen2moe, arch_qwen3moe, arch_smallthinker, arch_deepseek2, arch_mamba2,
+                 arch_bert]
 MODELS = [model for architecture in ARCHITECTURES for model in architecture.MODELS]
 DEFAULT_FOLDER = pathlib.Path(__file__).resolve().parents[2] / "tests" / "data" / "models"
 

@@ -157,16 +157,16 @@ def attention(q, k, v, scale, mask, cap=None, sinks=None, cache=cached):
     return torch.einsum("hij,jhd->ihd", weights, v).reshape(q.shape[0], -1)
 
 
-def swiglu(x, gate, up, down):
-    return linear(silu(linear(x, gate)) * linear(x, up), down)
+def swiglu(x, gate, up, down, act=silu):
+    return linear(act(linear(x, gate)) * linear(x, up), down)
 
 
-def experts(x, chosen, weights, gate, up, down):
+def experts(x, chosen, weights, gate, up, down, act=silu):
     """Sum over the chosen experts of weight * swiglu. chosen, weights [n_tokens, k]; gate, up
     [n_experts, d_ff, d_model]; down [n_experts, d_model, d_ff]."""
     rows = []
     for t in range(x.shape[0]):
-        parts = [w * swiglu(x[t], gate[e], up[e], down[e])
+        parts = [w * swiglu(x[t], gate[e], up[e], down[e], act)
                  for e, w in zip(chosen[t].tolist(), weights[t])]
         rows.append(torch.stack(parts).sum(0))
     return torch.stack(rows)

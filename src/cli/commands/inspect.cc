@@ -8,7 +8,7 @@
 #include "formats/model_file.h"
 #include "formats/overwrite.h"
 #include "models/architecture.h"
-#include "ops/placement.h"
+#include "ops/order.h"
 #include "ops/route_replay.h"
 
 #include <nlohmann/json.hpp>
@@ -163,7 +163,7 @@ Status run(const Options& o) {
   return {};
 }
 
-// What the activations of a step take, by how its blocks are placed. Needs the header only.
+// What the activations of a step take, by how its blocks are placed and its operators ordered. Needs the header only.
 Status show_activations(const Options& o) {
   const auto file = TRY(open_model(TRY(o.model.path())));
   WeightCatalog catalog(*file);
@@ -174,7 +174,8 @@ Status show_activations(const Options& o) {
   json["context"] = context_tokens;
   json["activations"] = nlohmann::json::array();
   std::vector<std::vector<std::string>> rows = {
-      {"rows of a step", "rows of a tile", "blocks", "first fit", "greedy", "exact", "proved", "live at one time"}};
+      {"rows of a step", "rows of a tile", "blocks", "first fit", "greedy", "exact", "proved", "live at one time", "operators",
+       "best order, placed", "no order below", "less than greedy"}};
   for (const int64_t n : {int64_t{1}, int64_t{64}, int64_t{512}}) {
     for (const int64_t tile : {int64_t{0}, Context::kRowTile}) {
       if (n > context_tokens || (tile > 0 && n <= tile)) continue;
@@ -189,12 +190,19 @@ Status show_activations(const Options& o) {
       const ExactPlacement exact = place_exact(blocks);
       const uint64_t first_fit = place_first_fit(blocks).peak, greedy = place_greedy(blocks).peak;
       const uint64_t live = live_peak(blocks);
+      const OperatorGraph graph = operators_of(*context);
+      const ExactOrder order = find_order(graph);
+      const uint64_t ordered = place_exact(blocks_in_order(graph, order.order)).placement.peak;
+      const uint64_t saved = greedy - std::min(greedy, ordered);
       json["activations"].push_back({{"rows", n}, {"row_tile", tile}, {"blocks", blocks.size()},
                                      {"first_fit", first_fit}, {"greedy", greedy},
-                                     {"exact", exact.placement.peak}, {"proved", exact.proved}, {"live", live}});
+                                     {"exact", exact.placement.peak}, {"proved", exact.proved}, {"live", live},
+                                     {"operators", graph.operators.size()}, {"ordered", ordered},
+                                     {"order_bound", order.bound}, {"order_states", order.states}, {"saved", saved}});
       rows.push_back({std::to_string(n), tile > 0 ? std::to_string(tile) : "all", std::to_string(blocks.size()),
                       format_bytes(first_fit), format_bytes(greedy), format_bytes(exact.placement.peak),
-                      exact.proved ? "yes" : "no", format_bytes(live)});
+                      exact.proved ? "yes" : "no", format_bytes(live), std::to_string(graph.operators.size()),
+                      format_bytes(ordered), format_bytes(order.bound), format_bytes(saved)});
     }
   }
   print_out(o.json ? json.dump(1) + "\n" : markdown_table(rows));
@@ -209,7 +217,7 @@ const Command command_inspect{"inspect", "Show what is in a model file: metadata
   auto o = std::make_shared<Options>();
   o->model.add(app);
   app.add_flag("--json", o->json, "JSON, tensors included");
-  app.add_flag("--activations", o->activations, "bytes of a step's activations, by how they are placed");
+  app.add_flag("--activations", o->activations, "bytes of a step's activations, by how they are placed and the operators ordered");
   auto* tensors = app.add_flag("--tensors", o->tensors, "list every tensor");
   auto* routing = app.add_flag("--routing", o->routing,
                                "how consistently a mixture routes a text (-f, -p), and the cache of experts that it advises");

@@ -4,6 +4,7 @@
 #include <cassert>
 
 #include "base/clock.h"
+#include "memory/experts/place_missed.h"
 
 namespace venturi {
 
@@ -63,10 +64,12 @@ double ExpertCache::worth(int64_t unit) const {
   return evictor_->worth(unit / shape_.n_experts, static_cast<int32_t>(unit % shape_.n_experts));
 }
 
-void ExpertCache::begin_experts(const Weight& gate, std::span<int32_t> experts, int64_t choices) {
+void ExpertCache::begin_experts(const Weight& gate, std::span<int32_t> experts, int64_t choices, bool ahead) {
   std::lock_guard lock(mutex_);
   many_rows_ = choices >= kManyRows * static_cast<int64_t>(experts.size());
+  const uint64_t missed = counters_.misses();
   begin(place_of_.at(&gate).first, experts);
+  if (ahead) counters_.asked_ahead += counters_.misses() - missed;
 }
 
 void ExpertCache::begin(int64_t layer, std::span<int32_t> experts) {
@@ -96,11 +99,13 @@ void ExpertCache::begin(int64_t layer, std::span<int32_t> experts) {
     const Slot& slot = slots_[use.slot];
     return slot.unit == use.unit && slot.reading == 0;
   });
-  for (const int64_t unit : missed) {
-    const int32_t slot = table_.place(unit, [this](int64_t u) { return worth(u); });
-    visit_.push_back({unit, slot});
-    slots_[slot].next.push_back(unit);
-  }
+  std::vector<int64_t> held;
+  for (const Use& use : visit_) held.push_back(use.unit);
+  place_missed(table_, held, missed, [this](int64_t u) { return worth(u); }, false, catalog_.experts()[layer].chosen_early,
+               [this](int64_t unit, int32_t slot) {
+                 visit_.push_back({unit, slot});
+                 slots_[slot].next.push_back(unit);
+               });
   for (const Use& use : visit_) pump(use.slot);
   for (size_t i = 0; i < visit_.size(); ++i) experts[i] = static_cast<int32_t>(visit_[i].unit % shape_.n_experts);
   plan_guesses(layer);

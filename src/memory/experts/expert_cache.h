@@ -2,7 +2,7 @@
 //
 // An expert (gate, up and down of one plane) takes a slot. When a mixture begins, those of its experts
 // that are not held are given slots by the eviction policy and read, deep and direct, while those that
-// are held compute. An expert is interleaved for the kernels, where it lies, when it is used again or by many rows:
+// are held compute; and while the layer's attention does, where the router sees what enters the layer. An expert is interleaved for the kernels, where it lies, when it is used again or by many rows:
 // half of what is read is used once, by one row, when nothing else is to be done and the disk waits for what is routed
 // next, while what is held computes beside reads.
 //
@@ -35,13 +35,14 @@ namespace venturi {
 
 struct ExpertCounters {
   uint64_t demands = 0, hits = 0;            // experts that mixtures began with; of them held or on their way
+  uint64_t asked_ahead = 0;                  // of the misses, those with other ops of the step before their use
   uint64_t guesses = 0, guesses_used = 0;    // experts read unasked; of them asked for before they left
   uint64_t demand_bytes = 0, guess_bytes = 0;  // of whole blocks
   uint64_t misses() const { return demands - hits; }
 
   ExpertCounters operator-(const ExpertCounters& o) const {
-    return {demands - o.demands, hits - o.hits, guesses - o.guesses, guesses_used - o.guesses_used,
-            demand_bytes - o.demand_bytes, guess_bytes - o.guess_bytes};
+    return {demands - o.demands, hits - o.hits, asked_ahead - o.asked_ahead, guesses - o.guesses,
+            guesses_used - o.guesses_used, demand_bytes - o.demand_bytes, guess_bytes - o.guess_bytes};
   }
 };
 
@@ -52,7 +53,7 @@ class ExpertCache : public Residency {
   static Result<std::unique_ptr<ExpertCache>> create(Ledger& ledger, ThreadPool& pool, WeightCatalog& catalog,
                                                      const ResidencyPlan& plan, const DiskOptions& disk, bool repack);
 
-  void begin_experts(const Weight& gate, std::span<int32_t> experts, int64_t choices) override;
+  void begin_experts(const Weight& gate, std::span<int32_t> experts, int64_t choices, bool ahead) override;
   Result<Piece> acquire(const Weight& weight, int64_t plane, int64_t row) override;
   void release(const Piece& piece) override;
   Status fetch_rows(const Weight& weight, std::span<const int32_t> ids, uint8_t* staging,

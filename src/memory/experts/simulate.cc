@@ -6,7 +6,7 @@
 #include <limits>
 #include <utility>
 
-#include "memory/experts/slot_table.h"
+#include "memory/experts/place_missed.h"
 
 namespace venturi {
 
@@ -101,7 +101,7 @@ class Segment : public Future {
 // Caches of several sizes over layers [first, first + count). What a policy makes of the choices does not depend on what
 // is held, so one serves all.
 std::vector<CacheCount> run_cache(const Demands& demands, int64_t first, int64_t count, std::span<const int64_t> slots,
-                                  Evictor& policy, bool may_decline) {
+                                  Evictor& policy, bool may_decline, bool together) {
   const ExpertShape& shape = demands.shape();
   std::vector<SlotTable> tables;
   for (const int64_t n : slots) {
@@ -118,7 +118,7 @@ std::vector<CacheCount> run_cache(const Demands& demands, int64_t first, int64_t
       for (int64_t e = 0; e < shape.n_experts; ++e)
         worths[static_cast<size_t>(layer * shape.n_experts + e)] = policy.worth(layer, static_cast<int32_t>(e));
   };
-  std::vector<int64_t> missed;
+  std::vector<int64_t> missed, held;
   for (int64_t step = 0; step < demands.steps(); ++step)
     for (int64_t layer = first; layer < first + count; ++layer) {
       const auto experts = demands.at(step, layer);
@@ -132,12 +132,15 @@ std::vector<CacheCount> run_cache(const Demands& demands, int64_t first, int64_t
       bool found = false;
       for (size_t i = 0; i < tables.size(); ++i) {
         missed.clear();
+        held.clear();
         // What is held is used first, and may leave then.
-        for (const int32_t e : experts)
-          if (const int64_t unit = layer * shape.n_experts + e; !tables[i].holds(unit)) missed.push_back(unit);
+        for (const int32_t e : experts) {
+          const int64_t unit = layer * shape.n_experts + e;
+          (tables[i].holds(unit) ? held : missed).push_back(unit);
+        }
         totals[i] += {.demands = experts.size(), .hits = experts.size() - missed.size(), .cold = cold};
         if (!missed.empty() && !std::exchange(found, true)) find_worths();
-        for (const int64_t unit : missed) tables[i].place(unit, worth, may_decline);
+        place_missed(tables[i], held, missed, worth, may_decline, together, [](int64_t, int32_t) {});
       }
     }
   return totals;
@@ -145,13 +148,13 @@ std::vector<CacheCount> run_cache(const Demands& demands, int64_t first, int64_t
 
 // `make` gives a fresh policy.
 template <typename Make>
-std::vector<CacheCount> run_caches(const Demands& demands, std::span<const int64_t> slots, bool per_layer, bool may_decline,
-                                   const Make& make) {
+std::vector<CacheCount> run_caches(const Demands& demands, const CacheSizes& sizes, bool may_decline, const Make& make) {
   const int64_t layers = demands.shape().n_layers;
-  if (!per_layer) return run_cache(demands, 0, layers, slots, *make(), may_decline);
-  std::vector<CacheCount> totals(slots.size());
+  const bool together = sizes.together && !may_decline;
+  if (!sizes.per_layer) return run_cache(demands, 0, layers, sizes.slots, *make(), may_decline, together);
+  std::vector<CacheCount> totals(sizes.slots.size());
   for (int64_t layer = 0; layer < layers; ++layer) {
-    const std::vector<CacheCount> counts = run_cache(demands, layer, 1, slots, *make(), may_decline);
+    const std::vector<CacheCount> counts = run_cache(demands, layer, 1, sizes.slots, *make(), may_decline, together);
     for (size_t i = 0; i < totals.size(); ++i) totals[i] += counts[i];
   }
   return totals;
@@ -161,17 +164,17 @@ std::vector<CacheCount> run_caches(const Demands& demands, std::span<const int64
 
 std::vector<CacheCount> simulate(const RoutingTrace& trace, const CacheSizes& sizes, const Eviction& policy) {
   const Demands demands(trace, sizes.streams);
-  return run_caches(demands, sizes.slots, sizes.per_layer, false, [&] { return policy.create(demands.shape()); });
+  return run_caches(demands, sizes, false, [&] { return policy.create(demands.shape()); });
 }
 
 std::vector<CacheCount> simulate_farthest(const RoutingTrace& trace, const CacheSizes& sizes) {
   const Demands demands(trace, sizes.streams);
-  return run_caches(demands, sizes.slots, sizes.per_layer, true, [&] { return std::make_unique<Farthest>(demands); });
+  return run_caches(demands, sizes, true, [&] { return std::make_unique<Farthest>(demands); });
 }
 
 std::vector<CacheCount> simulate_segment(const RoutingTrace& trace, const CacheSizes& sizes, int64_t window) {
   const Demands demands(trace, sizes.streams);
-  return run_caches(demands, sizes.slots, sizes.per_layer, false, [&] { return std::make_unique<Segment>(demands, window); });
+  return run_caches(demands, sizes, false, [&] { return std::make_unique<Segment>(demands, window); });
 }
 
 }  // namespace venturi

@@ -32,6 +32,7 @@ struct CacheSetting {
   int64_t slots = 0;       // experts held; per layer if `per_layer`, else of all layers together
   bool per_layer = false;
   int64_t streams = 1;
+  bool together = false;   // what a layer needs does not leave for what it misses (early routers; not of the optimum)
 };
 
 // Several at once, which takes little longer than one: a policy hears the same whatever is held.
@@ -39,6 +40,7 @@ struct CacheSizes {
   std::vector<int64_t> slots;
   bool per_layer = false;
   int64_t streams = 1;
+  bool together = false;
 };
 
 std::vector<CacheCount> simulate(const RoutingTrace& trace, const CacheSizes& sizes, const Eviction& policy);
@@ -48,7 +50,7 @@ std::vector<CacheCount> simulate_farthest(const RoutingTrace& trace, const Cache
 std::vector<CacheCount> simulate_segment(const RoutingTrace& trace, const CacheSizes& sizes, int64_t window);
 
 inline CacheCount simulate(const RoutingTrace& trace, const CacheSetting& s, const Eviction& policy) {
-  return simulate(trace, CacheSizes{{s.slots}, s.per_layer, s.streams}, policy)[0];
+  return simulate(trace, CacheSizes{{s.slots}, s.per_layer, s.streams, s.together}, policy)[0];
 }
 inline CacheCount simulate_farthest(const RoutingTrace& trace, const CacheSetting& s) {
   return simulate_farthest(trace, CacheSizes{{s.slots}, s.per_layer, s.streams})[0];

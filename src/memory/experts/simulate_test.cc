@@ -9,6 +9,7 @@
 #include <map>
 #include <set>
 
+#include "memory/experts/place_missed.h"
 #include "memory/experts/test_traces.h"
 
 namespace venturi {
@@ -191,6 +192,30 @@ TEST(Simulate, ForecastsAreChances) {
         }
       }
   }
+}
+
+// What a visit needs stays for it while the cache has anything else, whatever the policy thinks of it.
+TEST(PlaceMissed, TogetherWhatIsNeededStays) {
+  const std::function<double(int64_t)> worth = [](int64_t unit) { return unit < 3 ? 0.0 : 1.0; };
+  for (const bool together : {false, true})
+    for (const int64_t slots : {2, 4}) {
+      SlotTable table(8, slots);
+      for (int64_t unit = 8 - slots; unit < 8; ++unit) table.place(unit, worth);
+      std::vector<int64_t> held, missed = {0, 1, 2};
+      if (slots == 4) held = {4};
+      std::vector<std::pair<int64_t, int32_t>> placed;
+      place_missed(table, held, missed, worth, false, together,
+                   [&](int64_t unit, int32_t slot) { placed.emplace_back(unit, slot); });
+      ASSERT_EQ(placed.size(), 3u);
+      for (const auto& [unit, slot] : placed) EXPECT_NE(slot, SlotTable::kNone);
+      // Without, each of the three, which are worth least, leaves for the next one.
+      EXPECT_TRUE(table.holds(2));
+      EXPECT_EQ(table.holds(0), together && slots == 4);
+      EXPECT_EQ(table.holds(1), together);
+      EXPECT_EQ(table.holds(4), together && slots == 4);
+      // No lock is left.
+      EXPECT_NE(table.place(3, worth), SlotTable::kNone);
+    }
 }
 
 }  // namespace

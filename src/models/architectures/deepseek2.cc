@@ -66,32 +66,45 @@ class LatentAttention {
     return b;
   }
 
+  // Keys before queries: they are small, and x is gone while the queries are made (ops/order.h).
   Act run(Context& context, const Step& step, Act x) const {
-    const int64_t rows = x.rows(), heads = params_.n_heads, kv_rank = params_.v_dim;
-    Act query = latent_queries(context, x);
-    Act key = context.allocate(rows, params_.k_dim);  // [rows, rotated part | latent]
-    {
-      const Act kv = linear(context, *kv_a_, x);  // [rows, latent | rotated part]
-      const Act latent = kv_a_norm_.run(context, take_columns(context, kv, 0, kv_rank));
-      copy_heads(context, 1, n_rot_, kv, kv_rank, key, 0);
-      copy_heads(context, 1, kv_rank, latent, 0, key, n_rot_);
-      x.reset();
-    }
-    const Act mixed = attend(context, step, params_, query, key, key);  // [rows, heads, kv_rank]
+    const int64_t rows = x.rows();
+    Act key = latent_keys(context, x);
+    Act query = latent_queries(context, std::move(x));
+    Act mixed = attend(context, step, params_, query, key, key);  // [rows, heads, kv_rank]
     query.reset();
     key.reset();
-    Act values = context.allocate(rows, heads * v_->n_out);
+    Act values = context.allocate(rows, params_.n_heads * v_->n_out);
     linear_heads(context, *v_, mixed, 0, values, 0);
+    mixed.reset();
     return linear(context, *o_, values);
   }
 
  private:
+  // [rows, rotated part | latent]
+  Act latent_keys(Context& context, const Act& x) const {
+    const int64_t kv_rank = params_.v_dim;
+    Act kv = linear(context, *kv_a_, x);  // [rows, latent | rotated part]
+    Act latent = take_columns(context, kv, 0, kv_rank);
+    latent = kv_a_norm_.run(context, latent);
+    Act key = context.allocate(x.rows(), params_.k_dim);
+    copy_heads(context, 1, n_rot_, kv, kv_rank, key, 0);
+    kv.reset();
+    copy_heads(context, 1, kv_rank, latent, 0, key, n_rot_);
+    return key;
+  }
+
   // [rows, heads, rotated part | query times key matrix]
-  Act latent_queries(Context& context, const Act& x) const {
+  Act latent_queries(Context& context, Act x) const {
     const int64_t heads = params_.n_heads;
-    const Act q = q_a_ ? linear(context, *q_, q_a_norm_.run(context, linear(context, *q_a_, x)))
-                       : linear(context, *q_, x);  // [rows, heads, plain | rotated part]
+    if (q_a_) {
+      x = linear(context, *q_a_, x);
+      x = q_a_norm_.run(context, x);
+    }
+    // Before q, which goes first: what is attended into will lie in its place.
     Act query = context.allocate(x.rows(), heads * params_.k_dim);
+    const Act q = linear(context, *q_, x);  // [rows, heads, plain | rotated part]
+    x.reset();
     copy_heads(context, heads, n_rot_, q, nope_dim_, query, 0);
     if (k_rows_) {
       linear_heads_transposed(context, *k_rows_, q, 0, query, n_rot_);

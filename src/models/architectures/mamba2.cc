@@ -87,17 +87,21 @@ class Mamba2 : public Model {
     VectorWeight* gated_norm = nullptr;  // [n_groups, d_inner / n_groups]
   };
 
-  Act mix(Context& context, const Step& step, const Layer& layer, const Act& x) const {
+  Act mix(Context& context, const Step& step, const Layer& layer, Act x) const {
     Act fused = linear(context, *layer.in, x);  // [rows, z | x B C | dt]
+    x.reset();
     const int64_t n_heads = layer.scan.n_heads;
     const int64_t conv_dim = layer.in->n_out - d_inner_ - n_heads;
     Act z = take_columns(context, fused, 0, d_inner_);
     Act xbc = take_columns(context, fused, d_inner_, conv_dim);
-    const Act dt = take_columns(context, fused, d_inner_ + conv_dim, n_heads);
+    Act dt = take_columns(context, fused, d_inner_ + conv_dim, n_heads);
     fused.reset();
     causal_conv_silu(context, step, layer.conv, xbc);
-    const Act y = ssd_scan(context, step, layer.scan, xbc, dt);
+    Act y = ssd_scan(context, step, layer.scan, xbc, dt);
+    xbc.reset();
+    dt.reset();
     gated_in_place(context, Activation::kSilu, z, &y);
+    y.reset();
     rms_norm_heads(context, z, layer.scan.n_groups, *layer.gated_norm, layer.norm.epsilon);
     return linear(context, *layer.out, z);
   }
