@@ -219,6 +219,9 @@ class PrefixCache::Arriving {
   // Of here().
   const Status& status() const { return status_; }
   double seconds() const { return read_bytes > 0 ? ended_ - begun_ : 0; }
+  void set_out() {
+    begun_ = now_seconds();
+  }  // again, for the rest of it: seconds are the disk's alone
 
   void expect(int reads) { left_ = reads; }
   void read(Status status) {
@@ -298,7 +301,13 @@ Result<std::shared_ptr<PrefixCache::Arriving>> PrefixCache::begin(Path path, uin
   arriving->expect(static_cast<int>(reads.size() + late.size()));
   for (size_t i = 0; i < late.size(); ++i) {
     const Entry* first = find(after[i]);  // may have been written since
-    (first && first->writing ? behind_[after[i]] : reads).push_back(std::move(late[i]));
+    if (first && first->writing) {
+      Late& behind = behind_[after[i]];
+      behind.arriving = arriving;
+      behind.reads.push_back(std::move(late[i]));
+    } else {
+      reads.push_back(std::move(late[i]));
+    }
   }
   if (!reads.empty()) disk_->submit(std::move(reads));
   return arriving;
@@ -562,7 +571,10 @@ void PrefixCache::take_note() {
       assert(entry.page >= 0 || entry.pins == 0);
       if (entry.page < 0) erase(entry);
     }
-    if (auto reads = behind_.extract(w.id)) disk_->submit(std::move(reads.mapped()));
+    if (auto late = behind_.extract(w.id)) {
+      late.mapped().arriving->set_out();
+      disk_->submit(std::move(late.mapped().reads));
+    }
   }
 }
 

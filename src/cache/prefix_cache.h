@@ -128,6 +128,11 @@ class PrefixCache {
     uint64_t after = 0;  // the entry that has to be written first; 0: none
   };
 
+  struct Late {  // reads into a page whose block is written first
+    std::shared_ptr<Arriving> arriving;
+    std::vector<DiskRead> reads;
+  };
+
   explicit PrefixCache(std::shared_ptr<StatePool> pool) : pool_(std::move(pool)) {}
   Entry* find(uint64_t id);
   Entry* child(uint64_t parent, std::span<const int32_t> tokens);
@@ -169,7 +174,7 @@ class PrefixCache {
   uint64_t block_bytes_ = 0;
   PrefixCacheCounters counters_;
   std::vector<std::shared_ptr<Arriving>> abandoned_;
-  std::unordered_map<uint64_t, std::vector<DiskRead>> behind_;  // [entry]: into its page, when it is written
+  std::unordered_map<uint64_t, Late> behind_;  // [entry]
   int writing_ = 0;                      // blocks, beside
   bool writes_fail_ = false;             // the last did: none ahead of its time until one that must be succeeds
   std::unique_ptr<BlockWriter> writer_;  // last: its thread ends before the file goes
