@@ -188,10 +188,10 @@ class StateOnDisk(unittest.TestCase):
             self.complete(f"{i} {self.OTHER}")
         self.assertGreater(self.server.metric("venturi_state_written_bytes_total"), written)
 
-    def stream(self):
+    def stream(self, tokens=STREAM["max_tokens"]):
         """A stream that runs: (its thread, the times of its tokens, its text)."""
         connection = self.server.connect()
-        connection.request("POST", "/v1/completions", json.dumps(STREAM), {"Content-Type": "application/json"})
+        connection.request("POST", "/v1/completions", json.dumps({**STREAM, "max_tokens": tokens}), {"Content-Type": "application/json"})
         response = connection.getresponse()
         times, text = [], []
 
@@ -225,6 +225,24 @@ class StateOnDisk(unittest.TestCase):
         beside = [t for t in times if begin < t < end]
         self.assertGreater(len(beside), 20)
         self.assertLess(max(b - a for a, b in zip(beside, beside[1:])), 0.25)
+
+    def test_streams_go_on_while_state_is_written_to_a_lazy_disk(self):
+        wanted, _ = self.complete(self.TALK)
+        self.drive_out()
+        written = self.server.metric("venturi_state_written_bytes_total")
+        self.disk.is_told("lazy venturi-state 300")
+        listener, times, _ = self.stream(150)  # on pages that are ready
+        begin = time.monotonic()
+        again, cached = self.complete(self.TALK, 1)  # its pages have others' blocks, which are written first
+        end = time.monotonic()
+        self.disk.heals()
+        listener.join()
+        self.assertEqual(again, wanted[:len(again)])
+        self.assertGreater(cached, 200)
+        self.assertGreater(self.server.metric("venturi_state_written_bytes_total"), written)
+        self.assertGreater(end - begin, 0.3)
+        self.assertGreater(len([t for t in times if t > begin]), 100)
+        self.assertLess(max(b - a for a, b in zip(times, times[1:])), 0.25)
 
     def test_state_that_cannot_be_read_is_computed_again(self):
         alone, _ = self.complete(STREAM["prompt"], STREAM["max_tokens"])

@@ -4,6 +4,7 @@
  *   "eio NAME OFFSET"   reads that touch byte OFFSET or later of a file in whose path NAME is: EIO
  *   "short NAME BYTES"  reads of such a file return so many bytes at most, a multiple of 4096 for direct ones
  *   "slow NAME MS"      reads of such a file take so many milliseconds more
+ *   "lazy NAME MS"      writes to such a file take so many milliseconds more
  *   "full NAME 0"       writes to such a file: ENOSPC
  * Anything else, or no file: a healthy disk. io_uring is refused, so that all reads come through here.
  */
@@ -61,10 +62,12 @@ ssize_t pread64(int fd, void* to, size_t n, off_t offset) { return failing_pread
 static ssize_t failing_pwritev(int fd, const struct iovec* parts, int n, off_t offset) {
   char kind[16] = "";
   long long value = 0;
-  if (is_told(fd, kind, &value) && strcmp(kind, "full") == 0) {
+  const int told = is_told(fd, kind, &value);
+  if (told && strcmp(kind, "full") == 0) {
     errno = ENOSPC;
     return -1;
   }
+  if (told && strcmp(kind, "lazy") == 0) usleep((useconds_t)value * 1000);
   return syscall(SYS_pwritev, fd, parts, n, offset, 0);
 }
 

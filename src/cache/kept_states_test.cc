@@ -1,4 +1,5 @@
-// States kept whole: who begins with all of the tokens gets the longest, once; the oldest goes first.
+// States kept whole: who begins with all of the tokens gets the longest, once; the oldest goes
+// first.
 #include "cache/kept_states.h"
 
 #include <gtest/gtest.h>
@@ -11,7 +12,9 @@ const std::vector<SlotSpec> kSlots = {SlotSpec::recurrent(10), SlotSpec::paged(1
 struct World {
   std::shared_ptr<Ledger> ledger = Ledger::create();
   std::shared_ptr<StatePool> pool =
-      StatePool::create(*ledger, kSlots, plan_state(kSlots, {.tokens = 640, .sequences = 3, .rows = 64})).value();
+      StatePool::create(*ledger, kSlots,
+                        plan_state(kSlots, {.tokens = 640, .sequences = 3, .rows = 64}))
+          .value();
   KeptStates kept;
 
   std::unique_ptr<SequenceState> after(int64_t tokens) {

@@ -11,7 +11,8 @@ namespace venturi {
 
 namespace {
 
-// Blocks that clean() has under way at most: who needs one of their pages waits for all of them.
+// Blocks that clean() has under way at most: who needs one of their pages waits for all of them. So
+// many pages are left to those who need one at once, too.
 constexpr int kMostWriting = 4;
 // Of all pages, the part that it would have ready: 1/kReadyShare.
 constexpr int64_t kReadyShare = 8;
@@ -161,6 +162,7 @@ void PrefixCache::publish(const SequenceState& sequence, std::span<const int32_t
     Entry* known = nullptr;
     for (const uint64_t id : children_[parent]) {
       Entry& entry = entries_.at(id);
+      if (entry.page < 0 && (entry.file < 0 || entry.unreadable)) continue;
       if (common_prefix(entry.tokens, part) == static_cast<int64_t>(part.size())) known = &entry;
     }
     if (!known) {
@@ -180,7 +182,7 @@ PrefixCache::Path PrefixCache::path(std::span<const int32_t> tokens, int64_t mos
     const auto part = block_of(tokens, block);
     if (part.size() == kPageTokens)
       if (const Entry* entry = child(parent, part)) {
-        if (entry->page < 0 && entry->unreadable) break;
+        if (entry->page < 0 && (entry->file < 0 || entry->unreadable)) break;
         path.entries.push_back(parent = entry->id);
         continue;
       }
@@ -188,7 +190,7 @@ PrefixCache::Path PrefixCache::path(std::span<const int32_t> tokens, int64_t mos
     const auto at = children_.find(parent);
     for (const uint64_t id : at == children_.end() ? std::vector<uint64_t>() : at->second) {
       const Entry& entry = entries_.at(id);
-      if (entry.page < 0 && entry.unreadable) continue;
+      if (entry.page < 0 && (entry.file < 0 || entry.unreadable)) continue;
       const int64_t alike = common_prefix(entry.tokens, part);
       if (alike > path.tail) path.tail = alike, best = &entry;
     }
@@ -211,11 +213,15 @@ class PrefixCache::Arriving {
 
   bool here() const { return left_.load(std::memory_order_acquire) == 0; }
   void wait() {
-    for (int left; (left = left_.load(std::memory_order_acquire)) > 0;) left_.wait(left, std::memory_order_acquire);
+    for (int left; (left = left_.load(std::memory_order_acquire)) > 0;)
+      left_.wait(left, std::memory_order_acquire);
   }
   // Of here().
   const Status& status() const { return status_; }
   double seconds() const { return read_bytes > 0 ? ended_ - begun_ : 0; }
+  void set_out() {
+    begun_ = now_seconds();
+  }  // again, for the rest of it: seconds are the disk's alone
 
   void expect(int reads) { left_ = reads; }
   void read(Status status) {
@@ -259,33 +265,78 @@ Result<std::shared_ptr<PrefixCache::Arriving>> PrefixCache::begin(Path path, uin
   for (size_t i = 0; i < n; ++i)
     if (const Entry& entry = entries_.at(entries[i]); entry.page >= 0)
       pool_->hold(pages[i] = entry.page);
-  std::vector<DiskRead> reads;
+  std::vector<DiskRead> reads, late;
+  std::vector<uint64_t> after;  // [late]
+  int64_t at_once = file_ ? ready_pages() - kMostWriting : 0;
   for (size_t i = 0; i < n; ++i) {
     const Entry& entry = entries_.at(entries[i]);
-    if (i < shared && pages[i] >= 0) continue;
-    const auto page = pool_->take_page();
-    if (!page) {
+    const bool copies = pages[i] >= 0;
+    if (i < shared && copies) continue;
+    const auto room = find_room(copies || at_once-- > 0);
+    if (!room) {
+      if (!late.empty()) wait_for_writer();
       give_back(*arriving);
       return error(Code::kOutOfBudget, "no free page of sequence state is left");
     }
-    if (pages[i] >= 0) {
-      pool_->copy_page(pages[i], *page);
+    if (copies) {
+      pool_->copy_page(pages[i], room->page);
       pool_->let_go(pages[i]);
     } else {
       uint64_t offset = static_cast<uint64_t>(entry.file) * block_bytes_;
       for (size_t slot = 0; slot < pool_->slots().size(); ++slot) {
-        const auto to = pool_->page(slot, *page);
-        reads.push_back({.file = 0, .offset = offset, .bytes = to.size(), .buffer = to.data(),
-                         .done = [arriving](Status one) { arriving->read(std::move(one)); }});
+        const auto to = pool_->page(slot, room->page);
+        (room->after ? late : reads)
+            .push_back({.file = 0,
+                        .offset = offset,
+                        .bytes = to.size(),
+                        .buffer = to.data(),
+                        .done = [arriving](Status one) { arriving->read(std::move(one)); }});
+        if (room->after) after.push_back(room->after);
         offset += to.size();
       }
       arriving->read_bytes += block_bytes_;
     }
-    pages[i] = *page;
+    pages[i] = room->page;
   }
-  arriving->expect(static_cast<int>(reads.size()));
+  arriving->expect(static_cast<int>(reads.size() + late.size()));
+  for (size_t i = 0; i < late.size(); ++i) {
+    const Entry* first = find(after[i]);  // may have been written since
+    if (first && first->writing) {
+      Late& behind = behind_[after[i]];
+      behind.arriving = arriving;
+      behind.reads.push_back(std::move(late[i]));
+    } else {
+      reads.push_back(std::move(late[i]));
+    }
+  }
   if (!reads.empty()) disk_->submit(std::move(reads));
   return arriving;
+}
+
+// To be had without a wait.
+int64_t PrefixCache::ready_pages() const {
+  int64_t ready = pool_->free_pages();
+  for (const auto& [id, entry] : entries_)
+    ready += entry.page >= 0 && entry.file >= 0 && pool_->held_by_cache_alone(entry.page);
+  return ready;
+}
+
+// A page; if not `at_once`, rather of a block that has to be written first than one of those that
+// others may soon need.
+std::optional<PrefixCache::Room> PrefixCache::find_room(bool at_once) {
+  if (!at_once && !writes_fail_)
+    for (const uint64_t id : ages_) {
+      Entry& entry = entries_.at(id);
+      if (entry.page < 0 || entry.file >= 0 || !pool_->held_by_cache_alone(entry.page)) continue;
+      if (!entry.writing) start_writing(entry);
+      if (!entry.writing) break;  // the file is full
+      const int32_t page = entry.page;
+      pool_->hold(page);
+      forget_page(entry);
+      return Room{page, id};
+    }
+  const auto page = pool_->take_page();
+  return page ? std::optional(Room{*page}) : std::nullopt;
 }
 
 void PrefixCache::give_back(Arriving& arriving) {
@@ -295,8 +346,10 @@ void PrefixCache::give_back(Arriving& arriving) {
   arriving.pages.clear();
 }
 
-Status PrefixCache::finish(const std::shared_ptr<Arriving>& arriving, SequenceState& sequence, Cursor& cursor) {
+Status PrefixCache::finish(const std::shared_ptr<Arriving>& arriving, SequenceState& sequence,
+                           Cursor& cursor) {
   Arriving& a = *arriving;
+  if (!a.here()) wait_for_writer();
   a.wait();
   counters_.file_seconds += a.seconds();
   counters_.read_bytes += a.read_bytes;
@@ -338,15 +391,19 @@ void PrefixCache::sweep() {
   });
 }
 
-std::shared_ptr<PrefixCache::Arriving> PrefixCache::begin_attach(std::span<const int32_t> tokens, int64_t most, const Cursor& cursor) {
+std::shared_ptr<PrefixCache::Arriving> PrefixCache::begin_attach(std::span<const int32_t> tokens,
+                                                                 int64_t most,
+                                                                 const Cursor& cursor) {
   sweep();
   // Of what there are too few pages for, a part.
-  for (Path found = path(tokens, most, cursor.kind); !found.entries.empty(); found.entries.pop_back(), found.tail = 0)
+  for (Path found = path(tokens, most, cursor.kind); !found.entries.empty();
+       found.entries.pop_back(), found.tail = 0)
     if (auto arriving = begin(found, cursor.kind)) return *arriving;
   return nullptr;
 }
 
-std::shared_ptr<PrefixCache::Arriving> PrefixCache::begin_move_in(const Moved& moved, const Cursor& cursor) {
+std::shared_ptr<PrefixCache::Arriving> PrefixCache::begin_move_in(const Moved& moved,
+                                                                  const Cursor& cursor) {
   sweep();
   auto arriving = begin({moved.entries, moved.tokens % kPageTokens}, cursor.kind);
   return arriving ? *arriving : nullptr;
@@ -380,7 +437,8 @@ std::optional<PrefixCache::Moved> PrefixCache::move_out(const SequenceState& seq
   const Path all = path(tokens, sequence.length(), cursor.kind);
   if (all.tokens() != sequence.length()) return std::nullopt;
   Moved moved{all.entries, sequence.length()};
-  if (std::any_of(moved.entries.begin(), moved.entries.end(), [&](uint64_t id) { return entries_.at(id).writing; }))
+  if (std::any_of(moved.entries.begin(), moved.entries.end(),
+                  [&](uint64_t id) { return entries_.at(id).writing; }))
     wait_for_writer();
   pin(moved.entries, 1);
   for (const uint64_t id : moved.entries)
@@ -470,7 +528,9 @@ Status PrefixCache::write(Entry& entry) {
   --entry.pins;
   if (block < 0) return error(Code::kIo, "the file of the prefix cache is full");
   const double begin = now_seconds();
-  if (Status status = writer_->write_now(static_cast<uint64_t>(block) * block_bytes_, pieces(entry)); !status) {
+  if (Status status =
+          writer_->write_now(static_cast<uint64_t>(block) * block_bytes_, pieces(entry));
+      !status) {
     free_file_.push_back(block);
     writes_fail_ = true;
     return status;
@@ -502,13 +562,19 @@ void PrefixCache::take_note() {
     --entry.pins;
     --writing_;
     counters_.file_seconds += w.seconds;
-    if (!w.status) {
+    if (w.status) {
+      counters_.written_bytes += block_bytes_;
+      entry.file = w.block;
+    } else {
       free_file_.push_back(w.block);
       writes_fail_ = true;
-      continue;
+      assert(entry.page >= 0 || entry.pins == 0);
+      if (entry.page < 0) erase(entry);
     }
-    counters_.written_bytes += block_bytes_;
-    entry.file = w.block;
+    if (auto late = behind_.extract(w.id)) {
+      late.mapped().arriving->set_out();
+      disk_->submit(std::move(late.mapped().reads));
+    }
   }
 }
 
@@ -516,7 +582,7 @@ void PrefixCache::clean() {
   sweep();
   if (!file_) return;
   take_note();
-  if (writes_fail_ || writing_ == kMostWriting) return;
+  if (writes_fail_ || writing_ >= kMostWriting) return;
   // Could be had at once: free, or there in the file, too.
   int64_t ready = pool_->free_pages();
   const int64_t enough = std::max<int64_t>(kMostWriting, pool_->shared_pages() / kReadyShare);
@@ -535,7 +601,8 @@ void PrefixCache::clean() {
     }
   }
   const auto has_room = [&] { return !free_file_.empty() || file_end_ < file_limit_; };
-  // What is in the file alone and older gives way; of what is in memory, one would be written for the other for ever.
+  // What is in the file alone and older gives way; of what is in memory, one would be written for
+  // the other for ever.
   const auto has_older = [&] {
     const Entry* oldest = oldest_in_file();
     return oldest && oldest->page < 0;

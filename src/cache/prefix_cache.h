@@ -10,7 +10,8 @@
 //
 // The disk works beside steps. What is read comes in while others compute: begin_…() takes pages for it and asks for it,
 // finish() hands it over. clean() has blocks written ahead of the time when their pages are wanted, by a thread of the
-// cache's. Pages on their way are held by the cache.
+// cache's; a page for what is to be read may have to wait for that, which holds up nobody else. Pages on their way are
+// held by the cache.
 //
 // For models whose state is shared pages and nothing else (StatePool::shares_prefixes). Threads:
 // one at a time, that of the pool. Failure: a file that cannot be written makes the cache forget;
@@ -105,10 +106,10 @@ class PrefixCache {
   struct Entry {
     uint64_t id = 0, parent = 0;
     std::vector<int32_t> tokens;
-    int32_t page = -1;  // -1: in the file only
+    int32_t page = -1;  // -1: in the file only, or on its way there from a page that has another use
     int64_t file = -1;  // block of the file
     int pins = 0;       // by those who moved out, or are being attached or written
-    bool writing = false;    // by clean(): the page stays where it is until that is over
+    bool writing = false;     // beside: its page keeps its content until that is over
     bool unreadable = false;  // in the file
     std::list<uint64_t>::iterator age = {};
   };
@@ -120,6 +121,16 @@ class PrefixCache {
       const auto n = static_cast<int64_t>(entries.size());
       return tail > 0 ? (n - 1) * kPageTokens + tail : n * kPageTokens;
     }
+  };
+
+  struct Room {
+    int32_t page = -1;
+    uint64_t after = 0;  // the entry that has to be written first; 0: none
+  };
+
+  struct Late {  // reads into a page whose block is written first
+    std::shared_ptr<Arriving> arriving;
+    std::vector<DiskRead> reads;
   };
 
   explicit PrefixCache(std::shared_ptr<StatePool> pool) : pool_(std::move(pool)) {}
@@ -134,6 +145,8 @@ class PrefixCache {
   static uint64_t root(uint64_t kind) { return kind == 0 ? 0 : ~kind; }
   Path path(std::span<const int32_t> tokens, int64_t most, uint64_t kind);
   Result<std::shared_ptr<Arriving>> begin(Path path, uint64_t kind);
+  int64_t ready_pages() const;
+  std::optional<Room> find_room(bool at_once);
   void give_back(Arriving& arriving);
   int64_t kept_in_memory(std::span<const int32_t> tokens, int64_t most, uint64_t kind);
   bool reclaim();
@@ -161,7 +174,8 @@ class PrefixCache {
   uint64_t block_bytes_ = 0;
   PrefixCacheCounters counters_;
   std::vector<std::shared_ptr<Arriving>> abandoned_;
-  int writing_ = 0;                      // blocks, by clean()
+  std::unordered_map<uint64_t, Late> behind_;  // [entry]
+  int writing_ = 0;                      // blocks, beside
   bool writes_fail_ = false;             // the last did: none ahead of its time until one that must be succeeds
   std::unique_ptr<BlockWriter> writer_;  // last: its thread ends before the file goes
 };

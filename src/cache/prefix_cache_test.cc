@@ -228,6 +228,52 @@ TEST(PrefixCache, ArrivesBesideOthers) {
   check(*s, a);
 }
 
+// What is to be read takes the pages of what has to be written first, and nobody waits for that.
+TEST(PrefixCache, ReadsIntoPagesThatAreWrittenFirst) {
+  World w(12, 2, {.place = testing::TempDir()});
+  const auto a = text(300, 1), b = std::vector<int32_t>(640, 3);
+  PrefixCache::Cursor cursor, of_other;
+  {
+    auto s = w.pool->new_sequence().value();
+    ASSERT_TRUE(compute(*s, a, 300));
+    w.cache->publish(*s, a, cursor, true);
+    s.reset();
+    auto other = w.pool->new_sequence().value();
+    ASSERT_TRUE(compute(*other, b, 640));  // some of a goes to the file
+    w.cache->publish(*other, b, of_other, true);
+  }
+  const auto written = [&] { return w.cache->counters().written_bytes; };
+  const uint64_t before = written();
+  EXPECT_EQ(w.pool->free_pages(), 0);
+  for (int round = 0; round < 2; ++round) {
+    cursor = {};
+    auto arriving = w.cache->begin_attach(a, 299, cursor);
+    ASSERT_TRUE(arriving);
+    EXPECT_EQ(PrefixCache::tokens(*arriving), 299);
+    EXPECT_EQ(w.to_have(), 7);
+    if (round == 0) {  // given up before the first is written
+      w.cache->abandon(std::move(arriving));
+      w.cache->wait();
+      EXPECT_GT(written(), before);
+      EXPECT_EQ(w.to_have(), 12);
+      auto other = w.pool->new_sequence().value();  // all in use, and what was read has to be read again
+      of_other = {};
+      EXPECT_EQ(w.cache->attach(*other, b, 639, of_other), 639);
+      check(*other, b);
+      continue;
+    }
+    auto s = w.pool->new_sequence().value();
+    ASSERT_TRUE(w.cache->finish(arriving, *s, cursor));
+    EXPECT_EQ(s->length(), 299);
+    check(*s, a);
+  }
+  w.cache->wait();
+  auto other = w.pool->new_sequence().value();
+  of_other = {};
+  EXPECT_GT(w.cache->attach(*other, b, 447, of_other), 400);
+  check(*other, b);
+}
+
 class Random : public testing::TestWithParam<int> {};
 
 TEST_P(Random, ContentIsRightAndPagesAreConserved) {

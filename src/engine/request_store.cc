@@ -5,7 +5,11 @@
 
 namespace venturi {
 
-RequestStore::RequestStore(Engine& engine, Look look) : engine_(engine), cache_(engine.prefix_cache()), kept_(engine.kept_states()), look_(std::move(look)) {}
+RequestStore::RequestStore(Engine& engine, Look look)
+    : engine_(engine),
+      cache_(engine.prefix_cache()),
+      kept_(engine.kept_states()),
+      look_(std::move(look)) {}
 
 RequestStore::~RequestStore() {
   for (auto& [id, held] : held_)
@@ -13,12 +17,16 @@ RequestStore::~RequestStore() {
   if (cache_) cache_->wait();
 }
 
-bool RequestStore::can_ever_hold(int64_t tokens) const { return tokens <= engine_.options().context; }
+bool RequestStore::can_ever_hold(int64_t tokens) const {
+  return tokens <= engine_.options().context;
+}
 
 namespace {
 
 // What another adapter computed is another prefix.
-uint64_t kind(const KnownRequest& request) { return request.adapter ? request.adapter->number() : 0; }
+uint64_t kind(const KnownRequest& request) {
+  return request.adapter ? request.adapter->number() : 0;
+}
 
 }  // namespace
 
@@ -61,7 +69,8 @@ void RequestStore::release(RequestId id) {
   publish(id, true);
   if (held.arriving) cache_->abandon(std::move(held.arriving));
   if (held.moved) cache_->let_go(*held.moved);
-  if (kept_ && !held.computed.empty()) kept_->put(std::move(held.state), held.computed, held.cursor.kind);
+  if (kept_ && !held.computed.empty())
+    kept_->put(std::move(held.state), held.computed, held.cursor.kind);
   held_.erase(id);
 }
 
@@ -87,7 +96,8 @@ StateStore::Arrival RequestStore::arrival(RequestId id) {
   if (at == held_.end() || !at->second.arriving) return Arrival::kHere;
   Held& held = at->second;
   if (!PrefixCache::here(*held.arriving)) return Arrival::kComing;
-  const Status status = cache_->finish(std::exchange(held.arriving, nullptr), *held.state, held.cursor);
+  const Status status =
+      cache_->finish(std::exchange(held.arriving, nullptr), *held.state, held.cursor);
   if (held.moved) cache_->let_go(*held.moved);
   held.moved.reset();
   if (status) return Arrival::kHere;
@@ -101,7 +111,8 @@ void RequestStore::publish(RequestId id, bool ending) {
   if (at == held_.end() || !request || !at->second.state) return;
   Held& held = at->second;
   if (cache_) cache_->publish(*held.state, request->tokens, held.cursor, ending);
-  if (kept_ && ending) held.computed.assign(request->tokens.begin(), request->tokens.begin() + held.state->length());
+  if (kept_ && ending)
+    held.computed.assign(request->tokens.begin(), request->tokens.begin() + held.state->length());
 }
 
 void RequestStore::truncate(RequestId id, int64_t tokens) {
@@ -111,7 +122,8 @@ void RequestStore::truncate(RequestId id, int64_t tokens) {
 
 int64_t RequestStore::tokens() const {
   const StatePool& pool = engine_.state_pool();
-  if (pool.shared_pages() > 0 && !kept_) return (pool.shared_pages() - pool.pages_to_have()) * kPageTokens;
+  if (pool.shared_pages() > 0 && !kept_)
+    return (pool.shared_pages() - pool.pages_to_have()) * kPageTokens;
   int64_t n = 0;
   for (const auto& [id, held] : held_) n += held.state ? held.state->length() : 0;
   return n;

@@ -1,5 +1,6 @@
-// The state of a service's requests: pages that they share, with the prefix cache behind them where there is one, and the
-// file behind that; or, of a model that shares no pages, states of those that ended, each whole (kept_states.h).
+// The state of a service's requests: pages that they share, with the prefix cache behind them where
+// there is one, and the file behind that; or, of a model that shares no pages, states of those that
+// ended, each whole (kept_states.h).
 //
 // Threads: the service's.
 #pragma once
@@ -25,7 +26,8 @@ struct KnownRequest {
 
 class RequestStore : public StateStore {
  public:
-  using Look = std::function<std::optional<KnownRequest>(RequestId)>;  // nothing of one that has ended
+  using Look =
+      std::function<std::optional<KnownRequest>(RequestId)>;  // nothing of one that has ended
   RequestStore(Engine& engine, Look look);
   ~RequestStore() override;
 
@@ -49,7 +51,8 @@ class RequestStore : public StateStore {
     PrefixCache::Cursor cursor;
     std::optional<PrefixCache::Moved> moved = {};  // to the file
     std::shared_ptr<PrefixCache::Arriving> arriving = {};
-    std::vector<TokenId> computed = {};  // where states are kept whole: what this one is after, when it ends
+    std::vector<TokenId> computed =
+        {};  // where states are kept whole: what this one is after, when it ends
   };
   bool start(RequestId id, Held& held);
 
