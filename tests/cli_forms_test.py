@@ -164,9 +164,12 @@ class Bench(ProgramTest):
             self.assertTrue(0.2 < sum(times) <= 1.0001, times)
 
     def markdown(self, text):
-        """Tables as lists of rows of cells; what is no Markdown table fails."""
+        """Tables as lists of rows of cells; what is no Markdown table fails, but for the line that explains shares
+        above 100 %, which a busy machine can have."""
         tables = []
         for block in text.strip().split("\n\n"):
+            if block.startswith("More than 100 %:"):
+                continue
             head, rule, *rows = block.splitlines()
             self.assertRegex(rule, r"^\|(-{3,}\|)+$")
             cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (head, *rows)]
