@@ -41,11 +41,25 @@ std::variant<std::string, ApiError> asked_model(const Json& body) {
   return name;
 }
 
+// The body is not needed beside what it says.
+std::optional<ApiError> parse_into(Call& call) {
+  const std::string text = call.exchange->take_body();
+  const auto values = count_values(text);
+  if (!values) return api_error(values.error());
+  if (!call.exchange->hold(static_cast<uint64_t>(*values) * kValueBytes))
+    return ApiError{.status = 503,
+                    .type = "server_error",
+                    .message = fmt::format("there is no room for a body of {} values now; ask again", *values),
+                    .retry_after_seconds = 1};
+  auto body = parse_counted(text);
+  if (!body) return api_error(body.error());
+  call.body = std::move(body).value();
+  return std::nullopt;
+}
+
 void call_with_model(const Route& route, ErrorBody error_body, Call call) {
   const auto refuse = [error_body](Exchange& exchange, const ApiError& error) { reply(exchange, error, error_body(error)); };
-  auto body = parse_body(call.exchange->request().body);
-  if (!body) return refuse(*call.exchange, api_error(body.error()));
-  call.body = std::move(body).value();
+  if (const auto error = parse_into(call)) return refuse(*call.exchange, *error);
   const auto name = asked_model(call.body);
   if (const ApiError* error = std::get_if<ApiError>(&name)) return refuse(*call.exchange, *error);
 
@@ -55,7 +69,9 @@ void call_with_model(const Route& route, ErrorBody error_body, Call call) {
   const auto go_on = [handler = route.handler, refuse, waiting](Found found) {
     if (const ApiError* error = std::get_if<ApiError>(&found)) return refuse(*waiting->exchange, *error);
     waiting->target = std::get<Target>(std::move(found));
+    const auto exchange = waiting->exchange;
     handler(std::move(*waiting));
+    exchange->body_done();
   };
   auto found = waiting->app.models->find(std::get<std::string>(name), [go_on, gone, exchange = waiting->exchange](Found found) {
     exchange->post([go_on, gone, found = std::move(found)]() mutable {
@@ -66,41 +82,50 @@ void call_with_model(const Route& route, ErrorBody error_body, Call call) {
   waiting->exchange->on_close([gone] { *gone = true; });
 }
 
-}  // namespace
-
-void App::handle(std::shared_ptr<Exchange> exchange) {
-  const HttpRequest& request = exchange->request();
-  std::string allowed;
-  const Route* found = nullptr;
+struct Place {
+  const Route* route = nullptr;
+  std::string allowed;  // methods of the path; "": there is no such path
   ErrorBody error_body = dump;
+};
+
+Place place_of(const HttpRequest& request) {
+  Place place;
   for (const Routes* file : kAll_Routes)
     for (const Route& route : file->routes) {
       if (request.path != route.path) continue;
-      error_body = file->error_body;
-      if (request.method == route.method ||
-          (request.method == "HEAD" && std::string_view(route.method) == "GET"))
-        found = &route;
-      allowed += (allowed.empty() ? "" : ", ") + std::string(route.method);
+      place.error_body = file->error_body;
+      if (request.method == route.method || (request.method == "HEAD" && std::string_view(route.method) == "GET")) place.route = &route;
+      place.allowed += (place.allowed.empty() ? "" : ", ") + std::string(route.method);
     }
-  const std::string* who = account(request);
-  if (!who && !(found && found->needs == Needs::kNothing))
-    return exchange->reply(
-        401, "application/json",
-        error_body(ApiError{.status = 401, .type = "authentication_error", .message = "give a valid API key: Authorization: Bearer KEY",
-                      .code = "invalid_api_key"}),
-        {{"WWW-Authenticate", "Bearer"}});
-  if (!found && allowed.empty())
-    return reply(*exchange, ApiError{.status = 404,
-                                     .message = fmt::format("there is no {} here", request.path),
-                                     .code = "not_found"});
-  if (!found)
-    return exchange->reply(405, "application/json",
-                           error_body(ApiError{.status = 405, .message = fmt::format("{} takes {}, not {}", request.path,
-                                                                allowed, request.method)}),
-                           {{"Allow", allowed}});
-  Call call{.app = *this, .exchange = std::move(exchange), .account = who ? *who : ""};
-  if (found->needs == Needs::kModel) return call_with_model(*found, error_body, std::move(call));
-  found->handler(std::move(call));
+  return place;
+}
+
+}  // namespace
+
+bool App::admits(Exchange& exchange) const {
+  const HttpRequest& request = exchange.request();
+  const Place place = place_of(request);
+  const auto refuse = [&](const ApiError& error, Headers headers) {
+    exchange.reply(error.status, "application/json", place.error_body(error), std::move(headers));
+    return false;
+  };
+  if (!account(request) && !(place.route && place.route->needs == Needs::kNothing))
+    return refuse({.status = 401, .type = "authentication_error", .message = "give a valid API key: Authorization: Bearer KEY", .code = "invalid_api_key"},
+                  {{"WWW-Authenticate", "Bearer"}});
+  if (place.allowed.empty()) return refuse({.status = 404, .message = fmt::format("there is no {} here", request.path), .code = "not_found"}, {});
+  if (!place.route)
+    return refuse({.status = 405, .message = fmt::format("{} takes {}, not {}", request.path, place.allowed, request.method)},
+                  {{"Allow", place.allowed}});
+  return true;
+}
+
+void App::handle(std::shared_ptr<Exchange> exchange) {
+  const Place place = place_of(exchange->request());
+  const std::string* who = account(exchange->request());
+  Call call{.app = *this, .exchange = exchange, .account = who ? *who : ""};
+  if (place.route->needs == Needs::kModel) return call_with_model(*place.route, place.error_body, std::move(call));
+  place.route->handler(std::move(call));
+  exchange->body_done();
 }
 
 void reply(Exchange& exchange, const Json& body) {

@@ -28,7 +28,9 @@ struct App {
 
   // The account of a request, or null where a key is asked for and none that is known came.
   const std::string* account(const HttpRequest& request) const;
-  // Finds the route, checks the key, finds the model, calls the route: at once, or when the model is loaded.
+  // Finds the route and checks the key, which takes no body; answers where either is wrong.
+  bool admits(Exchange& exchange) const;
+  // What was admitted: finds the model, calls the route, at once, or when the model is loaded.
   void handle(std::shared_ptr<Exchange> exchange);
 };
 

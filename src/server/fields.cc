@@ -17,7 +17,7 @@ std::string dump(const ApiError& error) {
                      {"code", or_null(error.code)}}}});
 }
 
-Result<Json> parse_body(std::string_view text, int depth, int64_t values) {
+Result<int64_t> count_values(std::string_view text, int depth, int64_t values) {
   // Counted before parsing, so that no tree of any depth or size is ever built.
   int open = 0;
   int64_t n = 0;
@@ -38,6 +38,10 @@ Result<Json> parse_body(std::string_view text, int depth, int64_t values) {
       --open;
     }
   }
+  return n;
+}
+
+Result<Json> parse_counted(std::string_view text) {
   try {
     return Json::parse(text);
   } catch (const nlohmann::json::exception& e) {
@@ -47,6 +51,11 @@ Result<Json> parse_body(std::string_view text, int depth, int64_t values) {
     return error(Code::kInvalidArgument, "the body is not JSON: {}",
                  what.substr(from == std::string_view::npos ? 0 : from + 2));
   }
+}
+
+Result<Json> parse_body(std::string_view text) {
+  TRY(count_values(text));
+  return parse_counted(text);
 }
 
 const Json* Fields::find(const char* name) {

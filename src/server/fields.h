@@ -26,8 +26,14 @@ struct ApiError {
 std::string dump(const Json& json);
 std::string dump(const ApiError& error);
 
-// Parses a body that may nest `depth` deep and hold about `values` values.
-Result<Json> parse_body(std::string_view text, int depth = 64, int64_t values = 1 << 21);
+// About how many values a body holds, which may nest `depth` deep and hold `values` of them.
+Result<int64_t> count_values(std::string_view text, int depth = 64, int64_t values = 1 << 21);
+// Bytes that a value takes at most when it is parsed, but for its text.
+constexpr uint64_t kValueBytes = 48;
+// Parses what has been counted.
+Result<Json> parse_counted(std::string_view text);
+// Both.
+Result<Json> parse_body(std::string_view text);
 
 // A missing field or null gives the default. After the first error everything gives its default.
 class Fields {

@@ -9,14 +9,15 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
-#include <deque>
 #include <optional>
 
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/http_exchange.h"
 
 namespace venturi::server {
 
@@ -29,116 +30,8 @@ using tcp = asio::ip::tcp;
 namespace {
 
 constexpr int kSendBuffer = 128 << 10;  // bytes; the kernel takes twice as many
-
-auto seconds(double s) { return std::chrono::milliseconds(static_cast<int64_t>(s * 1000)); }
-
-auto token(error_code& failure) { return asio::redirect_error(asio::use_awaitable, failure); }
-
-class Server;
-
-// What waits to be sent, in order; filled from any thread through the server's executor.
-class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpExchange> {
- public:
-  struct Piece {
-    enum class Kind { kWhole, kBegin, kText, kEnd } kind;
-    int status = 200;
-    std::string content_type, text;
-    Headers headers;
-  };
-
-  HttpExchange(asio::any_io_executor executor, HttpRequest request, uint64_t max_unsent)
-      : executor_(executor),
-        ready_(executor),
-        request_(std::move(request)),
-        max_unsent_(max_unsent) {}
-
-  const HttpRequest& request() const override { return request_; }
-  void reply(int status, std::string content_type, std::string body, Headers headers) override {
-    add({Piece::Kind::kWhole, status, std::move(content_type), std::move(body),
-         std::move(headers)});
-  }
-  void begin(std::string content_type, Headers headers) override {
-    add({Piece::Kind::kBegin, 200, std::move(content_type), {}, std::move(headers)});
-  }
-  void write(std::string text) override { add({Piece::Kind::kText, 200, {}, std::move(text), {}}); }
-  void end() override { add({Piece::Kind::kEnd, 200, {}, {}, {}}); }
-  void post(std::function<void()> work) override { asio::post(executor_, std::move(work)); }
-  double sending_seconds() const override { return sending_seconds_; }
-  void on_close(std::function<void()> gone) override {
-    asio::dispatch(executor_, [self = shared_from_this(), gone = std::move(gone)]() mutable {
-      if (self->closed_) {
-        if (!self->ended_) gone();
-      } else {
-        self->gone_ = std::move(gone);
-      }
-    });
-  }
-
-  // On the server's thread.
-  void close() {
-    if (std::exchange(closed_, true)) return;
-    pieces_.clear();
-    ready_.cancel();
-    if (auto gone = std::exchange(gone_, nullptr); gone && !ended_) gone();
-  }
-  bool closed() const { return closed_; }
-  bool stalled() const { return stalled_; }
-  // The client does not read what it asked for.
-  void stall() {
-    if (std::exchange(stalled_, true)) return;
-    spdlog::warn("a client does not read; it is dropped, with {} bytes that wait for it", unsent_);
-    close();
-  }
-  void add_sending(double seconds) { sending_seconds_ += seconds; }
-  void finished() {
-    closed_ = true;
-    gone_ = nullptr;
-  }
-  // The next piece; none after a silence of `silence` seconds, or when the client has gone.
-  asio::awaitable<std::optional<Piece>> next(double silence) {
-    if (pieces_.empty() && !closed_) {
-      ready_.expires_after(seconds(silence));
-      error_code ignored;
-      co_await ready_.async_wait(token(ignored));
-    }
-    if (pieces_.empty() || closed_) co_return std::nullopt;
-    Piece piece = std::move(pieces_.front());
-    pieces_.pop_front();
-    // What has piled up goes out in one write.
-    while (piece.kind == Piece::Kind::kText && !pieces_.empty() &&
-           pieces_.front().kind == Piece::Kind::kText) {
-      piece.text += pieces_.front().text;
-      pieces_.pop_front();
-    }
-    unsent_ -= std::min<uint64_t>(unsent_, piece.text.size());
-    co_return piece;
-  }
-
- private:
-  void add(Piece piece) {
-    asio::dispatch(executor_, [self = shared_from_this(), piece = std::move(piece)]() mutable {
-      if (self->closed_ || self->ended_) return;
-      self->ended_ = piece.kind == Piece::Kind::kWhole || piece.kind == Piece::Kind::kEnd;
-      if (piece.kind == Piece::Kind::kText) self->unsent_ += piece.text.size();
-      if (self->unsent_ > self->max_unsent_) {
-        self->ended_ = false;
-        return self->stall();
-      }
-      self->pieces_.push_back(std::move(piece));
-      self->ready_.cancel();
-    });
-  }
-
-  asio::any_io_executor executor_;
-  asio::steady_timer ready_;
-  const HttpRequest request_;
-  const uint64_t max_unsent_;
-  uint64_t unsent_ = 0;
-  double sending_seconds_ = 0;
-  std::deque<Piece> pieces_;
-  bool ended_ = false, closed_ = false, stalled_ = false;
-  std::function<void()> gone_;
-};
+constexpr uint64_t kReadAhead = 16 << 10, kSmallHeader = 4 << 10;
+constexpr double kGoodbyeSeconds = 5;  // for a client to notice that it has been told to go
 
 // Cancels what a socket reads after a while, and leaves it open, so that the client can be told;
 // tcp_stream's own deadline closes it.
@@ -166,7 +59,7 @@ class Deadline {
   std::shared_ptr<State> state_;
 };
 
-HttpRequest taken(http::request<http::string_body>&& from) {
+HttpRequest header_of(const http::request<http::string_body>& from) {
   HttpRequest to;
   to.method = std::string(from.method_string());
   const std::string_view target = from.target();
@@ -179,7 +72,6 @@ HttpRequest taken(http::request<http::string_body>&& from) {
   to.origin = std::string(from[http::field::origin]);
   to.cors_method = std::string(from[http::field::access_control_request_method]);
   to.cors_headers = std::string(from[http::field::access_control_request_headers]);
-  to.body = std::move(from.body());
   to.arrived = now_seconds();
   return to;
 }
@@ -192,10 +84,6 @@ bool has_closed(tcp::socket& socket) {
   pollfd watched{.fd = socket.native_handle(), .events = POLLRDHUP, .revents = 0};
   return ::poll(&watched, 1, 0) > 0 && (watched.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
-
-struct Tally {
-  std::atomic<int64_t> connections = 0, stalled = 0;
-};
 
 // One connection: requests one after another. Stream is Plain or Tls.
 template <typename Stream>
@@ -211,55 +99,54 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
         pause_(lowest().get_executor()) {
     ++tally_.connections;
   }
-  ~Session() { --tally_.connections; }
+  ~Session() {
+    if (exchange_) exchange_->finished();
+    --tally_.connections;
+  }
 
   asio::awaitable<void> run() {
     const auto self = this->shared_from_this();
     if (!co_await shake_hands()) co_return;
-    beast::flat_buffer buffer(o_.max_header_bytes + 65536);
+    beast::flat_buffer buffer(o_.max_header_bytes + kReadAhead);
     for (bool first = true;; first = false) {
-      http::request_parser<http::string_body> parser;
+      Parser parser;
       parser.header_limit(o_.max_header_bytes);
-      parser.body_limit(o_.max_body_bytes);
+      parser.body_limit(std::min(o_.max_body_bytes, tally_.allowance->largest_body()));
+      Allowance::Share share;  // of a large header
       error_code failed;
       if (!first && buffer.size() == 0) {  // the time between requests is longer than within one
         lowest().expires_after(seconds(o_.idle_seconds));
         buffer.commit(co_await stream_.async_read_some(buffer.prepare(4096), token(failed)));
         if (failed) break;
       }
-      {
-        const Deadline deadline(lowest().socket(), o_.header_seconds);
-        lowest().expires_never();
-        co_await http::async_read_header(stream_, buffer, parser, token(failed));
-        if (deadline.passed()) failed = beast::error::timeout;
-      }
-      if (!failed && beast::iequals(parser.get()[http::field::expect], "100-continue")) {
-        http::response<http::empty_body> go_on(http::status::continue_, parser.get().version());
-        lowest().expires_after(seconds(o_.write_seconds));
-        co_await http::async_write(stream_, go_on, token(failed));
-      }
-      if (!failed && !parser.is_done()) {
-        const Deadline deadline(lowest().socket(), o_.body_seconds);
-        lowest().expires_never();
-        co_await http::async_read(stream_, buffer, parser, token(failed));
-        if (deadline.passed()) failed = beast::error::timeout;
-      }
+      failed = co_await read_header(buffer, parser, share);
       if (failed) {
         co_await refuse(failed);
         break;
       }
-      const bool keep = parser.get().keep_alive();
-      const unsigned version = parser.get().version();
-      const bool head = parser.get().method() == http::verb::head;
-      exchange_ = std::make_shared<HttpExchange>(lowest().get_executor(), taken(parser.release()),
-                                                 o_.max_unsent_bytes);
+      exchange_ = std::make_shared<HttpExchange>(lowest().get_executor(), header_of(parser.get()), o_.max_unsent_bytes, tally_,
+                                                 [this] { lowest().close(); });
+      exchange_->keep(std::move(share));
       if (is_preflight()) {
         exchange_->reply(204, "text/plain", "", preflight_headers());
-      } else {
-        handler_(exchange_);
+      } else if (handler_.admits(*exchange_)) {
+        failed = co_await read_body(buffer, parser);
+        if (failed == asio::error::no_buffer_space) {
+          refuse_for_room();
+        } else if (failed) {
+          co_await refuse(failed);
+          exchange_->finished();
+          exchange_.reset();
+          break;
+        } else {
+          exchange_->body_is_here(std::move(parser.get().body()), now_seconds());
+          handler_.handle(exchange_);
+        }
       }
+      // Behind a body that was not read comes nothing that could be understood.
+      const bool keep = parser.get().keep_alive() && parser.is_done();
       watch();
-      const bool sent = co_await answer(keep, version, head);
+      const bool sent = co_await answer(keep, parser.get().version(), parser.get().method() == http::verb::head);
       if (sent) {
         exchange_->finished();
       } else {
@@ -279,7 +166,57 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
   }
 
  private:
+  using Parser = http::request_parser<http::string_body>;
+
   Plain& lowest() { return beast::get_lowest_layer(stream_); }
+
+  asio::awaitable<error_code> read_header(beast::flat_buffer& buffer, Parser& parser, Allowance::Share& share) {
+    error_code failed;
+    const Deadline deadline(lowest().socket(), o_.header_seconds);
+    lowest().expires_never();
+    parser.eager(false);
+    while (!failed && !parser.is_header_done()) {
+      co_await http::async_read_some(stream_, buffer, parser, token(failed));
+      if (deadline.passed()) co_return beast::error::timeout;
+      if (buffer.size() <= kSmallHeader || share.bytes() > 0) continue;
+      auto room = tally_.allowance->take(Allowance::kCopies * o_.max_header_bytes, Allowance::Kind::kLarge);
+      if (!room) co_return asio::error::no_buffer_space;
+      share = std::move(*room);
+    }
+    co_return failed;
+  }
+
+  // Every byte has room in the allowance before it is read; no_buffer_space where there is none.
+  asio::awaitable<error_code> read_body(beast::flat_buffer& buffer, Parser& parser) {
+    if (parser.is_done()) co_return error_code();
+    const auto length = parser.content_length();
+    uint64_t room = length ? *length : kReadAhead;
+    if (!exchange_->keep(tally_.allowance->take_body(room, room))) co_return asio::error::no_buffer_space;
+    error_code failed;
+    if (beast::iequals(parser.get()[http::field::expect], "100-continue")) {
+      http::response<http::empty_body> go_on(http::status::continue_, parser.get().version());
+      lowest().expires_after(seconds(o_.write_seconds));
+      co_await http::async_write(stream_, go_on, token(failed));
+    }
+    const Deadline deadline(lowest().socket(), o_.body_seconds);
+    lowest().expires_never();
+    buffer.reserve(std::min<uint64_t>(room, kReadAhead));  // else it is read by half kilobytes
+    parser.eager(true);
+    while (!failed && !parser.is_done()) {
+      co_await http::async_read_some(stream_, buffer, parser, token(failed));
+      if (deadline.passed()) co_return beast::error::timeout;
+      if (const uint64_t there = parser.get().body().size(); !length && there + kReadAhead > room) {
+        if (!exchange_->keep(tally_.allowance->take_body(there, 2 * there))) co_return asio::error::no_buffer_space;
+        room += there;
+      }
+    }
+    co_return failed;
+  }
+
+  void refuse_for_room() {
+    exchange_->reply(503, "application/json",
+                     HttpServer::error_body(503, "other requests take the room that there is for bodies; ask again"), {{"Retry-After", "1"}});
+  }
 
   asio::awaitable<bool> shake_hands() {
     if constexpr (std::is_same_v<Stream, Tls>) {
@@ -298,7 +235,11 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
       co_await stream_.async_shutdown(token(ignored));
     }
     lowest().socket().shutdown(tcp::socket::shutdown_send, ignored);
-    co_return;
+    // A socket that is closed with bytes unread is reset, and the answer with it.
+    const Deadline deadline(lowest().socket(), kGoodbyeSeconds);
+    lowest().expires_never();
+    std::array<char, 4096> unread;
+    while (!ignored && !deadline.passed()) co_await lowest().socket().async_read_some(asio::buffer(unread), token(ignored));
   }
 
   bool allows(const std::string& origin) const {
@@ -331,10 +272,14 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
       message = "the request took too long to arrive";
     } else if (failed == http::error::body_limit) {
       status = 413;
-      message = fmt::format("the body is larger than {} bytes", o_.max_body_bytes);
+      message = fmt::format("the body is larger than {} bytes", std::min(o_.max_body_bytes, tally_.allowance->largest_body()));
     } else if (failed == http::error::header_limit || failed == http::error::buffer_overflow) {
       status = 431;
       message = fmt::format("the header is larger than {} bytes", o_.max_header_bytes);
+    } else if (failed == asio::error::no_buffer_space) {
+      ++tally_.without_room;
+      status = 503;
+      message = fmt::format("other requests take the room that there is for headers of more than {} bytes; ask again", kSmallHeader);
     }
     http::response<http::string_body> response(static_cast<http::status>(status), 11);
     response.set(http::field::content_type, "application/json");
@@ -453,7 +398,9 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
 class Server : public HttpServer {
  public:
   Server(const HttpOptions& options, Handler handler)
-      : o_(options), handler_(std::move(handler)), acceptor_(context_), signals_(context_) {}
+      : o_(options), handler_(std::move(handler)), acceptor_(context_), signals_(context_) {
+    tally_.allowance = o_.allowance ? o_.allowance : Allowance::create(Ledger::create());
+  }
 
   Status open() {
     error_code failed;
@@ -479,6 +426,8 @@ class Server : public HttpServer {
   uint16_t port() const override { return port_; }
   int64_t connections() const override { return tally_.connections; }
   int64_t stalled() const override { return tally_.stalled; }
+  uint64_t held_bytes() const override { return tally_.allowance->held(); }
+  int64_t without_room() const override { return tally_.without_room; }
 
   void run(std::function<void()> on_signal) override {
     asio::co_spawn(context_, accept(), asio::detached);

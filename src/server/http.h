@@ -1,7 +1,8 @@
 // HTTP/1.1 on sockets, through TLS where asked: requests in, whole or streamed answers out, every size and time bounded.
 //
 // One thread runs all connections, a coroutine each (Boost.Beast, in http.cc alone). A handler is
-// called on that thread with an Exchange, answers now or later, and must not block.
+// called on that thread with an Exchange, answers now or later, and must not block. It is asked twice: whether a
+// request may be read, when its header is there, and for the answer.
 #pragma once
 
 #include <atomic>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "server/allowance.h"
 
 namespace venturi::server {
 
@@ -44,14 +46,25 @@ class Exchange {
   virtual void on_close(std::function<void()> gone) = 0;
   // That writing to the connection has taken so far. On the server's thread.
   virtual double sending_seconds() const { return 0; }
+
+  // On the server's thread. The body is counted in the allowance until body_done(), taken or not.
+  virtual std::string take_body() { return request().body; }
+  // Room in the allowance, beside the body's, for what is made of it; false where there is none.
+  virtual bool hold(uint64_t bytes) { return true; }
+  // Nothing is needed any more that was made of the body.
+  virtual void body_done() {}
 };
-using Handler = std::function<void(std::shared_ptr<Exchange>)>;
+struct Handler {
+  // Before the body is read; what is not admitted has been answered.
+  std::function<bool(Exchange& exchange)> admits;
+  std::function<void(std::shared_ptr<Exchange>)> handle;
+};
 
 struct HttpOptions {
   std::string host = "127.0.0.1";
   uint16_t port = 8080;  // 0: one that is free
   int64_t max_connections = 2048;
-  uint64_t max_body_bytes = 16u << 20;
+  uint64_t max_body_bytes = 16u << 20;  // less where the allowance is small
   uint32_t max_header_bytes = 16u << 10;
   double header_seconds = 15, body_seconds = 60, idle_seconds = 75;
   double write_seconds = 30;             // a client that reads nothing for so long is dropped
@@ -59,6 +72,7 @@ struct HttpOptions {
   std::string tls_cert, tls_key;           // PEM files; "": no TLS
   std::vector<std::string> cors_origins;   // whose pages may read answers; "*": anybody's
   double keep_alive_seconds = 15;        // of silence in an event stream, before a comment
+  std::shared_ptr<Allowance> allowance;  // of what clients make the server hold
 };
 
 class HttpServer {
@@ -74,6 +88,8 @@ class HttpServer {
   virtual void stop() = 0;
   virtual int64_t connections() const = 0;
   virtual int64_t stalled() const = 0;  // clients dropped so far because they did not read
+  virtual uint64_t held_bytes() const = 0;      // in the allowance
+  virtual int64_t without_room() const = 0;     // requests and answers refused so far because it had no room
 
   // Error bodies for what never reaches a handler: (status, message) to JSON.
   static std::string error_body(int status, std::string_view message);

@@ -288,6 +288,9 @@ std::string metrics_text(const App& app) {
   if (app.http) {
     f.gauge("venturi_connections", "Open connections.", static_cast<double>(app.http->connections()));
     f.counter("venturi_clients_stalled_total", "Clients dropped because they did not read.", static_cast<double>(app.http->stalled()));
+    f.gauge("venturi_clients_held_bytes", "Held for clients: large headers, bodies and what is made of them, answers that wait to be read.",
+            static_cast<double>(app.http->held_bytes()));
+    f.counter("venturi_clients_without_room_total", "Requests and answers refused because that had no room.", static_cast<double>(app.http->without_room()));
   }
   add_memory(f, *app.ledger);
   return f.text();

@@ -62,7 +62,10 @@ Status run(const Options& o) {
   std::unique_ptr<server::Sessions> sessions;
   if (!o.session_folder.empty()) sessions = TRY(server::Sessions::open(o.session_folder));
   server::App app{.models = models.get(), .ledger = served.ledger, .sessions = sessions.get(), .keys = std::move(keys)};
-  auto http = TRY(server::HttpServer::listen(o.http, [&app](auto exchange) { app.handle(std::move(exchange)); }));
+  server::HttpOptions listening = o.http;
+  listening.allowance = server::Allowance::create(served.ledger);
+  auto http = TRY(server::HttpServer::listen(listening, {.admits = [&app](server::Exchange& exchange) { return app.admits(exchange); },
+                                                         .handle = [&app](auto exchange) { app.handle(std::move(exchange)); }}));
   app.http = http.get();
   const bool v6 = o.http.host.find(':') != std::string::npos;
   print_out(fmt::format("listening on {}://{}{}{}:{}\n", o.http.tls_cert.empty() ? "http" : "https", v6 ? "[" : "", o.http.host,
@@ -158,6 +161,9 @@ const Command command_serve{
           ->capture_default_str();
       app.add_option("--max-connections", o->http.max_connections, "open connections")
           ->check(CLI::Range(1, 1 << 20))
+          ->capture_default_str();
+      app.add_option("--body-timeout", o->http.body_seconds, "seconds that a request's body may take to arrive")
+          ->check(CLI::Range(0.1, 86400.0))
           ->capture_default_str();
       app.add_option("--drain-seconds", o->drain_seconds,
                      "after SIGTERM, time for what runs to end")
