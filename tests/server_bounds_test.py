@@ -1,6 +1,8 @@
 """What clients cannot make the server do: hold more memory than its budget allows, read a body without a key, wait for
 one that does not come."""
 import json
+import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -8,8 +10,10 @@ import unittest
 from pathlib import Path
 
 import support
+from disk_failure_test import SHIM, Disk, serve
 from server_test import PROMPT, Server
-from serving_test import request_bytes, resident
+from serving_test import StalledReader, request_bytes, resident
+from support import MODEL
 
 SLACK = 64 << 20
 BODY = {"prompt": PROMPT, "max_tokens": 3, "temperature": 0}
@@ -27,6 +31,13 @@ def begun(port, length, sent=0, key="", chunked=False):
     for _ in range(sent >> 16 if chunked else 0):
         if not push(s, b"10000\r\n" + b" " * 65536 + b"\r\n"):
             break
+    return s
+
+
+def begun_for(port, model, **more):
+    """A request for a model, whose answer is not waited for."""
+    s = socket.create_connection(("127.0.0.1", port), 20)
+    s.sendall(request_bytes({**BODY, "model": model, **more}))
     return s
 
 
@@ -123,6 +134,20 @@ class Memory(Bounds):
         self.within(server)
         self.gives_all_back(server)
 
+    def test_answers_that_nobody_reads_count(self):
+        server = self.start("--memory", "64M", "--streams", 8)
+        stalled = [StalledReader(server.port) for _ in range(10)]
+        end, most = time.monotonic() + 90, 0
+        while server.metric("venturi_clients_stalled_total") == 0 and time.monotonic() < end:
+            self.within(server)
+            most = max(most, self.held(server))
+            time.sleep(0.2)
+        self.assertGreater(most, 1 << 20)
+        self.assertEqual(server.ask("POST", "/v1/completions", BODY)[0], 200)
+        self.within(server)
+        self.close(stalled)
+        self.gives_all_back(server)
+
     def test_headers_count(self):
         server = self.start("--memory", "64M", "--streams", 2)
         opened = []
@@ -169,6 +194,89 @@ class Slow(Bounds):
                 self.assertEqual(status_of(s), 408)
         self.assertGreater(time.monotonic(), begin + 0.9)
         self.assertEqual(self.held(server), 0)
+
+
+class Names(Bounds):
+    def test_fields_that_mean_nothing_are_told_once(self):
+        server = Server("--streams", 2)
+        messages = [{"role": "user", "content": "Hm"}]
+        bodies = {"/v1/completions": BODY, "/v1/chat/completions": {"messages": messages, "max_tokens": 2}, "/v1/responses": {"input": "Hm", "max_output_tokens": 2},
+                  "/v1/messages": {"messages": messages, "max_tokens": 2}, "/v1/messages/count_tokens": {"messages": messages},
+                  "/api/generate": {"prompt": "Hm", "stream": False, "options": {"num_predict": 2}}, "/tokenize": {"content": "a"},
+                  "/detokenize": {"tokens": [5]}, "/models/load": {"model": MODEL.stem}, "/models/unload": {"model": MODEL.stem}}
+        for path, body in bodies.items():
+            for _ in range(2):
+                status, answer, _ = server.ask("POST", path, {**body, "odd " + path: 1, "model": MODEL.stem})
+                self.assertEqual(status, 200, (path, answer))
+        server.ask("POST", "/tokenize", {"content": "a", "line\n\u001b[31m": 1, "l" * 5000: 1, **{f"name {i}": 1 for i in range(200)}})
+        server.errors.seek(0)
+        said = server.errors.read()
+        self.assertEqual(server.stop(), 0)
+        for path in bodies:
+            self.assertEqual(said.count(f'a request has a field "odd {path}" that means nothing here'), 1, said)
+        for name in ("model", "prompt", "max_tokens", "max_output_tokens", "input", "messages"):
+            self.assertNotIn(f'field "{name}"', said)
+        self.assertIn(r'"line\n\u001b[31m"', said)
+        self.assertEqual(len(said.splitlines()), 64, said)
+        self.assertLess(max(map(len, said.splitlines())), 200)
+
+
+@unittest.skipUnless(SHIM.exists(), f"no {SHIM}")
+class Ends(Bounds):
+    """SIGTERM while a model is being loaded from a disk that takes long."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.disk = Disk(folder.name)
+        self.disk.heals()
+        self.slow = Path(folder.name) / "slow.gguf"
+        shutil.copyfile(MODEL, self.slow)
+
+    def loading(self, *flags):
+        """A server that loads its second model for a minute."""
+        server = serve(MODEL, self.disk.environment, "-m", f"slow={self.slow}", "--streams", 1, *flags, context=256)
+        self.disk.is_told("slow slow.gguf 60000")
+        waits = begun_for(server.port, "slow")
+        self.addCleanup(waits.close)
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            states = {m["id"]: m["status"]["value"] for m in server.ask("GET", "/v1/models")[1]["data"]}
+            if states["slow"] == "loading":
+                break
+            time.sleep(0.05)
+        self.assertEqual(states["slow"], "loading")
+        return server
+
+    def test_a_load_does_not_outlast_the_deadline(self):
+        server = self.loading("--drain-seconds", 1)
+        begin = time.monotonic()
+        self.assertEqual(server.stop(), 0)
+        self.assertLess(time.monotonic() - begin, 10)
+
+    def test_the_second_signal_ends_it_at_once(self):
+        server = self.loading("--drain-seconds", 600)
+        stream = begun_for(server.port, MODEL.stem, n=64, max_tokens=240, ignore_eos=True)
+        self.addCleanup(stream.close)
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        self.assertIsNone(server.process.poll())
+        begin = time.monotonic()
+        self.assertEqual(server.stop(), 0)
+        self.assertLess(time.monotonic() - begin, 8)
+
+    def test_the_second_signal_does_not_wait_for_what_runs(self):
+        server = Server("--streams", 1, "--drain-seconds", 600)
+        streams = [begun_for(server.port, MODEL.stem, n=64, max_tokens=240, ignore_eos=True) for _ in range(4)]
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        self.assertIsNone(server.process.poll())
+        begin = time.monotonic()
+        self.assertEqual(server.stop(), 0)
+        self.assertLess(time.monotonic() - begin, 8)
+        self.close(streams)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 #include "server/generation.h"
 
 #include <charconv>
+#include <mutex>
+#include <set>
 
 #include "base/log.h"
 #include "chat/render.h"
@@ -127,9 +129,18 @@ GenerationRequest read_generation(Fields& fields, const ServedModel& model, bool
   return r;
 }
 
+// Each name once, and no more than so many of them: clients do not fill the log.
 void log_unknown(const Fields& fields) {
-  for (const std::string& name : fields.unknown())
-    spdlog::info("a request has a field {} that means nothing here", name);
+  constexpr size_t kNames = 64, kLength = 64;
+  static std::mutex mutex;
+  static std::set<std::string> told;
+  const std::lock_guard lock(mutex);
+  for (const std::string& name : fields.unknown()) {
+    if (told.size() >= kNames || !told.insert(name.substr(0, kLength)).second) continue;
+    spdlog::warn("a request has a field {} that means nothing here; it is passed over{}",
+                 Json(name.substr(0, kLength)).dump(-1, ' ', true, Json::error_handler_t::replace),
+                 told.size() == kNames ? ", and no further names are told" : "");
+  }
 }
 
 std::vector<std::vector<TokenId>> read_texts(Fields& fields, const ServedModel& model, const char* name, size_t most) {

@@ -178,7 +178,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
     while (!failed && !parser.is_header_done()) {
       co_await http::async_read_some(stream_, buffer, parser, token(failed));
       if (deadline.passed()) co_return beast::error::timeout;
-      if (buffer.size() <= kSmallHeader || share.bytes() > 0) continue;
+      if (parser.is_header_done() || buffer.size() <= kSmallHeader || share.bytes() > 0) continue;
       auto room = tally_.allowance->take(Allowance::kCopies * o_.max_header_bytes, Allowance::Kind::kLarge);
       if (!room) co_return asio::error::no_buffer_space;
       share = std::move(*room);

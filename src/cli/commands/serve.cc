@@ -1,13 +1,17 @@
 // venturi serve: models over HTTP, for many at once.
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/last_resort.h"
 #include "cli/serve_models.h"
 #include "cli/text.h"
 #include "server/app.h"
 #include "server/sessions.h"
 
+#include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <thread>
 
@@ -48,6 +52,20 @@ Result<std::vector<server::ApiKey>> read_keys(const Options& o) {
 
 bool is_loopback(const std::string& host) { return host == "::1" || host.starts_with("127."); }
 
+// What is cut off ends with the step, or the read, that it is in; so much longer the program waits for that.
+constexpr double kCutOffSeconds = 1;
+
+void drain(server::Models& models, double seconds, const std::atomic<bool>& at_once) {
+  const double end = now_seconds() + seconds;
+  bool ended = false;
+  do {
+    ended = models.drain(std::clamp(end - now_seconds(), 0.0, 0.1));
+  } while (!ended && !at_once && now_seconds() < end);
+  if (!ended && !at_once) spdlog::warn("{} s are over; what still runs is cut off", seconds);
+  // The last answers are on their way to the sockets.
+  if (!at_once) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+}
+
 Status run(const Options& o) {
   auto keys = TRY(read_keys(o));
   if (!is_loopback(o.http.host) && keys.empty() && !o.insecure)
@@ -72,16 +90,20 @@ Status run(const Options& o) {
                         v6 ? "]" : "", http->port()));
   std::fflush(stdout);
 
+  LastResort last_resort;
+  std::atomic<bool> asked_twice = false;
   std::thread drainer;
   http->run([&] {
-    if (std::exchange(app.draining, true)) return http->stop();  // asked twice
+    if (std::exchange(app.draining, true)) {
+      asked_twice = true;
+      last_resort.in(kCutOffSeconds);
+      return http->stop();
+    }
     spdlog::info("draining");
     http->stop_listening();
+    last_resort.in(o.drain_seconds + kCutOffSeconds);
     drainer = std::thread([&] {
-      if (!models->drain(o.drain_seconds))
-        spdlog::warn("{} s are over; what still runs is cut off", o.drain_seconds);
-      // The last answers are on their way to the sockets.
-      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      drain(*models, o.drain_seconds, asked_twice);
       http->stop();
     });
   });

@@ -224,6 +224,7 @@ void count_tokens(Call call) {
   fields.ignore({"model"});
   const std::vector<TokenId> tokens = prompt_of(fields, model, tools_of(fields));
   if (fields.error()) return refuse(*call.exchange, *fields.error());
+  log_unknown(fields);
   reply(*call.exchange, Json{{"input_tokens", tokens.size()}});
 }
 

@@ -1,6 +1,6 @@
 // The models that are served: GET /v1/models, and for who runs the server POST /models/load and /models/unload, each
 // with {"model": NAME}.
-#include "server/app.h"
+#include "server/generation.h"
 
 namespace venturi::server {
 
@@ -37,7 +37,12 @@ void reply_listing(const App& app, Exchange& exchange, const std::string& name) 
 }
 
 // Reaches the route when the model is loaded.
-void load(Call call) { reply_listing(call.app, *call.exchange, call.target->name); }
+void load(Call call) {
+  Fields fields(call.body);
+  fields.ignore({"model"});
+  log_unknown(fields);
+  reply_listing(call.app, *call.exchange, call.target->name);
+}
 
 void unload(Call call) {
   const auto body = parse_body(call.exchange->request().body);
@@ -46,6 +51,7 @@ void unload(Call call) {
   const std::string name = fields.text("model", "");
   if (!fields.error() && name.empty()) fields.fail("model", "is required");
   if (fields.error()) return reply(*call.exchange, *fields.error());
+  log_unknown(fields);
   call.app.models->unload(name, [&app = call.app, exchange = call.exchange, name](std::optional<ApiError> why) {
     if (why) return reply(*exchange, *why);
     exchange->post([&app, exchange, name] { reply_listing(app, *exchange, name); });

@@ -1,4 +1,5 @@
 // OpenAI: POST /v1/responses, without memory: what is said before comes with each request.
+#include <algorithm>
 #include <ctime>
 
 #include "server/generation.h"
@@ -298,6 +299,11 @@ void responses(Call call) {
     request.prompts = {chat_prompt(as_chat, model, &messages, nullptr, request.tools)};
   if (fields.error()) return reply(*call.exchange, *fields.error());
   if (as_chat.error()) return reply(*call.exchange, renamed(*as_chat.error()));
+  // Known to either.
+  const std::vector<std::string> not_chat = as_chat.unknown();
+  for (const std::string& name : fields.unknown())
+    if (chat.contains(name) && name != "response_format" && std::count(not_chat.begin(), not_chat.end(), name) == 0) fields.ignore({name.c_str()});
+  log_unknown(fields);
 
   Json repeated = Json::object();
   const auto repeat = [&](const char* name, Json otherwise) {

@@ -52,6 +52,7 @@ void restore(Call call) {
   fields.ignore({"model"});
   const std::string name = fields.text("session", "");
   if (fields.error()) return reply(*call.exchange, *fields.error());
+  log_unknown(fields);
   call.app.sessions->restore(call.target, name, answer(call));
 }
 
@@ -69,6 +70,7 @@ void remove(Call call) {
   Fields fields(*body);
   const std::string name = fields.text("session", "");
   if (fields.error()) return reply(*call.exchange, *fields.error());
+  log_unknown(fields);
   if (const auto why = call.app.sessions->remove(name)) return reply(*call.exchange, *why);
   reply(*call.exchange, Json{{"session", name}, {"deleted", true}});
 }

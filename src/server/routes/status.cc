@@ -1,5 +1,5 @@
 // How the server does, and its tokens: /health, /metrics, /tokenize, /detokenize.
-#include "server/app.h"
+#include "server/generation.h"
 #include "server/metrics.h"
 
 namespace venturi::server {
@@ -14,11 +14,13 @@ void health(Call call) {
 void tokenize(Call call) {
   const ServedModel& model = *call.target;
   Fields fields(call.body);
+  fields.ignore({"model"});
   // "content" in llama.cpp's server, "prompt" in vLLM's.
   const std::string text = fields.text("content", fields.text("prompt", ""));
   const bool special = fields.flag("add_special", fields.flag("add_special_tokens", true));
   if (!fields.find("content") && !fields.find("prompt")) fields.fail("content", "must be a string");
   if (fields.error()) return reply(*call.exchange, *fields.error());
+  log_unknown(fields);
   const std::vector<TokenId> tokens = model.tokenizer->encode(text, {.add_special = special});
   reply(*call.exchange, Json{{"tokens", tokens},
                         {"count", tokens.size()},
@@ -28,6 +30,7 @@ void tokenize(Call call) {
 void detokenize(Call call) {
   const ServedModel& model = *call.target;
   Fields fields(call.body);
+  fields.ignore({"model"});
   std::vector<TokenId> ids;
   const Json* list = fields.find("tokens");
   if (!list || !list->is_array()) fields.fail("tokens", "must be a list of token ids");
@@ -41,6 +44,7 @@ void detokenize(Call call) {
       ids.push_back(id.get<TokenId>());
     }
   if (fields.error()) return reply(*call.exchange, *fields.error());
+  log_unknown(fields);
   const std::string text = model.tokenizer->decode(ids);
   reply(*call.exchange, Json{{"content", text}, {"prompt", text}});
 }
