@@ -175,13 +175,20 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
     const Deadline deadline(lowest().socket(), o_.header_seconds);
     lowest().expires_never();
     parser.eager(false);
-    while (!failed && !parser.is_header_done()) {
-      co_await http::async_read_some(stream_, buffer, parser, token(failed));
+    while (!failed) {
+      if (buffer.size() > 0) buffer.consume(parser.put(buffer.data(), failed));
+      if (failed && failed != http::error::need_more) break;
+      failed = {};
+      if (parser.is_header_done()) break;
+      if (buffer.size() > kSmallHeader && share.bytes() == 0) {
+        auto room = tally_.allowance->take(Allowance::kCopies * o_.max_header_bytes, Allowance::Kind::kLarge);
+        if (!room) co_return asio::error::no_buffer_space;
+        share = std::move(*room);
+      }
+      const size_t more = beast::read_size(buffer, kReadAhead);
+      if (more == 0) co_return http::error::buffer_overflow;
+      buffer.commit(co_await stream_.async_read_some(buffer.prepare(more), token(failed)));
       if (deadline.passed()) co_return beast::error::timeout;
-      if (parser.is_header_done() || buffer.size() <= kSmallHeader || share.bytes() > 0) continue;
-      auto room = tally_.allowance->take(Allowance::kCopies * o_.max_header_bytes, Allowance::Kind::kLarge);
-      if (!room) co_return asio::error::no_buffer_space;
-      share = std::move(*room);
     }
     co_return failed;
   }
