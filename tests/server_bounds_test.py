@@ -256,7 +256,7 @@ class Ends(Bounds):
         self.assertLess(time.monotonic() - begin, 10)
 
     def test_the_second_signal_ends_it_at_once(self):
-        server = self.loading("--drain-seconds", 600)
+        server = self.loading("--drain-seconds", 600, "--max-wait", 3600)
         stream = begun_for(server.port, MODEL.stem, n=64, max_tokens=240, ignore_eos=True)
         self.addCleanup(stream.close)
         time.sleep(0.3)
@@ -268,7 +268,7 @@ class Ends(Bounds):
         self.assertLess(time.monotonic() - begin, 8)
 
     def test_the_second_signal_does_not_wait_for_what_runs(self):
-        server = Server("--streams", 1, "--drain-seconds", 600)
+        server = Server("--streams", 1, "--drain-seconds", 600, "--max-wait", 3600)
         streams = [begun_for(server.port, MODEL.stem, n=64, max_tokens=240, ignore_eos=True) for _ in range(4)]
         time.sleep(0.3)
         server.process.send_signal(signal.SIGTERM)

@@ -53,7 +53,7 @@ Result<std::vector<server::ApiKey>> read_keys(const Options& o) {
 bool is_loopback(const std::string& host) { return host == "::1" || host.starts_with("127."); }
 
 // What is cut off ends with the step, or the read, that it is in; so much longer the program waits for that.
-constexpr double kCutOffSeconds = 1;
+constexpr double kCutOffSeconds = 2;
 
 void drain(server::Models& models, double seconds, const std::atomic<bool>& at_once) {
   const double end = now_seconds() + seconds;
@@ -107,6 +107,7 @@ Status run(const Options& o) {
       http->stop();
     });
   });
+  last_resort.in(kCutOffSeconds);  // nobody is left to be answered
   if (drainer.joinable()) drainer.join();
   if (served.plan && served.plan->meter)
     models->each([&](const server::Models::Entry& e) {
