@@ -98,7 +98,7 @@ class Served(unittest.TestCase):
 class InABrowser(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server("--alias", "tiny", context=2048)
+        cls.server = Server("--alias", "tiny", context=4096)
         cls.url = f"http://127.0.0.1:{cls.server.port}/"
 
     @classmethod
@@ -208,7 +208,7 @@ class InABrowser(unittest.TestCase):
         self.assertEqual([c["title"][:7] for c in self.stored()], ["Another"])
 
     def test_an_answer_is_stopped(self):
-        self.set("max_tokens", 1500)
+        self.set("max_tokens", 3500)
         self.set("temperature", 1)
         for how in ("button", "escape"):
             self.by("new").click()  # however much the other had said before it was stopped
@@ -222,7 +222,7 @@ class InABrowser(unittest.TestCase):
     def test_the_picture_of_the_server_moves(self):
         self.assertIn("tiny", self.text("model"))
         self.assertIn("weights", self.text("holdings"))
-        self.set("max_tokens", 1500)
+        self.set("max_tokens", 3500)
         self.ask("Go on and on.")
         self.wait(lambda: self.text("running") == "1")
         self.wait(lambda: float(self.text("rate").replace("–", "0")) > 0)

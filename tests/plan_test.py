@@ -215,6 +215,23 @@ class Plan(PlanTest):
         self.assertGreaterEqual(found["predicted"]["tokens_per_second"], 1.2 * rate)
         self.assertRegex(message, r"as \w+ \([\d.]+ [kM]B\) it would do")
 
+    def test_runs_are_refused_beforehand_where_too_little_is_predicted(self):
+        flags = ["-m", MODEL, "-c", 256, "--memory", STREAMED]
+        cache = self.at / "cache"
+        (cache / "venturi").mkdir(parents=True)
+        env = {**self.env, "XDG_CACHE_HOME": str(cache)}
+        here = self.json_of("probe", "--dir", self.at, "--size", "8M", "--no-kernels", "-r", 1, "--json", env=env)["instruction_set"]
+        (cache / "venturi/profile.json").write_text(json.dumps({**self.machine, "instruction_set": here}))
+        plan = self.at / "of_run.json"
+        plan.write_text(self.succeeds("plan", *flags, "--json", env=env).out)
+        rate = json.loads(plan.read_text())["plans"][0]["predicted"]["tokens_per_second"]
+        self.succeeds("run", *flags, "-p", "a", "-n", 1, "--min-tps", 0.5 * rate, env=env)
+        self.succeeds("run", "-m", MODEL, "--plan", plan, "-p", "a", "-n", 1, "--min-tps", 0.5 * rate, env=env)
+        for command in (["run", *flags, "-p", "a", "-n", 1], ["chat", *flags], ["bench", *flags, "-p", 0, "-n", 1, "-r", 1],
+                        ["serve", *flags, "--streams", 1, "--port", 0]):
+            self.assertIn("no plan gives", self.fails(3, *command, "--min-tps", 2 * rate, env=env))
+        self.assertIn("--min-tps", self.fails(3, "run", "-m", MODEL, "--plan", plan, "-p", "a", "--min-tps", 2 * rate, env=env))
+
     def test_what_the_cost_model_finds_better_is_offered_by_its_flag(self):
         slow = {"sequential": False, "direct": True, "request_bytes": 65536, "depth": 1,
                 "bytes_per_second": {"median": 1e6, "low": 1e6, "high": 1e6}}

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "cli/planning.h"
 
 namespace venturi {
 
@@ -121,6 +122,8 @@ void ModelFlags::add_plan(CLI::App& app) {
   for (const char* other : {"--memory", "--pin", "--window", "--ctx", "--batch", "--threads", "--no-repack", "--state-memory", "--spill",
                             "--experts", "--expert-slots", "--no-guesses", "--sidecar", "--no-sparse"})
     if (auto* there = app.get_option_no_throw(other)) option->excludes(there);
+  app.add_option("--min-tps", min_tps, "tokens a second that each stream is to have: refused before loading where less is predicted")
+      ->check(CLI::NonNegativeNumber);
 }
 
 Result<EngineOptions> ModelFlags::engine_options(int64_t outputs, int sequences) const {
@@ -194,7 +197,9 @@ Result<std::unique_ptr<Engine>> ModelFlags::open(int64_t outputs, int sequences)
   if (threads > default_thread_count())
     spdlog::warn("-t {}: the machine gives this program {}; more threads than that wait for each other", threads,
                  default_thread_count());
-  if (auto file = TRY(load_plan())) {
+  auto file = TRY(load_plan());
+  if (min_tps > 0) TRY(check_speed(path, options, file ? &*file : nullptr, min_tps));
+  if (file) {
     const Plan& first = file->plans[0];
     auto sources = std::move(options.adapters);
     options = options_of(first);

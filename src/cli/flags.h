@@ -28,6 +28,7 @@ struct ModelFlags {
   std::shared_ptr<Ledger> ledger = {};   // of an engine beside which this one is opened; no flags
   std::shared_ptr<ThreadPool> pool = {};
   std::string plan;  // of `venturi plan`, instead of all of the above but the model
+  double min_tps = 0;  // tokens a second predicted for each stream, or it is not opened
 
   void add(CLI::App& app) {
     add_model(app);
@@ -38,7 +39,7 @@ struct ModelFlags {
   void add_state(CLI::App& app);  // where keys and values go that have no place in memory
   void add_adapter(CLI::App& app);    // one: PATH[=SCALE]
   void add_adapters(CLI::App& app, const char* what);  // several; named_adapters is the caller's to set before
-  void add_plan(CLI::App& app);   // after the others
+  void add_plan(CLI::App& app);   // and --min-tps; after the others
   // What the flags say, without the plan.
   Result<EngineOptions> engine_options(int64_t outputs = 1, int sequences = 1) const;
   Result<std::string> path() const;  // of the model
@@ -46,7 +47,8 @@ struct ModelFlags {
   Result<std::optional<PlanFile>> load_plan() const;
   // Warns of flags that were given and are of no use to what was planned, or were followed in part.
   void tell_unused(const WeightCatalog& catalog, const ResidencyPlan& residency, const NeuronPlan& neurons) const;
-  // Opens the engine; a progress bar on a terminal when loading takes over a second.
+  // Opens the engine; a progress bar on a terminal when loading takes over a second. Code::kOutOfBudget before anything is
+  // loaded where less than min_tps is predicted.
   Result<std::unique_ptr<Engine>> open(int64_t outputs = 1, int sequences = 1) const;
 };
 

@@ -1,7 +1,7 @@
 // venturi: one program, a subcommand a file.
 //
 // Exit codes: 0 done; 1 it failed (a file, a disk, a model); 2 the command line is wrong;
-// 3 it does not fit the memory budget.
+// 3 it does not fit the memory budget, or --min-tps.
 #include <CLI/CLI.hpp>
 #include <fmt/ranges.h>
 
@@ -33,7 +33,7 @@ Commands add_commands(CLI::App& app) {
   app.name("venturi");
   app.set_version_flag("--version", "venturi " VENTURI_VERSION);
   app.require_subcommand(1);
-  app.footer("Exit codes: 0 done, 1 failed, 2 wrong command line, 3 does not fit the memory budget.\n"
+  app.footer("Exit codes: 0 done, 1 failed, 2 wrong command line, 3 does not fit the memory budget (or --min-tps).\n"
              "Every long flag has a mirror in the environment: --memory is VENTURI_MEMORY.");
   Commands commands;
   for (const Command* command : kAll_Command) {

@@ -244,4 +244,20 @@ Error too_slow(Planner& planner, const std::vector<Plan>& plans, const EngineOpt
   return Error{Code::kOutOfBudget, message};
 }
 
+Status check_speed(const std::string& model, const EngineOptions& options, const PlanFile* plan, double least) {
+  if (plan) {
+    const double rate = each(plan->plans[0]);
+    if (rate >= least) return {};
+    return error(Code::kOutOfBudget, "the plan gives {:.3g} tok/s a stream, less than the {:.3g} of --min-tps; venturi plan --min-tps looks for another",
+                 rate, least);
+  }
+  const auto planner = TRY(Planner::open(model));
+  std::vector<Plan> chosen;
+  chosen.push_back(TRY(planner->fit(options)));
+  const MachineProfile profile = TRY(profile_for({}, *planner, chosen[0]));
+  planner->predict(chosen[0], profile);
+  if (each(chosen[0]) >= least) return {};
+  return too_slow(*planner, chosen, options, profile, least);
+}
+
 }  // namespace venturi

@@ -32,4 +32,8 @@ Error nothing_fits(Planner& planner, const EngineOptions& options, Error refusal
 Error too_slow(Planner& planner, const std::vector<Plan>& plans, const EngineOptions& options,
                const MachineProfile& profile, double least);
 
+// Code::kOutOfBudget where less is predicted for each stream: by the plan that is to be run, or, without one, for the engine's
+// own choice on the stored profile.
+Status check_speed(const std::string& model, const EngineOptions& options, const PlanFile* plan, double least);
+
 }  // namespace venturi

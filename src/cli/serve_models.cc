@@ -5,6 +5,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "cli/planning.h"
 #include "engine/plan.h"
 
 namespace venturi {
@@ -134,6 +135,11 @@ Result<Alone> fit_alone(Planner& planner, const ServeModelFlags& flags, const st
     if (!plan) plan = fit(planner, a, limit, true);
     a.plan = TRY(std::move(plan));
     a.model.context = a.plan.options.context;
+    if (flags.model.min_tps > 0) {
+      EngineOptions options = TRY(a.model.engine_options(a.outputs, a.sequences()));
+      options.memory = std::min(options.memory, limit);
+      TRY(check_speed(path, options, nullptr, flags.model.min_tps));
+    }
     return a;
   }
 }
