@@ -18,16 +18,16 @@ bool same(std::string_view secret, std::string_view given) {
 
 }  // namespace
 
-const std::string* App::account(const HttpRequest& request) const {
-  static const std::string kNobody = "";
+const Account* App::account(const HttpRequest& request) const {
+  static const Account kNobody;
   if (keys.empty()) return &kNobody;
   std::string_view given = request.api_key;
   if (request.authorization.size() > 7 &&
       strncasecmp(request.authorization.c_str(), "Bearer ", 7) == 0)
     given = std::string_view(request.authorization).substr(7);
-  const std::string* found = nullptr;
+  const Account* found = nullptr;
   for (const ApiKey& key : keys)
-    if (same(key.secret, given)) found = &key.name;
+    if (same(key.secret, given)) found = &key.account;
   return found;
 }
 
@@ -82,7 +82,7 @@ void App::handle(std::shared_ptr<Exchange> exchange) {
         found = &route;
       allowed += (allowed.empty() ? "" : ", ") + std::string(route.method);
     }
-  const std::string* who = account(request);
+  const Account* who = account(request);
   if (!who && !(found && found->needs == Needs::kNothing))
     return exchange->reply(
         401, "application/json",
@@ -98,7 +98,7 @@ void App::handle(std::shared_ptr<Exchange> exchange) {
                            error_body(ApiError{.status = 405, .message = fmt::format("{} takes {}, not {}", request.path,
                                                                 allowed, request.method)}),
                            {{"Allow", allowed}});
-  Call call{.app = *this, .exchange = std::move(exchange), .account = who ? *who : ""};
+  Call call{.app = *this, .exchange = std::move(exchange), .account = who ? *who : Account{}};
   if (found->needs == Needs::kModel) return call_with_model(*found, error_body, std::move(call));
   found->handler(std::move(call));
 }
