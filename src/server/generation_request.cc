@@ -1,5 +1,6 @@
 #include "server/generation.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "base/log.h"
@@ -46,10 +47,11 @@ struct OwnGrammar {
 std::optional<OwnGrammar> read_grammar(Fields& fields) {
   const std::string gbnf = fields.text("grammar", "");
   const Json* format = fields.find("response_format");
+  const Json type = format && format->is_object() ? format->value("type", Json()) : Json();
+  const bool formatted = format && type != "text";
+  if (!gbnf.empty() && formatted) fields.fail("response_format", "cannot be followed beside grammar");
   if (!gbnf.empty()) return OwnGrammar{"grammar", grammar::parse_gbnf(gbnf)};
-  if (!format) return std::nullopt;
-  const Json type = format->is_object() ? format->value("type", Json()) : Json();
-  if (type == "text") return std::nullopt;
+  if (!formatted) return std::nullopt;
   if (type == "json_object") return OwnGrammar{"response_format", grammar::json_object_grammar()};
   if (type == "json_schema") {
     const auto held = format->find("json_schema");
@@ -115,6 +117,8 @@ GenerationRequest read_generation(Fields& fields, const ServedModel& model, bool
       Fields inner(*options, "stream_options.");
       const bool wanted = inner.flag("include_usage", false);
       if (include_usage) *include_usage = wanted;
+      inner.only("include_obfuscation");
+      if (inner.error() && inner.error()->code == "unsupported") fields.take_error(inner);
       if (inner.error())
         fields.fail("stream_options", "must be an object whose include_usage is true or false");
     }
@@ -130,6 +134,12 @@ GenerationRequest read_generation(Fields& fields, const ServedModel& model, bool
 void log_unknown(const Fields& fields) {
   for (const std::string& name : fields.unknown())
     spdlog::info("a request has a field {} that means nothing here", name);
+}
+
+void log_unknown(const Fields& fields, const Fields& others) {
+  const std::vector<std::string> theirs = others.unknown();
+  for (const std::string& name : fields.unknown())
+    if (std::find(theirs.begin(), theirs.end(), name) != theirs.end()) spdlog::info("a request has a field {} that means nothing here", name);
 }
 
 std::vector<std::vector<TokenId>> read_texts(Fields& fields, const ServedModel& model, const char* name, size_t most) {
