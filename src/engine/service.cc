@@ -257,6 +257,7 @@ void Service::take_in(Arrival& arrival) {
       scheduler_->submit({.key = asked.key,
                           .weight = asked.weight,
                           .priority = asked.priority,
+                          .max_priority = asked.max_priority,
                           .prompt_tokens = static_cast<int64_t>(asked.prompt.size()),
                           .max_new_tokens = asked.max_new_tokens,
                           .prompt_outputs = asked.prompt_logprobs >= 0,

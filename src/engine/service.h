@@ -47,7 +47,8 @@ struct Submission {
   const Adapter* adapter = nullptr;  // of the engine's; null: the model alone
   std::string key = {};  // whose account it is on
   double weight = 1;     // of the key
-  int priority = 0;
+  int priority = 0;      // among the requests of the key
+  int max_priority = 0;  // of the key: so much of it counts before other keys, too
   Ticket after = 0;  // not before that one has its prompt computed or has ended
 };
 

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cassert>
+#include <climits>
 #include <set>
 
 namespace venturi {
 
 struct Scheduler::Key {
   double weight = 1, counter = 0;
+  int max_priority = 0;
   double pending = 0;    // of the counter: charged for prompts that are not computed yet
   double given() const { return counter - pending; }
   int64_t requests = 0;  // that have not ended
@@ -30,7 +32,8 @@ struct Scheduler::Request {
   bool held_back = false;     // of the last step, for a newcomer's prompt
   bool coming = false;        // in memory, but for what is on its way there
   bool promoted = false;      // it waited too long, and from then on counts as of the highest priority
-  int priority = 0;           // in the plan at hand
+  int priority = 0, level = 0;  // in the plan at hand: before its key's requests, and before others'
+  RequestId turn = 0;           // likewise
   double charged = 0;         // of its prompt
   bool in_step = false, cancelled = false;
   int64_t step_count = 0;     // rows in the step, without guesses
@@ -93,6 +96,7 @@ Scheduler::Submitted Scheduler::submit(const RequestSpec& spec, double now) {
 
   Key& key = keys_[spec.key];
   key.weight = spec.weight;
+  key.max_priority = spec.max_priority;
   if (key.requests == 0) {
     // Nobody saves up much while away.
     double least = -1;
@@ -166,22 +170,40 @@ void Scheduler::set_drafts(RequestId id, int64_t tokens) {
 // ---- planning -----------------------------------------------------------------------------------
 
 bool Scheduler::before(const Request& a, const Request& b) const {
-  if (a.priority != b.priority) return a.priority > b.priority;
+  if (a.level != b.level) return a.level > b.level;
   if (a.key != b.key && a.key->counter != b.key->counter) return a.key->counter < b.key->counter;
-  return a.id < b.id;
+  return a.turn < b.turn;
+}
+
+// The requests of a key and level in the order of their priority get their numbers in the order of those. One
+// number for each keeps before() an order, which comparing priorities within keys alone and numbers between would not.
+void Scheduler::assign_turns(const Order& by_id) const {
+  std::map<std::pair<const Key*, int>, Order> lines;
+  for (Request* r : by_id) lines[{r->key, r->level}].push_back(r);
+  for (const auto& [line, ids] : lines) {
+    Order by_priority = ids;
+    std::stable_sort(by_priority.begin(), by_priority.end(), [](const Request* a, const Request* b) { return a->priority > b->priority; });
+    for (size_t i = 0; i < ids.size(); ++i) by_priority[i]->turn = ids[i]->id;
+  }
 }
 
 Scheduler::Order Scheduler::ordered() {
   Order order;
-  int highest = 0;
+  const auto level = [](const Request& r) { return std::min(r.spec.priority, r.key->max_priority); };
+  int lowest = INT_MAX, highest = INT_MIN, highest_level = INT_MIN;
   for (const auto& [id, r] : requests_) {
-    highest = order.empty() ? r->spec.priority : std::max(highest, r->spec.priority);
+    lowest = std::min(lowest, r->spec.priority);
+    highest = std::max(highest, r->spec.priority);
+    highest_level = std::max(highest_level, level(*r));
     order.push_back(r.get());
   }
   for (Request* r : order) {
     r->promoted |= r->place != Request::Place::kMemory && now_ - r->waits_since > options_.promote_after_seconds;
     r->priority = r->promoted ? highest : r->spec.priority;
+    r->level = r->promoted ? highest_level : level(*r);
+    r->turn = r->id;
   }
+  if (lowest < highest) assign_turns(order);
   sort(order.begin(), order.end());
   return order;
 }
@@ -263,8 +285,8 @@ void Scheduler::plan_streams(const Order& order, StepWork& work) {
 // A key's share of places or tokens, at least one.
 double Scheduler::share(const Key& key, double of) const { return std::max(1.0, of * key.weight / active_weight_); }
 
-// Who would give way to `r`, which has nothing in memory: the last in the order that is of lesser
-// priority, or of a key with more than its share of what is scarce while that of `r` has less.
+// Who would give way to `r`, which has nothing in memory: the last in the order that is of a lesser level, or of its
+// key and lesser priority, or of a key with more than its share of what is scarce while that of `r` has less.
 Scheduler::Request* Scheduler::victim_for(const Order& order, const Request& r, Scarce scarce) const {
   std::map<const Key*, double> held;
   double all = static_cast<double>(options_.max_running);
@@ -279,8 +301,8 @@ Scheduler::Request* Scheduler::victim_for(const Order& order, const Request& r, 
   for (auto at = order.rbegin(); at != order.rend() && *at != &r; ++at) {
     Request& victim = **at;
     if (!victim.here() || victim.in_step) continue;
-    if (victim.priority < r.priority) return &victim;
-    if (victim.priority == r.priority && victim.key != r.key && due && held[victim.key] > share(*victim.key, all)) return &victim;
+    if (victim.level < r.level || (victim.key == r.key && victim.priority < r.priority)) return &victim;
+    if (victim.level == r.level && victim.key != r.key && due && held[victim.key] > share(*victim.key, all)) return &victim;
   }
   return nullptr;
 }
@@ -396,7 +418,7 @@ void Scheduler::plan_prompts(const Order& order, StepWork& work) {
     if (!r->in_step && !r->held_back && r->here()) prompts.push_back(r);
   std::sort(prompts.begin(), prompts.end(), [&](const Request* a, const Request* b) {
     const double given_a = a->key->given(), given_b = b->key->given();
-    return a->priority == b->priority && a->key != b->key && given_a != given_b ? given_a < given_b : before(*a, *b);
+    return a->level == b->level && a->key != b->key && given_a != given_b ? given_a < given_b : before(*a, *b);
   });
   const StepWork streams = work;
   bool first_token = false;  // of a newcomer comes from this step

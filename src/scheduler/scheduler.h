@@ -17,10 +17,13 @@
 //               (Virtual Token Counter, Sheng et al. 2024, arXiv 2401.00588). A key that comes back is
 //               lifted to the least counter of those that have work, less `credit`: so many tokens of what it did
 //               not ask for are kept for it, a long prompt's worth. Tokens found in the prefix cache are free.
-//   order       higher priority, then the lesser counter, then the earlier request. What waits longer than
-//               promote_after_seconds for a place counts as of the highest priority there is from then on.
+//   order       higher level, then the lesser counter, then the earlier turn. A request's level is its priority, but
+//               no more than its key may claim of others; its turn is its place in line, which the requests of a key
+//               and level trade among themselves by priority. So no priority that a client sets beats another key's
+//               counter. What waits longer than promote_after_seconds for a place counts as of the highest level and
+//               priority there is from then on.
 //   preemption  When pages run out, or a request finds all places taken whose key has less than its share of
-//               them (by weight), the running request that comes last in the order gives way: to disk, or forgotten and
+//               them (by weight) or lesser ones of its own, the running request that comes last in the order gives way: to disk, or forgotten and
 //               recomputed, whichever StepCost says is quicker. The first in order is never taken from, so
 //               something always gets on.
 //   disk        What comes from the disk takes a place at once and runs when it is there; the others go on meanwhile.
@@ -48,7 +51,8 @@ using RequestId = uint64_t;  // 1, 2, 3, … in order of submission
 struct RequestSpec {
   std::string key = {};        // who asks: the account of fairness
   double weight = 1;           // of the key; the latest request's holds
-  int priority = 0;            // higher goes first
+  int priority = 0;            // higher goes first, among the requests of its key
+  int max_priority = 0;        // of the key: so much of it counts before other keys, too
   int64_t prompt_tokens = 0;
   int64_t max_new_tokens = 0;
   bool prompt_outputs = false;  // the logits of all rows of its prompt are wanted: attach() finds nothing
@@ -178,6 +182,7 @@ class Scheduler {
   Request* find(RequestId id) const;
   bool before(const Request& a, const Request& b) const;
   Order ordered();
+  void assign_turns(const Order& by_id) const;
   void sort(Order::iterator begin, Order::iterator end) const;
   void charge(Request& request, double tokens);
   void end(RequestId id);

@@ -117,6 +117,7 @@ TEST(Scheduler, NobodySavesUpCredit) {
 struct Flood {
   int64_t prompt, answer, alive;  // so many requests of it are there at any time
   int64_t pages;                  // of the machine
+  int priority = 0;               // that it asks for
 };
 
 // The first tokens of one who asks now and then, beside a flood or alone: the 95th of a hundred waits.
@@ -135,7 +136,7 @@ double wait_beside(const Flood* flood, int64_t prompt, double every) {
   for (int64_t i = 0; calm.size() < 100 || w.users[calm.back()].ended < 0; ++i) {
     std::erase_if(flooding, [&](RequestId id) { return w.users[id].ended >= 0; });
     while (flood && std::ssize(flooding) < flood->alive)
-      flooding.insert(w.submit({.key = "flood", .prompt_tokens = flood->prompt}, flood->answer / 2 + static_cast<int64_t>(w.random() % static_cast<uint64_t>(flood->answer))));
+      flooding.insert(w.submit({.key = "flood", .priority = flood->priority, .prompt_tokens = flood->prompt}, flood->answer / 2 + static_cast<int64_t>(w.random() % static_cast<uint64_t>(flood->answer))));
     w.step();
     while (w.now > next && calm.size() < 100) {  // in the middle of that step
       calm.push_back(w.submit({.key = "calm", .prompt_tokens = prompt}, 16));
@@ -161,6 +162,43 @@ TEST(Scheduler, AFloodDoesNotDrownOthers) {
   }
 }
 
+TEST(Scheduler, AFloodGainsNothingByPriority) {
+  for (const Flood& flood : {Flood{128, 64, 200, 4096}, {1500, 300, 30, 400}}) {
+    Flood urgent = flood;
+    urgent.priority = 100;
+    EXPECT_EQ(wait_beside(&urgent, 64, 1.5), wait_beside(&flood, 64, 1.5)) << flood.prompt << " + " << flood.answer;
+  }
+}
+
+// One place, five requests of a key beside as many of another: what ends, in its order.
+std::string order_of_ends(const std::vector<int>& priorities, int max_priority) {
+  World w = world();
+  w.options.max_running = 1;
+  w.options.credit = 0;
+  w.start();
+  for (size_t i = 0; i < 5; ++i) {
+    w.submit({.key = "a", .priority = priorities[i], .max_priority = max_priority, .prompt_tokens = 40}, 20);
+    w.submit({.key = "b", .prompt_tokens = 40}, 20);
+  }
+  w.drain();
+  std::vector<std::pair<double, RequestId>> ends;
+  for (const auto& [id, u] : w.users) ends.emplace_back(u.ended, id);
+  std::sort(ends.begin(), ends.end());
+  std::string order;
+  for (const auto& [when, id] : ends) order += id % 2 ? static_cast<char>('1' + (id - 1) / 2) : 'b';
+  return order;
+}
+
+TEST(Scheduler, PriorityOrdersTheRequestsOfAKeyAlone) {
+  EXPECT_EQ(order_of_ends({0, 0, 0, 0, 0}, 0), "1b2b3b4b5b");
+  EXPECT_EQ(order_of_ends({0, 3, 100, 0, 3}, 0), "3b2b5b1b4b");
+  // What it may claim of others goes before them; what is more than that goes before its own.
+  EXPECT_EQ(order_of_ends({0, 3, 100, 0, 3}, 2), "325bbb1b4b");
+  // Nobody need be urgent.
+  EXPECT_EQ(order_of_ends({0, -1, 0, -2, 0}, 0), "1bb3b5bb24");
+  EXPECT_EQ(order_of_ends({0, 3, 100, 0, 3}, -1), "bbbbb32514");
+}
+
 TEST(Scheduler, PriorityGoesFirstAndWaitingEnds) {
   World w = world(300);
   w.options.max_running = 4;
@@ -169,7 +207,7 @@ TEST(Scheduler, PriorityGoesFirstAndWaitingEnds) {
   w.start();
   const RequestId low = w.submit({.key = "low", .priority = -1, .prompt_tokens = 100}, 20);
   for (int i = 0; i < 300; ++i) w.submit({.key = "high", .prompt_tokens = 100}, 50);
-  const RequestId top = w.submit({.key = "top", .priority = 1, .prompt_tokens = 100}, 20);
+  const RequestId top = w.submit({.key = "top", .priority = 1, .max_priority = 1, .prompt_tokens = 100}, 20);
   while (w.users[low].ended < 0 || w.users[top].ended < 0) w.step();
   EXPECT_LT(w.users[top].first_token, 2);
   EXPECT_GT(w.users[low].first_token, 0);
@@ -373,7 +411,7 @@ TEST(Simulation, EveryRequestEndsOnceAndEveryPageComesBack) {
         if (random() % 40 == 0)
           for (int64_t burst = pick(1, 12); burst > 0; --burst) {
             RequestSpec spec{.key = std::string(1, static_cast<char>('a' + pick(0, 4))), .weight = static_cast<double>(pick(1, 3)),
-                             .priority = static_cast<int>(pick(0, 9) == 0) - static_cast<int>(pick(0, 9) == 0), .prompt_tokens = pick(1, 500)};
+                             .priority = static_cast<int>(pick(0, 9) == 0) - static_cast<int>(pick(0, 9) == 0), .max_priority = static_cast<int>(pick(0, 1)), .prompt_tokens = pick(1, 500)};
             spec.max_new_tokens = pick(1, 200);
             spec.prompt_outputs = random() % 6 == 0;
             if (!alive.empty() && random() % 8 == 0) spec.after = alive[random() % alive.size()];

@@ -18,16 +18,16 @@ bool same(std::string_view secret, std::string_view given) {
 
 }  // namespace
 
-const std::string* App::account(const HttpRequest& request) const {
-  static const std::string kNobody = "";
+const Account* App::account(const HttpRequest& request) const {
+  static const Account kNobody;
   if (keys.empty()) return &kNobody;
   std::string_view given = request.api_key;
   if (request.authorization.size() > 7 &&
       strncasecmp(request.authorization.c_str(), "Bearer ", 7) == 0)
     given = std::string_view(request.authorization).substr(7);
-  const std::string* found = nullptr;
+  const Account* found = nullptr;
   for (const ApiKey& key : keys)
-    if (same(key.secret, given)) found = &key.name;
+    if (same(key.secret, given)) found = &key.account;
   return found;
 }
 
@@ -121,8 +121,8 @@ bool App::admits(Exchange& exchange) const {
 
 void App::handle(std::shared_ptr<Exchange> exchange) {
   const Place place = place_of(exchange->request());
-  const std::string* who = account(exchange->request());
-  Call call{.app = *this, .exchange = exchange, .account = who ? *who : ""};
+  const Account* who = account(exchange->request());
+  Call call{.app = *this, .exchange = exchange, .account = who ? *who : Account{}};
   if (place.route->needs == Needs::kModel) return call_with_model(*place.route, place.error_body, std::move(call));
   place.route->handler(std::move(call));
   exchange->body_done();

@@ -11,9 +11,16 @@
 
 namespace venturi::server {
 
+// Who a request counts for among those that share the machine.
+struct Account {
+  std::string name = {};  // "key 1", "key 2", …; "" where no keys are asked for
+  double weight = 1;      // its share
+  int max_priority = 0;   // so much of a request's priority counts before other accounts'
+};
+
 struct ApiKey {
   std::string secret;
-  std::string name;  // in the accounts of fairness: "key 1", "key 2", …
+  Account account;
 };
 
 class Sessions;
@@ -27,7 +34,7 @@ struct App {
   bool draining = false;
 
   // The account of a request, or null where a key is asked for and none that is known came.
-  const std::string* account(const HttpRequest& request) const;
+  const Account* account(const HttpRequest& request) const;
   // Finds the route and checks the key, which takes no body; answers where either is wrong.
   bool admits(Exchange& exchange) const;
   // What was admitted: finds the model, calls the route, at once, or when the model is loaded.
@@ -38,7 +45,7 @@ struct App {
 struct Call {
   App& app;
   std::shared_ptr<Exchange> exchange;
-  std::string account;
+  Account account;
   // Of a route that is about a model:
   Json body = {};      // parsed; not yet checked but for its `model`
   Target target = {};  // keep it as long as the model is in use

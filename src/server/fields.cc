@@ -67,7 +67,8 @@ const Json* Fields::find(const char* name) {
 
 void Fields::fail(std::string_view name, std::string_view what) {
   if (error_) return;
-  const std::string full = where_ + std::string(name);
+  std::string full = where_ + std::string(name);
+  if (name.empty() && full.ends_with('.')) full.pop_back();
   error_ = ApiError{
       .message = full.empty() ? fmt::format("the body {}", what) : fmt::format("{} {}", full, what),
       .param = full};

@@ -51,7 +51,8 @@ class Fields {
   std::string text(const char* name, std::string otherwise);
   // A text, or a list of at most `most` of them.
   std::vector<std::string> texts(const char* name, size_t most);
-  // Known, but only absent, null, empty, false or `allowed` can be served.
+  // Known, but only absent, null, empty, false or `allowed` can be served. Any other is a 400: a client is not
+  // answered as if what it asked for had been done.
   void only(const char* name, const Json& allowed = nullptr);
   // Read and passed over.
   void ignore(std::initializer_list<const char*> names) {
@@ -59,6 +60,10 @@ class Fields {
   }
 
   void fail(std::string_view name, std::string_view what);
+  // The first error of fields within one of these.
+  void take_error(const Fields& inner) {
+    if (!error_) error_ = inner.error_;
+  }
   const std::optional<ApiError>& error() const { return error_; }
   // Names that nothing asked for.
   std::vector<std::string> unknown() const;

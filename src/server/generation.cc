@@ -33,7 +33,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
         format_(std::move(format)),
         time_(exchange_->request().arrived) {}
 
-  void start(const std::string& account) {
+  void start(const Account& account) {
     const int total = static_cast<int>(r_.prompts.size()) * r_.n;
     answers_.resize(total);
     tickets_.resize(total);
@@ -60,7 +60,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   }
 
  private:
-  Submission submission(int i, const std::string& account) {
+  Submission submission(int i, const Account& account) {
     Submission s;
     s.prompt = r_.prompts[i / r_.n];
     s.max_new_tokens = r_.max_tokens > 0 ? r_.max_tokens
@@ -72,8 +72,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
     s.top_logprobs = r_.top_logprobs;
     if (r_.prompt_logprobs) s.prompt_logprobs = r_.top_logprobs;
     if (!target_.adapter.empty()) s.adapter = target_->engine->adapters().find(target_.adapter);
-    s.key = account;
+    s.key = account.name;
+    s.weight = account.weight;
     s.priority = r_.priority;
+    s.max_priority = account.max_priority;
     if (r_.grammar) s.constraint = std::make_unique<grammar::Constraint>(r_.grammar, target_->trie);
     return s;
   }
@@ -281,7 +283,7 @@ void generate(Call call, GenerationRequest request, std::unique_ptr<AnswerFormat
                                     n, request.max_tokens, context, context - n + 1),
               .code = "context_length_exceeded"});
   }
-  const std::string account = call.account;
+  const Account account = call.account;
   std::make_shared<Generation>(std::move(call), std::move(request), std::move(format))->start(account);
 }
 

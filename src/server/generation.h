@@ -83,7 +83,7 @@ struct GenerationRequest {
   ToolUse tools;
   bool stream = false;
   bool timings = false;  // to be told
-  int priority = 0;
+  int priority = 0;  // among the requests of its account
 };
 
 // The fields that the APIs of OpenAI's kind share: sampling, stop, stream, response_format, n.
@@ -99,6 +99,8 @@ bool wants_timings(Fields& fields);
 std::vector<TokenId> chat_prompt(Fields& fields, const ServedModel& model, const Json* messages, const Json* template_arguments,
                                  const ToolUse& tools = {});
 void log_unknown(const Fields& fields);
+// What neither of two readers of a body asked for.
+void log_unknown(const Fields& fields, const Fields& others);
 // A text, a list of token ids, or a list of at most `most` of either.
 std::vector<std::vector<TokenId>> read_texts(Fields& fields, const ServedModel& model, const char* name, size_t most);
 

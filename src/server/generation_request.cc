@@ -1,5 +1,6 @@
 #include "server/generation.h"
 
+#include <algorithm>
 #include <charconv>
 #include <mutex>
 #include <set>
@@ -48,10 +49,11 @@ struct OwnGrammar {
 std::optional<OwnGrammar> read_grammar(Fields& fields) {
   const std::string gbnf = fields.text("grammar", "");
   const Json* format = fields.find("response_format");
+  const Json type = format && format->is_object() ? format->value("type", Json()) : Json();
+  const bool formatted = format && type != "text";
+  if (!gbnf.empty() && formatted) fields.fail("response_format", "cannot be followed beside grammar");
   if (!gbnf.empty()) return OwnGrammar{"grammar", grammar::parse_gbnf(gbnf)};
-  if (!format) return std::nullopt;
-  const Json type = format->is_object() ? format->value("type", Json()) : Json();
-  if (type == "text") return std::nullopt;
+  if (!formatted) return std::nullopt;
   if (type == "json_object") return OwnGrammar{"response_format", grammar::json_object_grammar()};
   if (type == "json_schema") {
     const auto held = format->find("json_schema");
@@ -117,6 +119,8 @@ GenerationRequest read_generation(Fields& fields, const ServedModel& model, bool
       Fields inner(*options, "stream_options.");
       const bool wanted = inner.flag("include_usage", false);
       if (include_usage) *include_usage = wanted;
+      inner.only("include_obfuscation");
+      if (inner.error() && inner.error()->code == "unsupported") fields.take_error(inner);
       if (inner.error())
         fields.fail("stream_options", "must be an object whose include_usage is true or false");
     }
@@ -129,18 +133,32 @@ GenerationRequest read_generation(Fields& fields, const ServedModel& model, bool
   return r;
 }
 
+namespace {
+
 // Each name once, and no more than so many of them: clients do not fill the log.
-void log_unknown(const Fields& fields) {
+void tell_unknown(const std::vector<std::string>& names) {
   constexpr size_t kNames = 64, kLength = 64;
   static std::mutex mutex;
   static std::set<std::string> told;
   const std::lock_guard lock(mutex);
-  for (const std::string& name : fields.unknown()) {
+  for (const std::string& name : names) {
     if (told.size() >= kNames || !told.insert(name.substr(0, kLength)).second) continue;
     spdlog::warn("a request has a field {} that means nothing here; it is passed over{}",
                  Json(name.substr(0, kLength)).dump(-1, ' ', true, Json::error_handler_t::replace),
                  told.size() == kNames ? ", and no further names are told" : "");
   }
+}
+
+}  // namespace
+
+void log_unknown(const Fields& fields) { tell_unknown(fields.unknown()); }
+
+void log_unknown(const Fields& fields, const Fields& others) {
+  const std::vector<std::string> theirs = others.unknown();
+  std::vector<std::string> of_neither;
+  for (const std::string& name : fields.unknown())
+    if (std::find(theirs.begin(), theirs.end(), name) != theirs.end()) of_neither.push_back(name);
+  tell_unknown(of_neither);
 }
 
 std::vector<std::vector<TokenId>> read_texts(Fields& fields, const ServedModel& model, const char* name, size_t most) {

@@ -10,6 +10,7 @@
 
 #include "cache/session.h"
 #include "engine/fingerprint.h"
+#include "server/app.h"
 
 namespace venturi::server {
 
@@ -188,7 +189,7 @@ std::variant<std::string, ApiError> Sessions::path(const std::string& name) cons
   return folder_ + "/" + name + kEnding;
 }
 
-void Sessions::save(const Target& target, const std::string& name, std::vector<TokenId> tokens, const std::string& account, SessionDone done) {
+void Sessions::save(const Target& target, const std::string& name, std::vector<TokenId> tokens, const Account& account, SessionDone done) {
   const auto file = path(name);
   if (const ApiError* wrong = std::get_if<ApiError>(&file)) return done(*wrong);
   if (const auto why = unsuitable(target)) return done(*why);
@@ -211,7 +212,9 @@ void Sessions::save(const Target& target, const std::string& name, std::vector<T
     all.max_new_tokens = 1;
     all.sampling.temperature = 0;
     all.ignore_end = true;
-    all.key = account;
+    all.key = account.name;
+    all.weight = account.weight;
+    all.max_priority = account.max_priority;
     const auto ticket = target->service->submit(std::move(all), [saving, service = target->service.get()](const Update& update) {
       if (update.finish == Finish::kNone || !*saving) return;
       if (update.finish == Finish::kLength) return service->add(std::move(*saving));

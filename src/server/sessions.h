@@ -20,6 +20,8 @@
 
 namespace venturi::server {
 
+struct Account;
+
 struct SessionAbout {
   std::string name;
   int64_t tokens = 0;
@@ -35,7 +37,7 @@ class Sessions {
   ~Sessions();
 
   // What of the tokens is not in the prefix cache is computed first, as a request of `account`.
-  void save(const Target& target, const std::string& name, std::vector<TokenId> tokens, const std::string& account, SessionDone done);
+  void save(const Target& target, const std::string& name, std::vector<TokenId> tokens, const Account& account, SessionDone done);
   void restore(const Target& target, const std::string& name, SessionDone done);
   std::vector<SessionAbout> list() const;  // without tokens
   std::optional<ApiError> remove(const std::string& name);

@@ -51,6 +51,7 @@ ToolUse use_tools(Fields& fields, const std::vector<Json>& functions, const Tool
   if (functions.size() > kMaxTools)
     fields.fail("tools", fmt::format("may hold at most {} functions", kMaxTools));
   Json all = Json::array(), callable = Json::array();
+  std::vector<std::string> strictly;
   for (const Json& function : functions) {
     if (!function.is_object() || !is_name(function.value("name", Json()))) {
       fields.fail("tools", "must hold functions with names of 1 to 64 letters, digits, _ and -");
@@ -62,8 +63,13 @@ ToolUse use_tools(Fields& fields, const std::vector<Json>& functions, const Tool
     const Json parameters = function.value("parameters", Json());
     if (!parameters.is_null() && !parameters.is_object())
       fields.fail("tools", fmt::format("has {}, whose parameters are not a JSON Schema", name));
+    const Json strict = function.value("strict", Json());
+    if (!strict.is_null() && !strict.is_boolean())
+      fields.fail("tools", fmt::format("has {}, whose strict is neither true nor false", name));
     use.names.push_back(name);
+    if (strict == true) strictly.push_back(name);
     Json shown = {{"type", "function"}, {"function", function}};
+    shown["function"].erase("strict");  // a promise of ours, nothing for the model
     // Templates of some families read these without asking.
     if (!function.value("description", Json()).is_string()) shown["function"]["description"] = "";
     if (parameters.is_null())
@@ -77,7 +83,7 @@ ToolUse use_tools(Fields& fields, const std::vector<Json>& functions, const Tool
     fields.fail("tool_choice", "is required, and there are no tools");
   if (choice.mode == Mode::kNone || all.empty()) return use;
   use.tools = std::move(all);
-  use.demand = {.tools = std::move(callable), .several = choice.several};
+  use.demand = {.tools = std::move(callable), .several = choice.several, .strict = std::move(strictly)};
   use.must = choice.mode != Mode::kAuto;
   return use;
 }
@@ -107,11 +113,26 @@ ToolUse read_tools(Fields& fields) {
   return fields.error() ? ToolUse{} : use_tools(fields, functions, choice);
 }
 
+namespace {
+
+// Where calling is free: the schemas of strict functions hold if they are called.
+std::shared_ptr<const grammar::Automaton> hold_freely(Fields& fields, const ServedModel& model, const ToolUse& tools) {
+  if (!tools.offered() || tools.demand.strict.empty()) return nullptr;
+  if (!model.tool_format->bare && !model.tool_marks.empty()) {
+    // A grammar is over text, and this mark is none.
+    fields.fail("tools", fmt::format("has {}, which is strict: with this model that needs a tool_choice that demands a call", tools.demand.strict[0]));
+    return nullptr;
+  }
+  return compile_grammar(fields, "tools", chat::free_tool_grammar(*model.tool_format, tools.demand));
+}
+
+}  // namespace
+
 std::shared_ptr<const grammar::Automaton> hold(Fields& fields, const ServedModel& model, const ToolUse& tools,
                                                const std::string& name,
                                                const Result<grammar::Grammar>* own) {
   if (fields.error()) return nullptr;
-  if (!tools.must && !own) return nullptr;
+  if (!tools.must && !own) return hold_freely(fields, model, tools);
   if (!tools.offered()) return compile_grammar(fields, name, *own);
   const auto calls = chat::tool_grammar(*model.tool_format, tools.demand);
   if (tools.must || !calls) return compile_grammar(fields, "tools", calls);
@@ -187,6 +208,9 @@ Json template_messages(Fields& fields, const chat::ToolFormat& format, const Jso
       break;
     }
     Json read = message;
+    Fields known(message, where + ".");
+    for (const char* name : {"images", "audio", "function_call"}) known.only(name);
+    fields.take_error(known);
     if (message["role"] == "developer") read["role"] = "system";
     const bool calls = message.contains("tool_calls") && !message["tool_calls"].is_null() &&
                        !message["tool_calls"].empty();

@@ -32,7 +32,7 @@ ToolUse read_tools(Fields& fields);
 std::vector<Json> read_functions(Fields& fields);
 
 // What an answer is held to: a grammar of the request's own (`name` is its field), calls, or, where
-// they are offered beside such a grammar, either.
+// they are offered beside such a grammar, either; free text whose calls of strict functions satisfy their schemas.
 std::shared_ptr<const grammar::Automaton> hold(Fields& fields, const ServedModel& model, const ToolUse& tools,
                                                const std::string& name,
                                                const Result<grammar::Grammar>* own);

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <set>
+
 #include "grammar/json_schema.h"
 
 namespace venturi::chat {
@@ -63,6 +66,92 @@ Result<grammar::Grammar> tool_grammar(const ToolFormat& format, const ToolDemand
     if (!end.empty()) more = g.sequence({more, g.optional(g.bytes(end))});
   }
   g.define("root", g.sequence({call, more}));
+  return g;
+}
+
+namespace {
+
+constexpr std::string_view kBlanks = " \t\n\r\v\f";
+
+// A text with the calls that may come in it, as rules "text:k": what may follow where the last k bytes begin the mark.
+class FreeText {
+ public:
+  FreeText(grammar::Grammar& g, const ToolFormat& format) : g_(g), format_(format), mark_(format.begin) {
+    for (size_t k = 0; k < std::max<size_t>(mark_.size(), 1); ++k) {
+      std::vector<int> next = steps(k, "");
+      next.push_back(g_.empty());
+      g_.define(name(k), g_.choice(std::move(next)));
+    }
+  }
+
+  int any() { return g_.reference(name(0)); }
+
+  // One that is no call from its first character on, as the parser looks for it: behind blanks, or in a list.
+  int no_bare_call() {
+    g_.define("between", g_.choice(blanks_then("between", std::string(kBlanks) + ",;[]", "{")));
+    std::vector<int> lead = blanks_then("lead", kBlanks, "{[");
+    lead.push_back(g_.sequence({g_.bytes("["), g_.reference("between")}));
+    g_.define("lead", g_.choice(std::move(lead)));
+    return g_.reference("lead");
+  }
+
+ private:
+  static std::string name(size_t k) { return fmt::format("text:{}", k); }
+
+  // How much of the mark has come when `c` follows its first k bytes.
+  size_t after(size_t k, char c) const {
+    const std::string come = mark_.substr(0, k) + c;
+    size_t n = std::min(come.size(), mark_.size());
+    while (!come.ends_with(std::string_view(mark_).substr(0, n))) --n;
+    return n;
+  }
+
+  // A character, none of `but`, and what follows it.
+  std::vector<int> steps(size_t k, std::string_view but) {
+    std::vector<int> next;
+    grammar::Ranges other;
+    for (const char c : but) other.push_back({static_cast<uint32_t>(c), static_cast<uint32_t>(c)});
+    for (const char c : std::set<char>(mark_.begin(), mark_.end())) {
+      const size_t n = after(k, c);
+      if (n == 0 || but.find(c) != std::string_view::npos) continue;
+      other.push_back({static_cast<uint32_t>(c), static_cast<uint32_t>(c)});
+      next.push_back(n < mark_.size() ? g_.sequence({g_.bytes({&c, 1}), g_.reference(name(n))})
+                                      : g_.sequence({g_.bytes(c + format_.gap), g_.reference("calls")}));
+    }
+    next.push_back(g_.sequence({g_.any_of(grammar::complement(grammar::sorted_union(std::move(other)))), g_.reference(name(0))}));
+    return next;
+  }
+
+  // Nothing, one of `blanks` and `rule` again, or any other character but `no`.
+  std::vector<int> blanks_then(const std::string& rule, std::string_view blanks, std::string_view no) {
+    std::vector<int> next = steps(0, std::string(blanks) + std::string(no));
+    grammar::Ranges ranges;
+    for (const char c : blanks) ranges.push_back({static_cast<uint32_t>(c), static_cast<uint32_t>(c)});
+    next.push_back(g_.sequence({g_.any_of(grammar::sorted_union(std::move(ranges))), g_.reference(rule)}));
+    next.push_back(g_.empty());
+    return next;
+  }
+
+  grammar::Grammar& g_;
+  const ToolFormat& format_;
+  const std::string& mark_;  // of ASCII characters
+};
+
+}  // namespace
+
+Result<grammar::Grammar> free_tool_grammar(const ToolFormat& format, const ToolDemand& demand) {
+  ToolDemand held = demand;
+  for (Json& tool : held.tools) {
+    Json& function = tool["function"];
+    const bool strict = std::find(demand.strict.begin(), demand.strict.end(), function.at("name").get<std::string>()) != demand.strict.end();
+    if (!strict) function["parameters"] = {{"type", "object"}};
+  }
+  const grammar::Grammar calls = TRY(tool_grammar(format, held));
+  grammar::Grammar g;
+  g.reference("root");
+  g.define("calls", g.embed(calls, "call:"));
+  FreeText text(g, format);
+  g.define("root", format.bare ? g.choice({g.reference("calls"), text.no_bare_call()}) : text.any());
   return g;
 }
 

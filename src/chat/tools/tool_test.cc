@@ -234,6 +234,81 @@ TEST(ToolFormats, ParsersReadWhatGrammarsAdmit) {
   }
 }
 
+// Where calling is free: any text, calls anywhere in it, and of strict functions those that satisfy their schemas.
+TEST(ToolFormats, FreeAnswersHoldStrictSchemas) {
+  const Json tools = Json::parse(R"([
+    {"function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": false}}},
+    {"function": {"name": "get_weather", "parameters": {"type": "object", "properties": {"place": {"not": {}}}}}}])");
+  std::mt19937 random(7);
+  for (const ToolFormat* format : kAll_ToolFormat) {
+    SCOPED_TRACE(format->name);
+    auto grammar = free_tool_grammar(*format, {tools, true, {"f"}});
+    ASSERT_TRUE(grammar) << grammar.error().message;
+    EXPECT_FALSE(free_tool_grammar(*format, {tools, true, {"f", "get_weather"}}));
+    auto automaton = grammar::Automaton::compile(*grammar);
+    ASSERT_TRUE(automaton) << automaton.error().message;
+    const auto takes = [&](const std::string& text) {
+      grammar::Matcher matcher(*automaton);
+      grammar::Matcher::Set set = matcher.start();
+      for (const char c : text)
+        if (set = matcher.next(set, static_cast<uint8_t>(c)); set == grammar::Matcher::kDead) return false;
+      return matcher.accepts(set);
+    };
+    const auto call = [&](const std::string& name, const std::string& arguments) {
+      const std::string one = fmt::format(R"({{"{}": "{}", "{}": {}}})", format->name_key, name, format->arguments_key, arguments);
+      return tool_opening(*format) + (format->list ? "[" + one + "]" : one);
+    };
+    const std::string half = format->begin.substr(0, format->begin.size() / 2);
+    for (const std::string& text : {std::string(), std::string("Grüße, 世界.\n\n"), "a " + half, half + half + " b", std::string("[1, 2]"), std::string(" [a](b) {c}")})
+      EXPECT_TRUE(takes(text)) << text;
+    for (const std::string before : {"", "Let me see. ", "<", "[[ <|"}) {
+      if (format->bare && !before.empty()) continue;  // not in the middle of a text
+      EXPECT_TRUE(takes(before + half + call("f", R"({"a": 2})"))) << before;
+      EXPECT_TRUE(takes(before + call("f", R"({"a": 1})"))) << before;
+      EXPECT_TRUE(takes(before + call("get_weather", R"({"place": [1]})"))) << before;
+      for (const char* arguments : {R"({"a": 3})", "{}", R"({"a": 1, "b": 2})", "1"}) EXPECT_FALSE(takes(before + call("f", arguments))) << before << arguments;
+      EXPECT_FALSE(takes(before + call("g", "{}")));
+    }
+    if (format->bare) {
+      for (const char* before : {" ", "\n", "[", "[ ", " [,"}) EXPECT_FALSE(takes(before + call("f", R"({"a": 3})"))) << before;
+    }
+
+    // What the parser finds in random texts, pushed towards marks and calls.
+    size_t calls = 0;
+    for (int round = 0; round < 400; ++round) {
+      grammar::Matcher matcher(*automaton);
+      grammar::Matcher::Set set = matcher.start();
+      std::string text;
+      const std::string wish = (format->bare || random() % 2 ? "" : "x" + half) + call(random() % 2 ? "f" : "get_weather", "{");
+      while (text.size() < 400) {
+        std::vector<std::pair<uint8_t, grammar::Matcher::Set>> next;
+        for (int byte = 0; byte < 256; ++byte)
+          if (const auto to = matcher.next(set, static_cast<uint8_t>(byte)); to != grammar::Matcher::kDead) {
+            if (text.size() < wish.size() && byte == static_cast<uint8_t>(wish[text.size()]) && random() % 40) next.assign(1, {byte, to}), byte = 256;
+            else next.emplace_back(byte, to);
+          }
+        if (next.empty() || (matcher.accepts(set) && text.size() >= wish.size() && random() % 3 == 0)) break;
+        const auto& [byte, to] = next[random() % next.size()];
+        text += static_cast<char>(byte);
+        set = to;
+      }
+      if (!matcher.accepts(set)) continue;
+      ToolParser parser(*format, kNames, false);
+      ToolEvents events;
+      parser.push(text, events);
+      parser.finish(events);
+      for (size_t i = 0; i < events.size(); ++i) {
+        if (events[i].kind != ToolEvent::Kind::kCall || events[i].text != "f") continue;
+        ++calls;
+        ASSERT_EQ(events.at(i + 1).kind, ToolEvent::Kind::kArguments) << text;
+        const Json arguments = Json::parse(events[i + 1].text);
+        EXPECT_TRUE(arguments == Json({{"a", 1}}) || arguments == Json({{"a", 2}})) << text;
+      }
+    }
+    EXPECT_GT(calls, 20u);
+  }
+}
+
 TEST(ToolFormats, PlainMessagesForTemplatesWithoutTools) {
   const Json messages = Json::parse(R"([{"role": "user", "content": "Hm"},
     {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": {"a": 1}}}]},

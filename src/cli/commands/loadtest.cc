@@ -5,6 +5,7 @@
 #include "cli/command.h"
 #include "cli/text.h"
 #include "loadtest/report.h"
+#include "server/api_keys.h"
 
 #include <cmath>
 
@@ -35,15 +36,8 @@ const CLI::Validator kANumber(
 Status read_keys(const Options& o, std::vector<std::string>& keys) {
   keys = o.keys;
   if (o.key_file.empty()) return {};
-  const std::string text = TRY(read_text_file(o.key_file, 1u << 20));
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    std::string key = text.substr(at, end - at);
-    at = end + 1;
-    while (!key.empty() && (key.back() == '\r' || key.back() == ' ')) key.pop_back();
-    if (!key.empty() && key[0] != '#') keys.push_back(std::move(key));
-  }
-  if (keys.empty()) return error(Code::kInvalidArgument, "--api-key-file {} holds no key; put one on each line", o.key_file);
+  // A server's own file will do.
+  for (const server::ApiKey& key : TRY(server::read_api_keys(o.key_file))) keys.push_back(key.secret);
   return {};
 }
 
@@ -151,7 +145,7 @@ const Command command_loadtest{
       app.add_option("--model", o->client.model, "model to ask for (default: the first that the server names)");
       app.add_option("--api-key", o->keys, "a key; several share the load (better in a file, where others cannot see them)")
           ->allow_extra_args(false);
-      app.add_option("--api-key-file", o->key_file, "file with a key on each line");
+      app.add_option("--api-key-file", o->key_file, "file with a key on each line, as serve takes it");
       app.add_option("--key-shares", o->key_shares, "share of each key in the load, like 9,1 (default: the same)")
           ->delimiter(',')
           ->check(CLI::Range(0.0, 1e9));

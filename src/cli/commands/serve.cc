@@ -1,12 +1,12 @@
 // venturi serve: models over HTTP, for many at once.
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/last_resort.h"
 #include "cli/serve_models.h"
 #include "cli/text.h"
+#include "server/api_keys.h"
 #include "server/app.h"
 #include "server/sessions.h"
 
@@ -30,23 +30,8 @@ struct Options {
 
 Result<std::vector<server::ApiKey>> read_keys(const Options& o) {
   std::vector<server::ApiKey> keys;
-  const auto add = [&](std::string secret) {
-    while (!secret.empty() && (secret.back() == '\r' || secret.back() == ' ')) secret.pop_back();
-    if (!secret.empty() && secret[0] != '#')
-      keys.push_back({std::move(secret), fmt::format("key {}", keys.size() + 1)});
-  };
-  if (!o.key.empty()) add(o.key);
-  if (!o.key_file.empty()) {
-    const std::string text = TRY(read_text_file(o.key_file, 1u << 20));
-    for (size_t at = 0; at < text.size();) {
-      const size_t end = std::min(text.find('\n', at), text.size());
-      add(text.substr(at, end - at));
-      at = end + 1;
-    }
-    if (keys.empty())
-      return error(Code::kInvalidArgument, "--api-key-file {} holds no key; put one on each line",
-                   o.key_file);
-  }
+  if (!o.key_file.empty()) keys = TRY(server::read_api_keys(o.key_file));
+  if (!o.key.empty()) keys.push_back({.secret = o.key, .account = {.name = fmt::format("key {}", keys.size() + 1)}});
   return keys;
 }
 
@@ -155,7 +140,8 @@ const Command command_serve{
       app.add_option("--port", o->http.port, "port to listen on; 0 chooses one")
           ->capture_default_str();
       app.add_option("--api-key-file", o->key_file,
-                     "file with a key on each line; clients must give one");
+                     "file with a line KEY [weight=W] [priority=P] for each key: its share beside the others' (1), and how much "
+                     "of a request's priority counts before theirs (0); clients must give a key");
       app.add_option("--api-key", o->key,
                      "a key (better in the environment, where others cannot see it)");
       app.add_flag("--insecure", o->insecure,

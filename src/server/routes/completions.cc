@@ -283,8 +283,10 @@ void chat(Call call) {
   fields.only("modalities", Json::array({"text"}));
   fields.only("prediction");
   fields.only("web_search_options");
-  fields.ignore({"user", "store", "metadata", "service_tier", "reasoning_effort",
-                 "safety_identifier", "prompt_cache_key", "verbosity"});
+  fields.only("store");
+  fields.only("reasoning_effort", "none");
+  fields.only("verbosity", "medium");
+  fields.ignore({"user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key"});
   if (!fields.error())
     request.prompts = {chat_prompt(fields, model, fields.find("messages"),
                                    fields.find("chat_template_kwargs"), request.tools)};

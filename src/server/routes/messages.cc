@@ -118,6 +118,7 @@ ToolUse tools_of(Fields& fields) {
     Json function = {{"name", tool.value("name", Json())}};
     if (tool.contains("description")) function["description"] = tool["description"];
     if (tool.contains("input_schema")) function["parameters"] = tool["input_schema"];
+    if (tool.contains("strict")) function["strict"] = tool["strict"];
     functions.push_back(std::move(function));
   }
   ToolChoice choice;
@@ -135,29 +136,36 @@ ToolUse tools_of(Fields& fields) {
   return fields.error() ? ToolUse{} : use_tools(fields, functions, choice);
 }
 
-// The content of a tool_result: a text, or blocks of text.
-std::string result_text(const Json& content) {
-  if (content.is_string()) return content.get<std::string>();
-  std::string text;
-  for (const Json& block : content.is_array() ? content : Json::array())
-    if (block.is_object() && block.value("type", Json()) == "text" && block.value("text", Json()).is_string())
-      text += block["text"].get<std::string>();
+// The content of a tool_result: a text, or blocks of text. That it is an error is said in it, for templates have no word
+// for that.
+std::string result_text(Fields& fields, const std::string& where, const Json& result) {
+  Fields inner(result, where + ".");
+  std::string text = inner.flag("is_error", false) ? "Error: " : "";
+  const Json* content = inner.find("content");
+  if (content && content->is_string()) text += content->get<std::string>();
+  else if (content && !content->is_array()) inner.fail("content", "must be a string or a list of blocks");
+  for (const Json& block : content && content->is_array() ? *content : Json::array()) {
+    if (block.is_object() && block.value("type", Json()) == "text" && block.value("text", Json()).is_string()) text += block["text"].get<std::string>();
+    else inner.fail("content", "may hold blocks of type text only");
+  }
+  fields.take_error(inner);
   return text;
 }
 
 // One message of blocks as the messages of OpenAI's form that it stands for.
-void unfold(Fields& fields, const Json& message, Json& into) {
+void unfold(Fields& fields, const std::string& where, const Json& message, Json& into) {
   if (!message.is_object() || !message.value("content", Json()).is_array()) {
     into.push_back(message);
     return;
   }
   Json rest = {{"role", message.value("role", Json())}, {"content", Json::array()}};
-  for (const Json& block : message["content"]) {
+  for (size_t i = 0; i < message["content"].size(); ++i) {
+    const Json& block = message["content"][i];
     const Json type = block.is_object() ? block.value("type", Json()) : Json();
     if (type == "tool_result") {
       into.push_back({{"role", "tool"},
                       {"tool_call_id", block.value("tool_use_id", Json())},
-                      {"content", result_text(block.value("content", Json()))}});
+                      {"content", result_text(fields, fmt::format("{}.content[{}]", where, i), block)}});
     } else if (type == "tool_use") {
       rest["tool_calls"].push_back({{"id", block.value("id", Json())},
                                     {"type", "function"},
@@ -180,13 +188,14 @@ std::vector<TokenId> prompt_of(Fields& fields, const ServedModel& model, const T
     fields.fail("messages", "must be a list of at least one message");
     return {};
   }
-  for (const Json& message : *given) {
+  for (size_t i = 0; i < given->size(); ++i) {
+    const Json& message = (*given)[i];
     if (message.is_object() && message.contains("role") && message["role"] != "user" && message["role"] != "assistant")
       fields.fail("messages", "may have the roles user and assistant only; the system text is a field of its own");
-    unfold(fields, message, messages);
+    unfold(fields, fmt::format("messages[{}]", i), message, messages);
   }
   fields.only("thinking", Json{{"type", "disabled"}});
-  fields.only("mcp_servers");
+  for (const char* name : {"mcp_servers", "container", "context_management", "output_config", "output_format"}) fields.only(name);
   return fields.error() ? std::vector<TokenId>{} : chat_prompt(fields, model, &messages, nullptr, tools);
 }
 

@@ -85,10 +85,8 @@ class LineFormat : public AnswerFormat {
   const bool chat_;
 };
 
-// Fields with Ollama's own names and defaults.
-GenerationRequest read_request(Fields& fields, const ServedModel& model, bool chat) {
-  fields.ignore({"model"});
-  GenerationRequest r;
+// `options`, with Ollama's own names and defaults.
+void read_options(Fields& fields, const ServedModel& model, GenerationRequest& r) {
   static const Json kNone = Json::object();
   const Json* given = fields.find("options");
   Fields options(given ? *given : kNone, "options.");
@@ -102,6 +100,9 @@ GenerationRequest read_request(Fields& fields, const ServedModel& model, bool ch
   s.penalty_last_n = static_cast<int32_t>(options.integer("repeat_last_n", 64, -1, 1 << 30));
   s.presence_penalty = static_cast<float>(options.number("presence_penalty", 0, -2, 2));
   s.frequency_penalty = static_cast<float>(options.number("frequency_penalty", 0, -2, 2));
+  s.mirostat = static_cast<int32_t>(options.integer("mirostat", 0, 0, 2));
+  s.mirostat_tau = static_cast<float>(options.number("mirostat_tau", 5, 0.001, 1000));
+  s.mirostat_eta = static_cast<float>(options.number("mirostat_eta", 0.1, 0.001, 1000));
   s.seed = static_cast<uint64_t>(options.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN / 2, INT64_MAX / 2));
   // -1 and -2: as far as the context goes.
   r.max_tokens = std::max<int64_t>(0, options.integer("num_predict", 0, -2, 1 << 30));
@@ -111,7 +112,20 @@ GenerationRequest read_request(Fields& fields, const ServedModel& model, bool ch
   const int64_t context = model.engine->options().context;
   if (options.integer("num_ctx", context, 1, 1 << 30) > context)
     options.fail("num_ctx", fmt::format("is more than the {} that are served here", context));
-  if (options.error()) fields.fail("options", options.error()->message.substr(options.error()->message.find('.') + 1));
+  options.only("tfs_z", 1);
+  if (!options.flag("penalize_newline", true)) options.fail("penalize_newline", "is not supported but for true");
+  // About the machine, or about what is kept when a context is full, which is an error here.
+  options.ignore({"numa", "num_gpu", "main_gpu", "num_thread", "num_batch", "low_vram", "f16_kv", "vocab_only", "use_mmap", "use_mlock", "num_keep"});
+  fields.take_error(options);
+  if (!options.error())
+    if (const Status status = validate(s); !status) fields.fail("options", status.error().message);
+  if (!fields.error()) log_unknown(options);
+}
+
+GenerationRequest read_request(Fields& fields, const ServedModel& model, bool chat) {
+  fields.ignore({"model"});
+  GenerationRequest r;
+  read_options(fields, model, r);
   r.stream = fields.flag("stream", true);
   r.timings = wants_timings(fields);
   std::optional<Result<grammar::Grammar>> own;
@@ -124,6 +138,8 @@ GenerationRequest read_request(Fields& fields, const ServedModel& model, bool ch
   r.grammar = hold(fields, model, r.tools, "format", own ? &*own : nullptr);
   fields.only("images");
   fields.only("think");
+  fields.only("logprobs");
+  fields.only("top_logprobs", 0);
   if (!chat) fields.only("tools");
   fields.ignore({"keep_alive"});
   return r;

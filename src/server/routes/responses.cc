@@ -233,7 +233,7 @@ std::vector<Json> functions_of(Fields& fields) {
       break;
     }
     Json function = {{"name", tool.value("name", Json())}};
-    for (const char* key : {"description", "parameters"})
+    for (const char* key : {"description", "parameters", "strict"})
       if (tool.contains(key)) function[key] = tool[key];
     functions.push_back(std::move(function));
   }
@@ -247,10 +247,36 @@ void read_format(Fields& fields, Json& chat) {
   const Json format = text->is_object() ? text->value("format", Json()) : Json();
   if (!text->is_object() || (!format.is_null() && !format.is_object()))
     return fields.fail("text", "must be an object whose format is an object");
+  Fields inner(*text, "text.");
+  inner.only("verbosity", "medium");
+  fields.take_error(inner);
   if (format.is_null()) return;
   chat["response_format"] = format;
   if (format.value("type", Json()) == "json_schema")
     chat["response_format"] = {{"type", "json_schema"}, {"json_schema", format}};
+}
+
+// What asks for more than an answer of a model that does not reason.
+void read_extras(Fields& fields) {
+  // No item has reasoning, so its content is never missing; clients that keep nothing always ask for it.
+  if (const Json* include = fields.find("include"); include && *include != Json::array({"reasoning.encrypted_content"})) fields.only("include");
+  if (const Json* reasoning = fields.find("reasoning")) {
+    Fields inner(*reasoning, "reasoning.");
+    inner.only("effort", "none");
+    inner.only("summary");
+    inner.only("generate_summary");
+    fields.take_error(inner);
+  }
+  if (const Json* options = fields.find("stream_options")) {
+    Fields inner(*options, "stream_options.");
+    inner.only("include_obfuscation");
+    fields.take_error(inner);
+  }
+  fields.only("max_tool_calls");
+  fields.only("background");
+  fields.only("truncation", "disabled");
+  fields.only("top_logprobs", 0);
+  fields.only("n", 1);
 }
 
 ApiError renamed(ApiError error) {
@@ -277,11 +303,8 @@ void responses(Call call) {
           "is not supported: nothing is kept here between requests; send what was said in input");
   if (fields.flag("store", false))
     fields.fail("store", "must be false or absent: no response is kept here");
-  fields.only("background");
-  fields.only("truncation", "disabled");
-  fields.only("top_logprobs", 0);
-  fields.ignore({"metadata", "user", "include", "reasoning", "service_tier", "safety_identifier",
-                 "prompt_cache_key", "stream_options", "max_tool_calls"});
+  read_extras(fields);
+  fields.ignore({"metadata", "user", "service_tier", "safety_identifier", "prompt_cache_key"});
   const Json messages = messages_of(fields);
   const std::vector<Json> functions = functions_of(fields);
   // What is left means what it means to chat completions.
@@ -299,11 +322,7 @@ void responses(Call call) {
     request.prompts = {chat_prompt(as_chat, model, &messages, nullptr, request.tools)};
   if (fields.error()) return reply(*call.exchange, *fields.error());
   if (as_chat.error()) return reply(*call.exchange, renamed(*as_chat.error()));
-  // Known to either.
-  const std::vector<std::string> not_chat = as_chat.unknown();
-  for (const std::string& name : fields.unknown())
-    if (chat.contains(name) && name != "response_format" && std::count(not_chat.begin(), not_chat.end(), name) == 0) fields.ignore({name.c_str()});
-  log_unknown(fields);
+  log_unknown(fields, as_chat);
 
   Json repeated = Json::object();
   const auto repeat = [&](const char* name, Json otherwise) {
