@@ -379,7 +379,9 @@ TEST(StepCost, LearnsTheMachine) {
 TEST(Simulation, EveryRequestEndsOnceAndEveryPageComesBack) {
   int64_t steps = 0;
   SchedulerCounts all;
-  for (uint64_t seed = 1; seed <= 60; ++seed) {
+  const char* asked = std::getenv("VENTURI_SIMULATION_SEEDS");
+  const uint64_t seeds = asked ? std::strtoull(asked, nullptr, 10) : 60;
+  for (uint64_t seed = 1; seed <= seeds; ++seed) {
     SCOPED_TRACE(fmt::format("seed {}", seed));
     World w = world(0);
     w.random.seed(seed);
@@ -435,6 +437,7 @@ TEST(Simulation, EveryRequestEndsOnceAndEveryPageComesBack) {
     EXPECT_EQ(c.submitted, c.finished + c.failed + c.cancelled);
     EXPECT_EQ(c.queued + c.running + c.moved_out, 0);
     steps += w.steps;
+    if (std::getenv("VENTURI_VERBOSE")) fmt::print("wait {} steps {} running {} queued {} per_key {} promote {} pages {} seconds {} time {:.1f}\n", w.longest_wait, w.steps, w.options.max_running, w.options.max_queued, w.options.max_queued_per_key, w.options.promote_after_seconds, w.store.total, w.options.max_queued_seconds, w.now);
     all.preempted_to_disk += c.preempted_to_disk;
     all.preempted_to_recompute += c.preempted_to_recompute;
     all.refused += c.refused;

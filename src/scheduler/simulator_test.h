@@ -106,6 +106,8 @@ struct World {
     int64_t answer = 0;  // tokens it will want
     double submitted = 0, first_token = -1, last_token = -1, longest_gap = 0, ended = -1;
     int64_t drawn = 0, computed = 0;
+    int64_t last_plan = 0;  // that it was part of, or before which it came
+    int64_t started_plan = -1;  // after which its first token, or its end, was there
   };
 
   SchedulerOptions options;
@@ -115,6 +117,7 @@ struct World {
   double now = 0;
   std::map<RequestId, User> users;
   int64_t steps = 0, rows = 0, empty_plans = 0;
+  int64_t longest_wait = 0;  // of any request: plans one after the other without it, while it could have been part of them
   std::mt19937_64 random{1};
   double noise = 0, failure_share = 0, accept_share = 0;
 
@@ -124,14 +127,29 @@ struct World {
     spec.max_new_tokens = std::max(spec.max_new_tokens, answer);
     const auto submitted = scheduler->submit(spec, now);
     if (submitted.refusal) return 0;
-    users[submitted.id] = {.spec = spec, .answer = answer, .submitted = now};
+    users[submitted.id] = {.spec = spec, .answer = answer, .submitted = now, .last_plan = plans()};
     return submitted.id;
+  }
+
+  int64_t plans() const { return steps + empty_plans; }
+
+  // Until now, since it was last part of a plan; not as long as it is to come after one that has not begun.
+  void count_wait(const User& u) {
+    int64_t since = u.last_plan;
+    if (const auto first = users.find(u.spec.after); first != users.end()) {
+      if (first->second.started_plan < 0) return;
+      since = std::max(since, first->second.started_plan);
+    }
+    longest_wait = std::max(longest_wait, plans() - since);
   }
 
   bool cancel(RequestId id) {
     if (!scheduler->cancel(id)) return false;
-    EXPECT_LT(users[id].ended, 0) << id << " ended twice";
-    users[id].ended = now;
+    User& u = users[id];
+    EXPECT_LT(u.ended, 0) << id << " ended twice";
+    u.ended = now;
+    count_wait(u);
+    if (u.started_plan < 0) u.started_plan = plans();
     return true;
   }
 
@@ -158,6 +176,8 @@ struct World {
       EXPECT_TRUE(seen.insert(r.id).second);
       User& u = users.at(r.id);
       EXPECT_LT(u.ended, 0);
+      count_wait(u);
+      u.last_plan = plans() + 1;
       EXPECT_GT(r.count, r.drafts);
       EXPECT_TRUE(store.memory.contains(r.id) && !store.coming.contains(r.id));
       EXPECT_GE(store.memory[r.id] * FakeStore::kPage, r.first + r.count);
@@ -205,6 +225,7 @@ struct World {
         EXPECT_LT(u.ended, 0) << r.id << " ended twice";
         u.ended = now;
       }
+      if ((o.failed || u.drawn > 0) && u.started_plan < 0) u.started_plan = plans();
       outcomes.push_back(o);
     }
     scheduler->complete(outcomes, seconds);
