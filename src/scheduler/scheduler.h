@@ -185,6 +185,7 @@ class Scheduler {
   void assign_turns(const Order& by_id) const;
   void sort(Order::iterator begin, Order::iterator end) const;
   void charge(Request& request, double tokens);
+  void charge_prompt(Request& request, int64_t tokens);
   void end(RequestId id);
   void preempt(Request& request);
   // Frees pages by preempting from the back of `order` what comes after `keep`; false if nobody is left.
@@ -194,7 +195,7 @@ class Scheduler {
   bool take_from_others(const Order& order, const Request& request, Scarce scarce);
   bool make_room(const Order& order, const Request& keep);
   bool reserve(const Order& order, Request& request, int64_t tokens);
-  void plan_streams(const Order& order, StepWork& work);
+  void plan_streams(const Order& order, bool may_hold_back, StepWork& work);
   void admit(Order& order);
   void plan_prompts(const Order& order, StepWork& work);
   bool bring_in(const Order& order, Request& request);

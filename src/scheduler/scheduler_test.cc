@@ -276,7 +276,7 @@ TEST(Scheduler, NobodyQueuesLongerThanSaid) {
         EXPECT_LT(submitted.refusal->retry_after_seconds, 20);
         if (back.size() < 5) back.push_back(w.now + submitted.refusal->retry_after_seconds);
       } else {
-        w.users[submitted.id] = {.spec = {.key = "a", .prompt_tokens = 128, .max_new_tokens = 64}, .answer = 64, .submitted = w.now};
+        w.enter(submitted.id, {.key = "a", .prompt_tokens = 128, .max_new_tokens = 64}, 64);
       }
     }
     w.step();
@@ -437,7 +437,7 @@ TEST(Simulation, EveryRequestEndsOnceAndEveryPageComesBack) {
     EXPECT_EQ(c.submitted, c.finished + c.failed + c.cancelled);
     EXPECT_EQ(c.queued + c.running + c.moved_out, 0);
     steps += w.steps;
-    if (std::getenv("VENTURI_VERBOSE")) fmt::print("wait {} steps {} running {} queued {} per_key {} promote {} pages {} seconds {} time {:.1f}\n", w.longest_wait, w.steps, w.options.max_running, w.options.max_queued, w.options.max_queued_per_key, w.options.promote_after_seconds, w.store.total, w.options.max_queued_seconds, w.now);
+    if (std::getenv("VENTURI_VERBOSE")) fmt::print("again {} of {} bound {:.3f} wait {} {:.1f}s steps {} running {} queued {} per_key {} promote {} pages {} seconds {} time {:.1f} seed {}\n", w.longest_again, w.store.total * 16, w.nearest_bound, w.longest_wait, w.longest_wait_seconds, w.steps, w.options.max_running, w.options.max_queued, w.options.max_queued_per_key, w.options.promote_after_seconds, w.store.total, w.options.max_queued_seconds, w.now, seed);
     all.preempted_to_disk += c.preempted_to_disk;
     all.preempted_to_recompute += c.preempted_to_recompute;
     all.refused += c.refused;
