@@ -28,7 +28,8 @@ struct Scheduler::Request {
   int64_t most_computed = 0;  // before state was taken away: what comes again is not charged again
   int64_t drafts = 0;
   bool started = false;       // its prompt was computed once
-  double waits_since = 0;     // for rows
+  double waited = 0;          // in all, since it came: for a place, and for rows
+  double seen = 0;            // until when that is counted
   bool had_rows = false;      // in the last step
   bool held_back = false;     // of the last step, for a newcomer's prompt
   bool coming = false;        // in memory, but for what is on its way there
@@ -110,7 +111,7 @@ Scheduler::Submitted Scheduler::submit(const RequestSpec& spec, double now) {
   request->id = next_id_++;
   request->spec = spec;
   request->key = &key;
-  request->arrived = request->waits_since = now;
+  request->arrived = request->seen = now;
   request->known = spec.prompt_tokens;
   ++key.requests;
   ++key.queued;
@@ -200,8 +201,9 @@ Scheduler::Order Scheduler::ordered() {
     order.push_back(r.get());
   }
   for (Request* r : order) {
-    if (std::exchange(r->had_rows, false)) r->waits_since = now_;
-    r->promoted |= now_ - r->waits_since > options_.promote_after_seconds;
+    if (!std::exchange(r->had_rows, false)) r->waited += now_ - r->seen;
+    r->seen = now_;
+    r->promoted |= r->waited > options_.promote_after_seconds;
     r->priority = r->promoted ? highest : r->spec.priority;
     r->level = r->promoted ? highest_level : level(*r);
     r->turn = r->id;

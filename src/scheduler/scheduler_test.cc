@@ -217,6 +217,127 @@ TEST(Scheduler, PriorityGoesFirstAndWaitingEnds) {
   w.drain();
 }
 
+// So many requests of a key are there.
+void keep_up(World& w, const RequestSpec& spec, int64_t answer, int64_t alive) {
+  const auto there = std::count_if(w.alive.begin(), w.alive.end(), [&](RequestId id) { return w.users[id].spec.key == spec.key; });
+  for (int64_t i = there; i < alive; ++i) w.submit(spec, answer);
+}
+
+// Prompts of a higher level take all that a step has for prompts; that one's state is in memory does not make its wait endless.
+TEST(Scheduler, WaitingEndsInMemoryToo) {
+  World w = world();
+  w.options.promote_after_seconds = 5;
+  w.start();
+  const RequestId low = w.submit({.key = "low", .priority = -1, .prompt_tokens = 1000}, 5);
+  w.step();
+  while (w.users[low].first_token < 0 && w.now < 60) {
+    keep_up(w, {.key = "high", .prompt_tokens = 300}, 2, 12);
+    w.step();
+  }
+  EXPECT_GT(w.users[low].first_token, 5);
+  EXPECT_LT(w.users[low].first_token, 5 + 2 * 2 * 1000 * w.truth.per_row_seconds);
+  w.drain();
+}
+
+// A prompt of low priority that has begun does not stand in the way of the others of its key.
+TEST(Scheduler, AKeyIsNotKeptOutByItsLeastPrompt) {
+  World w = world();
+  w.options.max_step_rows = 256;
+  w.start();
+  const RequestId low = w.submit({.key = "a", .priority = -1, .prompt_tokens = 1500}, 5);
+  w.step();
+  for (int i = 0; i < 20; ++i) {
+    keep_up(w, {.key = "b", .prompt_tokens = 300}, 2, 12);
+    w.step();
+  }
+  const RequestId next = w.submit({.key = "a", .prompt_tokens = 100}, 5);
+  while (w.users[next].first_token < 0 && w.now < 60) {
+    keep_up(w, {.key = "b", .prompt_tokens = 300}, 2, 12);
+    w.step();
+  }
+  EXPECT_GT(w.users[next].first_token, 0);
+  EXPECT_LT(w.users[next].first_token - w.users[next].submitted, 4 * 100 * w.truth.per_row_seconds);
+  EXPECT_LT(w.users[low].first_token, 0);
+  w.drain();
+}
+
+// Whoever sends one short prompt after the other goes first only as long as the machine owes it something.
+TEST(Scheduler, ANewcomerIsServedAlikeInTheEnd) {
+  World w = world();
+  w.options.max_running = 8;
+  w.options.max_queued = w.options.max_queued_per_key = 10'000;
+  w.start();
+  double worst = 0;
+  for (int i = 0; i < 5000; ++i) {
+    keep_up(w, {.key = "flood", .prompt_tokens = 1000}, 4, 30);
+    keep_up(w, {.key = "short", .prompt_tokens = 300}, 1, 1);
+    w.step();
+    worst = std::max(worst, w.scheduler->served("short") - w.scheduler->served("flood"));
+  }
+  EXPECT_LE(worst, 2 * 1000 + w.options.credit);
+  for (const RequestId id : std::set(w.alive)) w.cancel(id);
+  w.drain();
+}
+
+// Nor does what was charged ahead stay on the account when the weight of a key changes before it is computed.
+TEST(Scheduler, WhatIsChargedAheadComesOutEven) {
+  World w = world();
+  w.options.max_running = 8;
+  w.options.credit = 0;
+  w.start();
+  for (int i = 0; i < 100; ++i) {
+    w.submit({.key = "a", .weight = 4, .prompt_tokens = 500}, 1);
+    w.submit({.key = "b", .prompt_tokens = 500}, 1);
+    w.step();
+    w.submit({.key = "a", .weight = 1, .prompt_tokens = 1}, 1);
+    w.drain();
+  }
+  const std::map<std::string, double> before = w.given;
+  for (int i = 0; i < 500; ++i) {
+    for (const char* key : {"a", "b"}) keep_up(w, {.key = key, .prompt_tokens = 500}, 10, 8);
+    w.step();
+  }
+  EXPECT_NEAR(w.given["a"] - before.at("a"), w.given["b"] - before.at("b"), 8 * 520);
+  for (const RequestId id : std::set(w.alive)) w.cancel(id);
+  w.drain();
+}
+
+// State that is lost as soon as it is looked for costs no turn, whether the cache or the disk had it.
+TEST(Scheduler, WhatIsLostAtOnceIsComputedAtOnce) {
+  World w = world(64);
+  std::mt19937_64 random(1);
+  w.store.faults = &random;
+  w.store.lost_share = 1;
+  w.truth.move_seconds_per_token = 1e-6;
+  w.options.max_running = 1;
+  w.start();
+  for (int i = 0; i < 20; ++i) {
+    w.store.cached[w.scheduler->counts().submitted + 1] = 96;
+    w.submit({.key = "a", .prompt_tokens = 100}, 60);
+    for (int j = 0; j < 9; ++j) w.step();
+    w.submit({.key = "b", .priority = 1, .max_priority = 1, .prompt_tokens = 100}, 5);
+    w.drain();
+  }
+  EXPECT_EQ(w.scheduler->counts().preempted_to_disk, 20u);
+  EXPECT_EQ(w.empty_plans, 0);
+}
+
+TEST(Scheduler, GuessesTakeNobodysRow) {
+  World w = world();
+  w.options.max_running = 4;
+  w.options.max_step_rows = 8;
+  w.start();
+  for (int i = 0; i < 4; ++i) w.submit({.key = "a", .prompt_tokens = 4}, 100);
+  while (w.scheduler->counts().output_tokens < 8) w.step();
+  for (int i = 0; i < 20; ++i) {
+    for (RequestId id = 1; id <= 4; ++id) w.scheduler->set_drafts(id, 7);
+    const std::map<RequestId, World::User> before = w.users;
+    w.step();
+    for (const auto& [id, u] : w.users) EXPECT_GT(u.drawn, before.at(id).drawn) << id;
+  }
+  w.drain();
+}
+
 TEST(Scheduler, MemoryThatRunsOutPreemptsTheLast) {
   for (const double move : {1e-6, 1.0}) {  // a quick disk, and one slower than computing again
     World w = world(64);

@@ -80,7 +80,7 @@ struct FakeStore : StateStore {
     return MoveIn::kDone;
   }
   void sets_out(RequestId id) {
-    if (longest_way > 0 && chance(0.7)) coming[id] = 1 + static_cast<int>((*faults)() % static_cast<uint64_t>(longest_way));
+    if (chance(0.7)) coming[id] = static_cast<int>((*faults)() % static_cast<uint64_t>(longest_way + 1));
   }
   // The disk is done with some of what was abandoned.
   void tick() {
@@ -102,10 +102,10 @@ struct FakeStore : StateStore {
 };
 
 struct World {
-  // What bounds a wait from here on (scheduler.h, waiting): the request was left out for promote_after_seconds.
+  // What bounds the wait for a token from here on (scheduler.h, waiting): the request was left out for promote_after_seconds.
   struct Overdue {
     std::map<std::string, double> counters, given;  // of the keys, then
-    double before = 0;                              // for requests of its key that go before it
+    double before = 0;                              // for requests of its key that go before it, and for its prompt
   };
   struct User {  // what the test knows of a request
     RequestSpec spec;
@@ -115,6 +115,7 @@ struct World {
     int64_t reached = 0;        // of its prompt, ever computed
     int64_t last_plan = 0;      // that it was part of, or before which it came
     double waits_since = 0;     // when that was
+    double waited = 0;          // while it could have been part of plans
     int64_t started_plan = -1;  // after which its first token, or its end, was there
     double started = 0;         // when that was
     std::optional<Overdue> overdue = std::nullopt;
@@ -176,8 +177,6 @@ struct World {
     if (held(u, plan, time)) return;
     longest_wait = std::max(longest_wait, plans() - plan);
     longest_wait_seconds = std::max(longest_wait_seconds, now - time);
-    check_bound(u);
-    u.overdue.reset();
   }
 
   double charges(int64_t prompt, int64_t answer) const {
@@ -207,11 +206,12 @@ struct World {
     nearest_bound = std::max(nearest_bound, all / bound);
   }
 
-  // After a plan without it; `step`: what was given in that.
-  void note_wait(RequestId id, User& u, const std::map<std::string, double>& step) {
+  // After a plan without it that took so long; `step`: what was given in that.
+  void note_wait(RequestId id, User& u, double seconds, const std::map<std::string, double>& step) {
     int64_t plan;
     double time;
     if (held(u, plan, time)) return;
+    u.waited += std::min(seconds, now - time);
     if (u.overdue) {
       // Not as long as its state is on the way.
       if (store.coming.contains(id))
@@ -219,11 +219,12 @@ struct World {
       if (plans() % 64 == 0) check_bound(u);
       return;
     }
-    if (now - time <= options.promote_after_seconds) return;
+    if (u.waited <= options.promote_after_seconds) return;
     Overdue& then = u.overdue.emplace();
     then.given = given;
     for (const auto& [key, weight] : weights) then.counters[key] = scheduler->served(key);
-    for (auto at = alive.begin(); at != alive.end() && *at < id; ++at)
+    then.before = charges(u.spec.prompt_tokens - u.reached, 0);
+    for (auto at = alive.begin(); *at < id; ++at)
       if (const User& v = users.at(*at); v.spec.key == u.spec.key)
         then.before += charges(v.spec.prompt_tokens - v.reached, v.answer - v.drawn);
   }
@@ -235,6 +236,7 @@ struct World {
     u.ended = now;
     alive.erase(id);
     end_wait(u);
+    check_bound(u);
     has_started(u);
     return true;
   }
@@ -268,7 +270,7 @@ struct World {
       // Something always gets on.
       EXPECT_TRUE(nothing_can_run()) << "nothing runs, " << counts.queued << " wait, " << counts.moved_out << " are on disk";
       now += 1e-3;
-      for (const RequestId id : alive) note_wait(id, users.at(id), {});
+      for (const RequestId id : alive) note_wait(id, users.at(id), 1e-3, {});
       meanwhile();
       return;
     }
@@ -336,6 +338,10 @@ struct World {
         alive.erase(r.id);
       }
       if (o.failed || u.drawn > 0) has_started(u);
+      if (o.failed || o.new_tokens > 0) {
+        check_bound(u);
+        u.overdue.reset();
+      }
       outcomes.push_back(o);
     }
     scheduler->complete(outcomes, seconds);
@@ -347,7 +353,7 @@ struct World {
     again = anything ? 0 : again + n;
     longest_again = std::max(longest_again, again);
     for (const RequestId id : alive)
-      if (!seen.contains(id)) note_wait(id, users.at(id), step);
+      if (!seen.contains(id)) note_wait(id, users.at(id), seconds, step);
   }
   void step() {
     step([] {});
