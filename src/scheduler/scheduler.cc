@@ -404,14 +404,17 @@ bool Scheduler::bring_in(const Order& order, Request& r) {
 // are not work enough for a step. Whoever finds no place stops those after it: nobody is overtaken for being large.
 void Scheduler::admit(Order& order) {
   std::map<const Key*, int64_t> waiting_rows;
+  const auto rows = [&](const Request& r) {
+    return r.streams() ? 0 : r.logs_prompt() ? std::min(r.missing(), options_.max_step_outputs) : r.missing();
+  };
   for (size_t i = 0; i < order.size(); ++i) {
     Request& r = *order[i];
-    if (r.place == Request::Place::kMemory && !r.streams()) waiting_rows[r.key] += r.missing();
+    if (r.place == Request::Place::kMemory) waiting_rows[r.key] += rows(r);
     if (r.place == Request::Place::kMemory || waiting_rows[r.key] >= options_.max_step_rows) continue;
     const Request* first = r.spec.after ? find(r.spec.after) : nullptr;
     if (first && !first->started) continue;
     if (!bring_in(order, r)) return;
-    if (!r.streams()) waiting_rows[r.key] += r.missing();
+    waiting_rows[r.key] += rows(r);
     // It was charged: the next place goes by that.
     sort(order.begin() + static_cast<int64_t>(i) + 1, order.end());
   }
@@ -445,13 +448,14 @@ void Scheduler::plan_prompts(const Order& order, StepWork& work) {
   }
 }
 
-// A key with at most half of its share of the places, while another has more than its own or waits for more.
+// A key with at most half of its share of the places, while another that was given no less has more than its own or
+// waits for more.
 bool Scheduler::newcomer(const Key& key) const {
   const auto places = static_cast<double>(options_.max_running);
   if (static_cast<double>(key.running) > std::max(1.0, share(key, places) / 2)) return false;
   return std::any_of(keys_.begin(), keys_.end(), [&](const auto& named) {
     const Key& other = named.second;
-    return &other != &key && (other.queued > 0 || static_cast<double>(other.running) > share(other, places));
+    return &other != &key && other.given() >= key.given() && (other.queued > 0 || static_cast<double>(other.running) > share(other, places));
   });
 }
 

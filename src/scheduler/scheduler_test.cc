@@ -9,18 +9,6 @@
 namespace venturi {
 namespace {
 
-// A 1.1 B model on two cores: 12 ms to read the weights, 500 rows a second.
-constexpr StepCost kMachine{.weights_seconds = 12e-3, .per_row_seconds = 2e-3, .per_context_seconds = 30e-9};
-
-World world(int64_t pages = 4096, int64_t disk_pages = 4096) {
-  World w;
-  w.truth = kMachine;
-  w.store.total = pages;
-  w.store.disk_total = disk_pages;
-  w.options.max_queued_seconds = 1e9;
-  return w;
-}
-
 double percentile(std::vector<double> values, double p) {
   std::sort(values.begin(), values.end());
   return values[static_cast<size_t>(p * static_cast<double>(values.size() - 1))];
@@ -223,7 +211,7 @@ void keep_up(World& w, const RequestSpec& spec, int64_t answer, int64_t alive) {
   for (int64_t i = there; i < alive; ++i) w.submit(spec, answer);
 }
 
-// Prompts of a higher level take all that a step has for prompts; that one's state is in memory does not make its wait endless.
+// Prompts of a higher level take all that a step has for prompts: who has state in memory waits, too.
 TEST(Scheduler, WaitingEndsInMemoryToo) {
   World w = world();
   w.options.promote_after_seconds = 5;
@@ -261,7 +249,7 @@ TEST(Scheduler, AKeyIsNotKeptOutByItsLeastPrompt) {
   w.drain();
 }
 
-// Whoever sends one short prompt after the other goes first only as long as the machine owes it something.
+// Who sends one short prompt after the other is a newcomer only as long as it was given less.
 TEST(Scheduler, ANewcomerIsServedAlikeInTheEnd) {
   World w = world();
   w.options.max_running = 8;
@@ -269,12 +257,12 @@ TEST(Scheduler, ANewcomerIsServedAlikeInTheEnd) {
   w.start();
   double worst = 0;
   for (int i = 0; i < 5000; ++i) {
-    keep_up(w, {.key = "flood", .prompt_tokens = 1000}, 4, 30);
-    keep_up(w, {.key = "short", .prompt_tokens = 300}, 1, 1);
+    keep_up(w, {.key = "flood", .prompt_tokens = 1000}, 100, 30);
+    keep_up(w, {.key = "short", .prompt_tokens = 100}, 1, 1);
     w.step();
     worst = std::max(worst, w.scheduler->served("short") - w.scheduler->served("flood"));
   }
-  EXPECT_LE(worst, 2 * 1000 + w.options.credit);
+  EXPECT_LE(worst, 2 * 1000);
   for (const RequestId id : std::set(w.alive)) w.cancel(id);
   w.drain();
 }
@@ -292,14 +280,7 @@ TEST(Scheduler, WhatIsChargedAheadComesOutEven) {
     w.submit({.key = "a", .weight = 1, .prompt_tokens = 1}, 1);
     w.drain();
   }
-  const std::map<std::string, double> before = w.given;
-  for (int i = 0; i < 500; ++i) {
-    for (const char* key : {"a", "b"}) keep_up(w, {.key = key, .prompt_tokens = 500}, 10, 8);
-    w.step();
-  }
-  EXPECT_NEAR(w.given["a"] - before.at("a"), w.given["b"] - before.at("b"), 8 * 520);
-  for (const RequestId id : std::set(w.alive)) w.cancel(id);
-  w.drain();
+  for (const char* key : {"a", "b"}) EXPECT_NEAR(w.scheduler->served(key), w.given["b"], 2 * 500) << key;
 }
 
 // State that is lost as soon as it is looked for costs no turn, whether the cache or the disk had it.
@@ -493,85 +474,6 @@ TEST(StepCost, LearnsTheMachine) {
   EXPECT_NEAR(model.seconds(16, 16 * 30'000) / truth.seconds(16, 16 * 30'000), 1, 0.3);
   EXPECT_EQ(truth.rows_within(truth.seconds(20, 20 * 10), 8, 80, 10, 100), 12);
   EXPECT_EQ(truth.rows_within(1e-3, 0, 0, 10, 100), 0);
-}
-
-// Everything at once, at random, on many seeds: arrivals in bursts, cancels at any time, a model that is
-// wrong about the machine, pages and disk that run out, state that is lost, steps that fail.
-TEST(Simulation, EveryRequestEndsOnceAndEveryPageComesBack) {
-  int64_t steps = 0;
-  SchedulerCounts all;
-  const char* asked = std::getenv("VENTURI_SIMULATION_SEEDS");
-  const uint64_t seeds = asked ? std::strtoull(asked, nullptr, 10) : 60;
-  for (uint64_t seed = 1; seed <= seeds; ++seed) {
-    SCOPED_TRACE(fmt::format("seed {}", seed));
-    World w = world(0);
-    w.random.seed(seed);
-    auto& random = w.random;
-    const auto pick = [&](int64_t low, int64_t high) { return low + static_cast<int64_t>(random() % static_cast<uint64_t>(high - low + 1)); };
-    w.store.total = pick(20, 400);
-    w.store.disk_total = pick(0, 600);
-    w.store.faults = &random;
-    w.store.lost_share = seed % 3 == 0 ? 0.1 : 0;
-    w.store.disk_refuses_share = seed % 4 == 0 ? 0.3 : 0;
-    w.store.longest_way = seed % 7 < 4 ? static_cast<int>(seed % 7) * 8 : 0;
-    w.truth.move_seconds_per_token = seed % 2 ? 1e-5 : 5e-3;
-    w.options.max_running = pick(1, 24);
-    w.options.max_step_rows = pick(w.options.max_running, 256);
-    w.options.max_step_outputs = pick(w.options.max_running, 2 * w.options.max_running + 8);
-    w.options.max_queued = pick(4, 200);
-    w.options.max_queued_per_key = pick(2, 100);
-    w.options.promote_after_seconds = static_cast<double>(pick(1, 20));
-    w.options.newcomer_stretch = static_cast<double>(pick(1, 4));
-    w.options.long_step = static_cast<double>(pick(1, 30));
-    w.options.max_queued_seconds = static_cast<double>(pick(5, 200));
-    w.noise = 0.3;
-    w.failure_share = seed % 5 == 0 ? 0.002 : 0;
-    w.accept_share = 0.6;
-    w.start();
-    std::vector<RequestId> alive;
-    for (int i = 0; i < 12'000; ++i) {
-      const auto meanwhile = [&] {
-        if (random() % 40 == 0)
-          for (int64_t burst = pick(1, 12); burst > 0; --burst) {
-            RequestSpec spec{.key = std::string(1, static_cast<char>('a' + pick(0, 4))), .weight = static_cast<double>(pick(1, 3)),
-                             .priority = static_cast<int>(pick(0, 9) == 0) - static_cast<int>(pick(0, 9) == 0), .max_priority = static_cast<int>(pick(0, 1)), .prompt_tokens = pick(1, 500)};
-            spec.max_new_tokens = pick(1, 200);
-            spec.prompt_outputs = random() % 6 == 0;
-            if (!alive.empty() && random() % 8 == 0) spec.after = alive[random() % alive.size()];
-            const RequestId next = w.scheduler->counts().submitted + 1;
-            if (random() % 3 == 0 && !spec.prompt_outputs) w.store.cached[next] = pick(0, spec.prompt_tokens - 1) / FakeStore::kPage * FakeStore::kPage;
-            if (const RequestId id = w.submit(spec, pick(1, spec.max_new_tokens))) alive.push_back(id);
-            else w.store.cached.erase(next);
-          }
-        if (!alive.empty() && random() % 30 == 0) {
-          const size_t at = random() % alive.size();
-          w.cancel(alive[at]);
-          alive.erase(alive.begin() + static_cast<int64_t>(at));
-        }
-        if (!alive.empty() && random() % 2) w.scheduler->set_drafts(alive[random() % alive.size()], pick(0, 5));
-      };
-      w.step(meanwhile);
-      if (testing::Test::HasFailure()) FAIL() << "step " << i;
-    }
-    w.drain();
-    const SchedulerCounts& c = w.scheduler->counts();
-    EXPECT_EQ(c.submitted, c.finished + c.failed + c.cancelled);
-    EXPECT_EQ(c.queued + c.running + c.moved_out, 0);
-    steps += w.steps;
-    if (std::getenv("VENTURI_VERBOSE")) fmt::print("again {} of {} bound {:.3f} wait {} {:.1f}s steps {} running {} queued {} per_key {} promote {} pages {} seconds {} time {:.1f} seed {}\n", w.longest_again, w.store.total * 16, w.nearest_bound, w.longest_wait, w.longest_wait_seconds, w.steps, w.options.max_running, w.options.max_queued, w.options.max_queued_per_key, w.options.promote_after_seconds, w.store.total, w.options.max_queued_seconds, w.now, seed);
-    all.preempted_to_disk += c.preempted_to_disk;
-    all.preempted_to_recompute += c.preempted_to_recompute;
-    all.refused += c.refused;
-    all.cancelled += c.cancelled;
-    all.failed += c.failed;
-  }
-  // The test met what it is for.
-  EXPECT_GT(steps, 300'000);
-  EXPECT_GT(all.preempted_to_disk, 1000u);
-  EXPECT_GT(all.preempted_to_recompute, 1000u);
-  EXPECT_GT(all.refused, 100u);
-  EXPECT_GT(all.cancelled, 1000u);
-  EXPECT_GT(all.failed, 100u);
 }
 
 }  // namespace
