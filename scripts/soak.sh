@@ -103,7 +103,7 @@ if wanted tsan; then
     ctest --test-dir build/tsan -j "$jobs" --output-on-failure --no-tests=error -R "$tsan_tests|$tsan_programs"
 fi
 
-# Millions of steps of the scheduler: arrivals, cancels, preemption, faults; what must hold of every step, and how long anyone waits.
+# Millions of steps of the scheduler: arrivals, cancels, preemption, faults; what must hold of every step, and what bounds a wait.
 if wanted simulation; then
   run "simulation: build" build release venturi_scheduler_test
   run "simulation: $seeds worlds, 12,000 steps each" env VENTURI_SIMULATION_SEEDS="$seeds" \
