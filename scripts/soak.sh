@@ -2,17 +2,18 @@
 # What is too long for `make test`; docs/soak.md says what each part shows. Each part is bounded; the
 # first failure does not stop the others, and the exit status says whether any failed.
 #
-#   scripts/soak.sh [PART...]     of fuzz, asan, tsan, serving, clients, neon; all where none is named
+#   scripts/soak.sh [PART...]     of fuzz, asan, tsan, simulation, serving, clients, neon; all where none is named
 #
 #   SOAK_SECONDS=1800   time of the longest part, a thousand streams; the others go by it
 #   FUZZ_SECONDS        of each fuzzer (SOAK_SECONDS / 30)
 #   LOAD_SECONDS        of each way of serving under ThreadSanitizer (SOAK_SECONDS / 90)
+#   SEEDS               worlds of the scheduler's simulation, 12,000 steps each (SOAK_SECONDS, never less than 200)
 #   REQUESTS            malformed ones (10,000 with 1,800 s, never less than 1,500)
 #   JOBS                compilers and tests at once
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-all=(fuzz asan tsan serving clients neon)
+all=(fuzz asan tsan simulation serving clients neon)
 parts=("$@")
 ((${#parts[@]})) || parts=("${all[@]}")
 for part in "${parts[@]}"; do
@@ -24,6 +25,7 @@ seconds=${SOAK_SECONDS:-1800}
 fuzz_seconds=${FUZZ_SECONDS:-$(at_least $((seconds / 30)) 1)}
 load_seconds=${LOAD_SECONDS:-$(at_least $((seconds / 90)) 2)}
 requests=${REQUESTS:-$(at_least $((seconds * 10000 / 1800)) 1500)}
+seeds=${SEEDS:-$(at_least "$seconds" 200)}
 jobs=${JOBS:-$(nproc)}
 failed=()
 took=()
@@ -99,6 +101,13 @@ if wanted tsan; then
   run "tsan: build" build tsan venturi failing_disk venturi_{base,cache,memory,engine,loadtest}_test
   run "tsan: tests, and the server under load" env LOAD_SECONDS="$load_seconds" TSAN_OPTIONS="${TSAN_OPTIONS:-history_size=4 second_deadlock_stack=1}" \
     ctest --test-dir build/tsan -j "$jobs" --output-on-failure --no-tests=error -R "$tsan_tests|$tsan_programs"
+fi
+
+# Millions of steps of the scheduler: arrivals, cancels, preemption, faults; what must hold of every step, and what bounds a wait.
+if wanted simulation; then
+  run "simulation: build" build release venturi_scheduler_test
+  run "simulation: $seeds worlds, 12,000 steps each" env VENTURI_SIMULATION_SEEDS="$seeds" \
+    build/release/src/scheduler/venturi_scheduler_test --gtest_filter='Simulation.*'
 fi
 
 # A thousand streams beside readers that stall; malformed requests, slow ones and disconnects beside a running stream.

@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <cassert>
 #include <climits>
-#include <set>
+#include <utility>
 
 namespace venturi {
 
 struct Scheduler::Key {
   double weight = 1, counter = 0;
   int max_priority = 0;
-  double pending = 0;    // of the counter: charged for prompts that are not computed yet
+  double pending = 0;    // of the counter: charged for prompts that are not computed yet, the sum over its requests
   double given() const { return counter - pending; }
   int64_t requests = 0;  // that have not ended
   int64_t queued = 0, running = 0;
@@ -28,13 +28,16 @@ struct Scheduler::Request {
   int64_t most_computed = 0;  // before state was taken away: what comes again is not charged again
   int64_t drafts = 0;
   bool started = false;       // its prompt was computed once
-  double waits_since = 0;     // for a place in memory
+  double waited = 0;          // in all, since it came: for a place, and for rows
+  double seen = 0;            // until when that is counted
+  bool had_rows = false;      // in the last step
   bool held_back = false;     // of the last step, for a newcomer's prompt
   bool coming = false;        // in memory, but for what is on its way there
   bool promoted = false;      // it waited too long, and from then on counts as of the highest priority
   int priority = 0, level = 0;  // in the plan at hand: before its key's requests, and before others'
   RequestId turn = 0;           // likewise
-  double charged = 0;         // of its prompt
+  bool charged = false;       // for its prompt
+  double pending = 0;         // of the key's counter: so much of that is not computed yet
   bool in_step = false, cancelled = false;
   int64_t step_count = 0;     // rows in the step, without guesses
   bool step_outputs = false;
@@ -108,7 +111,7 @@ Scheduler::Submitted Scheduler::submit(const RequestSpec& spec, double now) {
   request->id = next_id_++;
   request->spec = spec;
   request->key = &key;
-  request->arrived = request->waits_since = now;
+  request->arrived = request->seen = now;
   request->known = spec.prompt_tokens;
   ++key.requests;
   ++key.queued;
@@ -127,11 +130,8 @@ Scheduler::Request* Scheduler::find(RequestId id) const {
 void Scheduler::end(RequestId id) {
   Request& r = *find(id);
   // What was charged for and will not be computed.
-  if (r.charged > 0 && !r.started) {
-    const double left = options_.prompt_charge * static_cast<double>(r.spec.prompt_tokens - std::max(r.cached, r.most_computed));
-    charge(r, -left);
-    r.key->pending -= left / r.key->weight;
-  }
+  r.key->counter -= r.pending;
+  r.key->pending -= r.pending;
   coming_ -= r.coming;
   if (r.place == Request::Place::kQueue) {
     --counts_.queued;
@@ -145,7 +145,10 @@ void Scheduler::end(RequestId id) {
     }
     store_.release(id);
   }
-  if (--r.key->requests == 0) last_counter_ = r.key->counter;
+  if (--r.key->requests == 0) {
+    last_counter_ = r.key->counter;
+    r.key->pending = 0;  // but for rounding it is
+  }
   // Keys that are far in the past of everyone would be lifted anyway: only those with work are kept.
   if (r.key->requests == 0 && keys_.size() > 4096) keys_.erase(keys_.find(r.spec.key));
   requests_.erase(id);
@@ -198,7 +201,9 @@ Scheduler::Order Scheduler::ordered() {
     order.push_back(r.get());
   }
   for (Request* r : order) {
-    r->promoted |= r->place != Request::Place::kMemory && now_ - r->waits_since > options_.promote_after_seconds;
+    if (!std::exchange(r->had_rows, false)) r->waited += now_ - r->seen;
+    r->seen = now_;
+    r->promoted |= r->waited > options_.promote_after_seconds;
     r->priority = r->promoted ? highest : r->spec.priority;
     r->level = r->promoted ? highest_level : level(*r);
     r->turn = r->id;
@@ -218,7 +223,6 @@ void Scheduler::preempt(Request& r) {
   const double again = static_cast<double>(r.computed) * cost_.per_row_seconds;
   --counts_.running;
   --r.key->running;
-  r.waits_since = now_;
   if (r.computed > 0 && to_disk < again && store_.move_out(r.id)) {
     r.place = Request::Place::kDisk;
     ++counts_.moved_out;
@@ -249,7 +253,7 @@ bool Scheduler::reserve(const Order& order, Request& r, int64_t tokens) {
 }
 
 void Scheduler::add_rows(Request& r, int64_t count, int64_t drafts, StepWork& work) {
-  r.in_step = true;
+  r.in_step = r.had_rows = true;
   r.step_count = count;
   r.step_outputs = r.computed + count == r.known;
   work.rows.push_back({.id = r.id, .first = r.computed, .count = count + drafts, .outputs = r.step_outputs, .drafts = drafts});
@@ -258,10 +262,10 @@ void Scheduler::add_rows(Request& r, int64_t count, int64_t drafts, StepWork& wo
   for (int64_t i = 0; i < count + drafts; ++i) work.context += r.computed + i + 1;
 }
 
-void Scheduler::plan_streams(const Order& order, StepWork& work) {
+void Scheduler::plan_streams(const Order& order, bool may_hold_back, StepWork& work) {
   // A newcomer's short prompt takes a step in which those who have much wait: their token comes a step later,
   // as it would at the end of a step with both, and the newcomer's first token sooner.
-  const bool hold_back = std::any_of(order.begin(), order.end(), [&](const Request* r) {
+  const bool hold_back = may_hold_back && std::any_of(order.begin(), order.end(), [&](const Request* r) {
     return r->here() && !r->streams() && short_prompt(*r) && newcomer(*r->key);
   });
   for (Request* r : order) {
@@ -269,7 +273,7 @@ void Scheduler::plan_streams(const Order& order, StepWork& work) {
     r->held_back = hold_back && r->streams() && !r->held_back && !newcomer(*r->key);
     if (!r->streams() || r->held_back) continue;
     if (work.n_rows >= options_.max_step_rows) return;
-    const int64_t room = std::min({options_.max_step_rows - work.n_rows - 1, options_.max_step_outputs - work.n_outputs - counts_.running,
+    const int64_t room = std::min({options_.max_step_rows - work.n_rows - counts_.running, options_.max_step_outputs - work.n_outputs - counts_.running,
                                   r->spec.prompt_tokens + r->spec.max_new_tokens - 1 - r->known});
     // Guesses are not worth anybody's place.
     int64_t drafts = std::clamp<int64_t>(r->drafts, 0, std::max<int64_t>(room, 0));
@@ -329,14 +333,10 @@ void Scheduler::take_arrival(Request& r) {
   --r.key->running;
   ++counts_.queued;
   ++r.key->queued;
-  r.waits_since = now_;
   r.computed = 0;
   if (r.most_computed > 0 || r.cached == 0) return;
   // What was found of its prompt has to be computed after all.
-  const double more = options_.prompt_charge * static_cast<double>(r.cached);
-  r.charged += more;
-  charge(r, more);
-  r.key->pending += more / r.key->weight;
+  charge_prompt(r, r.cached);
   counts_.cached_tokens -= static_cast<uint64_t>(r.cached);
   r.cached = 0;
 }
@@ -357,17 +357,25 @@ bool Scheduler::bring_in(const Order& order, Request& r) {
       r.coming = true;
       ++coming_;
       take_arrival(r);
-      return r.place == Request::Place::kMemory;
+      if (r.place == Request::Place::kMemory) return true;
+    } else {
+      r.place = Request::Place::kQueue;
+      ++counts_.queued;
+      ++r.key->queued;
+      r.computed = 0;
     }
-    r.place = Request::Place::kQueue;
-    ++counts_.queued;
-    ++r.key->queued;
-    r.computed = 0;
   }
-  const int64_t found = store_.attach(r.id);
+  int64_t found = store_.attach(r.id);
+  StateStore::Arrival arrival = store_.arrival(r.id);
+  if (arrival == StateStore::Arrival::kLost) {
+    found = store_.attach(r.id);  // it finds less
+    arrival = store_.arrival(r.id);
+  }
+  if (arrival == StateStore::Arrival::kLost) {  // again: all of it is computed
+    found = 0;
+    arrival = StateStore::Arrival::kHere;
+  }
   assert(found >= 0 && found < r.known && (found == 0 || !r.logs_prompt()));
-  const StateStore::Arrival arrival = store_.arrival(r.id);
-  if (arrival == StateStore::Arrival::kLost) return false;  // the next plan finds less
   // What is coming has room made for the rest of it when it is there.
   while (arrival == StateStore::Arrival::kHere && !store_.reserve(r.id, r.known))
     if (!take_from_others(order, r, Scarce::kPages)) {
@@ -382,30 +390,31 @@ bool Scheduler::bring_in(const Order& order, Request& r) {
   ++counts_.running;
   ++r.key->running;
   r.computed = found;
-  if (r.charged == 0) {
+  if (!r.charged) {
     // At once, so that the next place goes by what this one will take.
+    r.charged = true;
     r.cached = found;
     counts_.cached_tokens += static_cast<uint64_t>(found);
-    r.charged = options_.prompt_charge * static_cast<double>(r.spec.prompt_tokens - found);
-    charge(r, r.charged);
-    r.key->pending += r.charged / r.key->weight;
+    charge_prompt(r, r.spec.prompt_tokens - found);
   }
   return true;
 }
 
-// Brings in what has no state in memory, best first, as long as a key's running prompts are not work enough
-// for a step. Whoever finds no place stops those after it: nobody is overtaken for being large.
+// Brings in what has no state in memory, best first, as long as the running prompts of its key that go before it
+// are not work enough for a step. Whoever finds no place stops those after it: nobody is overtaken for being large.
 void Scheduler::admit(Order& order) {
   std::map<const Key*, int64_t> waiting_rows;
-  for (const Request* r : order)
-    if (r->place == Request::Place::kMemory && !r->streams()) waiting_rows[r->key] += r->missing();
+  const auto rows = [&](const Request& r) {
+    return r.streams() ? 0 : r.logs_prompt() ? std::min(r.missing(), options_.max_step_outputs) : r.missing();
+  };
   for (size_t i = 0; i < order.size(); ++i) {
     Request& r = *order[i];
+    if (r.place == Request::Place::kMemory) waiting_rows[r.key] += rows(r);
     if (r.place == Request::Place::kMemory || waiting_rows[r.key] >= options_.max_step_rows) continue;
     const Request* first = r.spec.after ? find(r.spec.after) : nullptr;
     if (first && !first->started) continue;
     if (!bring_in(order, r)) return;
-    if (!r.streams()) waiting_rows[r.key] += r.missing();
+    waiting_rows[r.key] += rows(r);
     // It was charged: the next place goes by that.
     sort(order.begin() + static_cast<int64_t>(i) + 1, order.end());
   }
@@ -439,13 +448,14 @@ void Scheduler::plan_prompts(const Order& order, StepWork& work) {
   }
 }
 
-// A key with at most half of its share of the places, while another has more than its own or waits for more.
+// A key with at most half of its share of the places, while another that was given no less has more than its own or
+// waits for more.
 bool Scheduler::newcomer(const Key& key) const {
   const auto places = static_cast<double>(options_.max_running);
   if (static_cast<double>(key.running) > std::max(1.0, share(key, places) / 2)) return false;
   return std::any_of(keys_.begin(), keys_.end(), [&](const auto& named) {
     const Key& other = named.second;
-    return &other != &key && (other.queued > 0 || static_cast<double>(other.running) > share(other, places));
+    return &other != &key && other.given() >= key.given() && (other.queued > 0 || static_cast<double>(other.running) > share(other, places));
   });
 }
 
@@ -477,9 +487,10 @@ StepWork Scheduler::plan(double now) {
   for (const auto& [name, key] : keys_)
     if (key.requests > 0) active_weight_ += key.weight;
   admit(order);
-  plan_streams(order, work);
+  plan_streams(order, true, work);
   work.predicted_seconds = cost_.seconds(work.n_rows, work.context);
   plan_prompts(order, work);
+  if (work.rows.empty()) plan_streams(order, false, work);  // the prompt that they were held back for found no room
   work.predicted_seconds = cost_.seconds(work.n_rows, work.context);
   step_rows_ = work.n_rows;
   step_context_ = work.context;
@@ -490,6 +501,13 @@ StepWork Scheduler::plan(double now) {
 // ---- after a step -------------------------------------------------------------------------------
 
 void Scheduler::charge(Request& r, double tokens) { r.key->counter += tokens / r.key->weight; }
+
+void Scheduler::charge_prompt(Request& r, int64_t tokens) {
+  const double more = options_.prompt_charge * static_cast<double>(tokens) / r.key->weight;
+  r.key->counter += more;
+  r.key->pending += more;
+  r.pending += more;
+}
 
 void Scheduler::complete(const std::vector<StepOutcome>& outcomes, double seconds) {
   assert(in_step_);
@@ -517,9 +535,15 @@ void Scheduler::complete(const std::vector<StepOutcome>& outcomes, double second
     counts_.recomputed_tokens += static_cast<uint64_t>(std::max<int64_t>(0, std::min(r.computed, r.most_computed) - before_step));
     counts_.prompt_tokens += static_cast<uint64_t>(fresh);
     counts_.output_tokens += static_cast<uint64_t>(o.new_tokens);
-    r.key->pending -= options_.prompt_charge * static_cast<double>(fresh) / r.key->weight;
-    charge(r, options_.output_charge * static_cast<double>(o.new_tokens));
     r.most_computed = std::max(r.most_computed, r.computed);
+    if (fresh > 0) {
+      // In ratio: the cache may have found more or less of it than when it was charged, and the weight been another.
+      const int64_t left = std::max<int64_t>(0, r.spec.prompt_tokens - r.most_computed);
+      const double given = r.pending * static_cast<double>(fresh) / static_cast<double>(fresh + left);
+      r.pending -= given;
+      r.key->pending -= given;
+    }
+    charge(r, options_.output_charge * static_cast<double>(o.new_tokens));
     if (o.new_tokens > 0) {
       r.started = true;
       r.known += o.new_tokens;

@@ -20,8 +20,19 @@
 //   order       higher level, then the lesser counter, then the earlier turn. A request's level is its priority, but
 //               no more than its key may claim of others; its turn is its place in line, which the requests of a key
 //               and level trade among themselves by priority. So no priority that a client sets beats another key's
-//               counter. What waits longer than promote_after_seconds for a place counts as of the highest level and
-//               priority there is from then on.
+//               counter. What was left out of the steps for promote_after_seconds in all, with state or without, counts
+//               as of the highest level and priority there is from then on.
+//   waiting     Whom priorities keep waiting is promoted after that time; then only fairness does. From then until
+//               its next token or its end, in tokens as they are charged (prompt_charge, output_charge):
+//                 its own key is given at most      A + O,
+//                 another key j                     w_j * max(0, c - c_j + (S + O) / w) + O,
+//               where A is what its prompt and the requests of its key before it will still take; w, w_j the weights;
+//               c, c_j the counters when it is promoted; S what its own key is given meanwhile; O = max_running times the
+//               charge of the longest request, which is what may be running. The sum bounds its wait, for every plan
+//               computes something where there is anything that can run, and never more again than memory holds before something
+//               new. Not counted is the time its state is on its way from the disk, and steps with a prompt of its key
+//               that may have few rows of them (prompt_outputs). Within its key those before it are the promoted
+//               ones that came earlier; those not promoted that have the highest priority and came earlier.
 //   preemption  When pages run out, or a request finds all places taken whose key has less than its share of
 //               them (by weight) or lesser ones of its own, the running request that comes last in the order gives way: to disk, or forgotten and
 //               recomputed, whichever StepCost says is quicker. The first in order is never taken from, so
@@ -97,7 +108,7 @@ struct SchedulerOptions {
   int64_t max_queued = 1024;
   int64_t max_queued_per_key = 256;
   double max_queued_seconds = 60;   // as predicted
-  double promote_after_seconds = 30;
+  double promote_after_seconds = 30;     // of waiting, in all
   double prompt_charge = 1, output_charge = 2;  // per token, over the key's weight
   double credit = 2048;             // likewise
 };
@@ -185,6 +196,7 @@ class Scheduler {
   void assign_turns(const Order& by_id) const;
   void sort(Order::iterator begin, Order::iterator end) const;
   void charge(Request& request, double tokens);
+  void charge_prompt(Request& request, int64_t tokens);
   void end(RequestId id);
   void preempt(Request& request);
   // Frees pages by preempting from the back of `order` what comes after `keep`; false if nobody is left.
@@ -194,7 +206,7 @@ class Scheduler {
   bool take_from_others(const Order& order, const Request& request, Scarce scarce);
   bool make_room(const Order& order, const Request& keep);
   bool reserve(const Order& order, Request& request, int64_t tokens);
-  void plan_streams(const Order& order, StepWork& work);
+  void plan_streams(const Order& order, bool may_hold_back, StepWork& work);
   void admit(Order& order);
   void plan_prompts(const Order& order, StepWork& work);
   bool bring_in(const Order& order, Request& request);
