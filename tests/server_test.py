@@ -247,6 +247,24 @@ class Answers(Serving):
         self.assertNotEqual(self.completion(max_tokens=1, logit_bias={str(token): -100})["choices"][0]["text"], first)
         self.assertEqual(self.completion(max_tokens=3, logit_bias={str(token): 100})["choices"][0]["text"], first * 3)
 
+    def test_presence_and_frequency_count_what_was_sampled_alone(self):
+        prompt = "the door of the house and the"
+
+        def completion(n, **more):
+            return self.completion(prompt=prompt, max_tokens=n, **more)["choices"][0]["text"]
+
+        def ollama(n, **more):
+            options = {"temperature": 0, "repeat_penalty": 1, "num_predict": n, **more}
+            return self.post("/api/generate", {"prompt": prompt, "raw": True, "stream": False, "options": options})["response"]
+
+        for text in (completion, ollama):
+            for name in ("presence_penalty", "frequency_penalty"):
+                with self.subTest(text=text.__name__, name=name):
+                    self.assertEqual(text(1, **{name: 2}), text(1))
+                    self.assertNotEqual(text(40, **{name: 2}), text(40))
+        # Repetition counts the prompt.
+        self.assertNotEqual(completion(1, repetition_penalty=10), completion(1))
+
     def test_structured_output(self):
         schema = {"type": "object", "properties": {"name": {"enum": ["Ann", "Bob"]}, "old": {"type": "boolean"}},
                   "required": ["name", "old"], "additionalProperties": False}

@@ -99,6 +99,7 @@ GenerationRequest read_generation(Fields& fields, const ServedModel& model, bool
   s.presence_penalty = static_cast<float>(fields.number("presence_penalty", 0, -2, 2));
   s.frequency_penalty = static_cast<float>(fields.number("frequency_penalty", 0, -2, 2));
   s.penalty_last_n = -1;
+  s.prompt_counts = false;
   s.top_k = std::max(s.top_k, 0);
   s.seed = static_cast<uint64_t>(
       fields.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN / 2, INT64_MAX / 2));

@@ -98,6 +98,7 @@ void read_options(Fields& fields, const ServedModel& model, GenerationRequest& r
   s.typical_p = static_cast<float>(options.number("typical_p", 1, 0, 1));
   s.repetition_penalty = static_cast<float>(options.number("repeat_penalty", 1.1, 0.01, 100));
   s.penalty_last_n = static_cast<int32_t>(options.integer("repeat_last_n", 64, -1, 1 << 30));
+  s.prompt_counts = false;
   s.presence_penalty = static_cast<float>(options.number("presence_penalty", 0, -2, 2));
   s.frequency_penalty = static_cast<float>(options.number("frequency_penalty", 0, -2, 2));
   s.mirostat = static_cast<int32_t>(options.integer("mirostat", 0, 0, 2));
