@@ -22,7 +22,7 @@ BODY = {"prompt": PROMPT, "max_tokens": 3, "temperature": 0}
 def begun(port, length, sent=0, key="", chunked=False):
     """A request whose body does not come to its end."""
     s = socket.create_connection(("127.0.0.1", port), 20)
-    head = "POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     head += f"Authorization: Bearer {key}\r\n" if key else ""
     head += "Transfer-Encoding: chunked\r\n\r\n" if chunked else f"Content-Length: {length}\r\n\r\n"
     s.sendall(head.encode())
@@ -153,7 +153,7 @@ class Memory(Bounds):
         opened = []
         for _ in range(600):
             s = socket.create_connection(("127.0.0.1", server.port), 20)
-            s.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 15000)
+            s.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 15000)
             opened.append(s)
         self.assertEqual(server.ask("GET", "/health")[0], 200)
         self.within(server)
@@ -173,7 +173,7 @@ class Keys(Bounds):
             self.assertIsNone(status_of(s, 0.3))
         # Nor is anyone without it told to go on, and what is sent in spite of it hides no answer.
         with socket.create_connection(("127.0.0.1", server.port), 20) as s:
-            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n")
+            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n")
             self.assertEqual(status_of(s), 401)
         status, answer, _ = server.ask("POST", "/v1/completions", json.dumps({**BODY, "user": "a" * 9_000_000}), {"Authorization": "Bearer wrong"})
         self.assertEqual((status, answer["error"]["code"]), (401, "invalid_api_key"))

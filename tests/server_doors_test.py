@@ -22,8 +22,50 @@ class Origins(unittest.TestCase):
             _, _, headers = server.ask("GET", "/v1/models", headers={"Origin": "http://evil.example"})
             self.assertIsNone(headers["Access-Control-Allow-Origin"])
             status, _, headers = server.ask("OPTIONS", "/v1/completions", headers={"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"})
-            self.assertEqual(status, 405)
+            self.assertEqual(status, 403)
             self.assertIsNone(headers["Access-Control-Allow-Origin"])
+        finally:
+            self.assertEqual(server.stop(), 0)
+
+    def test_no_page_may_drive_a_server_without_keys(self):
+        server = Server("--streams", 2, "--alias", "tiny", "--cors-origin", "https://app.example")
+        try:
+            own = f"127.0.0.1:{server.port}"
+            plain = {"Content-Type": "text/plain"}  # what a page may send without asking first
+            foreign = [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"},
+                       {"Host": "evil.example", "Origin": "https://evil.example"}, {"Host": f"evil.example:{server.port}"},
+                       {"Host": "127.0.0.1.evil.example"}]
+            for headers in foreign:
+                for method, path, body in (("POST", "/models/unload", {"model": "tiny"}), ("POST", "/v1/messages", {}), ("POST", "/api/chat", {}),
+                                           ("GET", "/v1/models", None), ("GET", "/nowhere", None), ("GET", "/status", None)):
+                    with self.subTest(headers=headers, path=path):
+                        status, answer, _ = server.ask(method, path, body, {**plain, **headers})
+                        self.assertEqual(status, 403, answer)
+                        self.assertIn("--cors-origin", json.dumps(answer))
+                        self.assertEqual(answer["error"]["type"] if path == "/v1/messages" else "permission_error", "permission_error")
+                self.assertEqual(server.ask("GET", "/", headers=headers)[0], 200)  # the page's files are nobody's secret
+                self.assertEqual(server.ask("GET", "/health", headers=headers)[0], 200)
+            self.assertEqual(server.ask("GET", "/v1/models")[1]["data"][0]["status"]["value"], "loaded")
+            for headers in ({}, {"Origin": f"http://{own}"}, {"Host": f"localhost:{server.port}"}, {"Host": "[::1]:80"}, {"Origin": "https://app.example"},
+                            {"Host": f"localhost:{server.port}", "Origin": f"http://localhost:{server.port}"}, {"Host": "app.example"}):
+                with self.subTest(headers=headers):
+                    self.assertEqual(server.ask("POST", "/tokenize", {"content": "a"}, {**plain, **headers})[0], 200)
+        finally:
+            self.assertEqual(server.stop(), 0)
+
+    def test_a_key_is_enough_and_outside_any_name_will_do(self):
+        server = Server("--streams", 2, "--api-key", "k")
+        try:
+            headers = {"Host": "llm.example", "Origin": "https://evil.example", "Authorization": "Bearer k"}
+            self.assertEqual(server.ask("POST", "/tokenize", {"content": "a"}, headers)[0], 200)
+        finally:
+            self.assertEqual(server.stop(), 0)
+        server = Server("--streams", 2, "--host", "0.0.0.0", "--insecure", host="0.0.0.0")
+        try:
+            ask = lambda **headers: server.ask("POST", "/tokenize", {"content": "a"}, headers)[0]
+            self.assertEqual(ask(Host="box.example:80"), 200)
+            self.assertEqual(ask(Host="box.example:80", Origin="http://box.example:80"), 200)
+            self.assertEqual(ask(Host="box.example:80", Origin="https://evil.example"), 403)
         finally:
             self.assertEqual(server.stop(), 0)
 
@@ -132,7 +174,7 @@ class Tls(unittest.TestCase):
     def test_plain_bytes_and_silence_hurt_nobody(self):
         with socket.create_connection(("127.0.0.1", self.server.port), 20) as silent:
             with socket.create_connection(("127.0.0.1", self.server.port), 20) as plain:
-                plain.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+                plain.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 plain.settimeout(20)
                 self.assertNotIn(b"200 OK", plain.recv(1 << 16))
             self.assertEqual(self.ask("GET", "/health")[0], 200)

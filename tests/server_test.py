@@ -20,12 +20,12 @@ PROMPT = "It was the best of times, and the old gentleman"
 
 
 class Server:
-    def __init__(self, *flags, model=MODEL, context=256, scheme="http"):
+    def __init__(self, *flags, model=MODEL, context=256, scheme="http", host="127.0.0.1"):
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen([str(VENTURI), "serve", "-m", str(model), "--port", "0", "-c", str(context), "-t", "2", *map(str, flags)],
                                         stdout=subprocess.PIPE, stderr=self.errors, text=True, env=support.clean_environment())
         line = self.process.stdout.readline()
-        found = re.fullmatch(rf"listening on {scheme}://127\.0\.0\.1:(\d+)\n", line)
+        found = re.fullmatch(rf"listening on {scheme}://{re.escape(host)}:(\d+)\n", line)
         if not found:
             self.errors.seek(0)
             raise AssertionError(f"{line!r}: {self.errors.read()}")
@@ -390,7 +390,7 @@ class Refusals(Serving):
 class Disconnects(Serving):
     def request_bytes(self, stream, tokens=200):
         body = json.dumps({"prompt": PROMPT, "max_tokens": tokens, "ignore_eos": True, "stream": stream}).encode()
-        return b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        return b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
     def test_whoever_goes_is_cancelled_and_the_rest_go_on(self):
         beside = concurrent.futures.ThreadPoolExecutor(1)
@@ -417,7 +417,7 @@ class Disconnects(Serving):
 
     def test_requests_sent_ahead_are_answered_in_order(self):
         with socket.create_connection(("127.0.0.1", self.server.port), 20) as s:
-            s.sendall(self.request_bytes(False, 3) + b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            s.sendall(self.request_bytes(False, 3) + b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             got = b""
             while chunk := s.recv(1 << 16):
                 got += chunk
@@ -426,7 +426,7 @@ class Disconnects(Serving):
 
     def test_slow_requests_hold_nobody_up(self):
         with socket.create_connection(("127.0.0.1", self.server.port), 60) as slow:
-            slow.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nX: ")
+            slow.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nX: ")
             self.completion(max_tokens=3)
             slow.sendall(b"y")
             slow.settimeout(30)

@@ -133,6 +133,8 @@ void reply(Exchange& exchange, const Json& body) {
 }
 
 void reply(Exchange& exchange, const ApiError& error) { reply(exchange, error, dump(error)); }
+  if (keys.empty() && !(place.route && place.route->needs == Needs::kNothing))
+    if (const auto error = foreign(origins, request)) return refuse(*error, {});
 
 void reply(Exchange& exchange, const ApiError& error, std::string body) {
   Headers headers;

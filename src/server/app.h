@@ -8,6 +8,7 @@
 #include "server/fields.h"
 #include "server/http.h"
 #include "server/models.h"
+#include "server/origins.h"
 
 namespace venturi::server {
 
@@ -31,6 +32,7 @@ struct App {
   std::shared_ptr<Ledger> ledger;  // of all models
   Sessions* sessions = nullptr;    // null: none are kept
   std::vector<ApiKey> keys;
+  Origins origins = {};    // where there are no keys
   bool draining = false;
 
   // The account of a request, or null where a key is asked for and none that is known came.

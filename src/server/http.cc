@@ -70,6 +70,7 @@ HttpRequest header_of(const http::request<http::string_body>& from) {
   to.api_key = std::string(from["x-api-key"]);
   to.content_type = std::string(from[http::field::content_type]);
   to.origin = std::string(from[http::field::origin]);
+  to.host = std::string(from[http::field::host]);
   to.cors_method = std::string(from[http::field::access_control_request_method]);
   to.cors_headers = std::string(from[http::field::access_control_request_headers]);
   to.arrived = now_seconds();

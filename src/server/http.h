@@ -21,7 +21,7 @@ namespace venturi::server {
 
 struct HttpRequest {
   std::string method, path, query;                           // path without the query, as sent
-  std::string authorization, api_key, content_type, origin;  // headers; "" where absent
+  std::string authorization, api_key, content_type, origin, host;  // headers; "" where absent
   std::string cors_method, cors_headers;                     // of a preflight
   std::string body;
   double arrived = 0;  // whole, on the monotonic clock

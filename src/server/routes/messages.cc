@@ -8,6 +8,7 @@ namespace {
 std::string error_body(const ApiError& error) {
   const char* type = "invalid_request_error";
   if (error.status == 401) type = "authentication_error";
+  if (error.status == 403) type = "permission_error";
   if (error.status == 404) type = "not_found_error";
   if (error.status == 429) type = "rate_limit_error";
   if (error.status >= 500) type = error.status == 503 ? "overloaded_error" : "api_error";
