@@ -280,7 +280,15 @@ class Answers(Serving):
 
     def test_models_and_health(self):
         self.assertEqual(self.server.ask("GET", "/health")[0], 200)
-        self.assertEqual(self.server.ask("GET", "/v1/models")[1]["data"][0]["id"], "tiny")
+        listed = self.server.ask("GET", "/v1/models")[1]["data"][0]
+        self.assertEqual(listed["id"], "tiny")
+        for path in ("/v1/models/tiny", "/v1/models/%74iny", "/v1/models/tiny?x=y"):
+            self.assertEqual(self.server.ask("GET", path)[:2], (200, listed))
+        for path in ("/v1/models/other", "/v1/models/tiny/", "/v1/models/%zz", "/v1/models/%"):
+            status, answer, _ = self.server.ask("GET", path)
+            self.assertEqual((status, answer["error"]["code"]), (404, "model_not_found"))
+        self.assertEqual(self.server.ask("GET", "/v1/models/")[1]["error"]["code"], "not_found")
+        self.assertEqual(self.server.ask("DELETE", "/v1/models/tiny")[0], 405)
 
 
 class Ollama(Serving):
@@ -313,10 +321,16 @@ class Ollama(Serving):
                                              "format": {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}})
         self.assertIsInstance(json.loads(answer["response"])["a"], bool)
         self.assertEqual(self.server.ask("GET", "/api/tags")[1]["models"][0]["name"], "tiny")
-        for body in ({"prompt": "a", "options": {"top_p": 3}}, {"prompt": "a", "model": "other"}, {"prompt": "a", "options": {"num_ctx": 1 << 20}},
-                     {"prompt": "a", "images": ["x"]}):
-            status, wrong, _ = self.server.ask("POST", "/api/generate", body)
-            self.assertEqual((status, list(wrong)), (400, ["error"]), wrong)
+        for body, expected in (({"options": {"top_p": 3}}, 400), ({"options": {"num_ctx": 1 << 20}}, 400), ({"images": ["x"]}, 400),
+                               ({"model": "other"}, 404), ({"model": "other:latest"}, 404), ({"model": "tiny:latest:latest"}, 404)):
+            status, wrong, _ = self.server.ask("POST", "/api/generate", {"prompt": "a", **body})
+            self.assertEqual((status, list(wrong)), (expected, ["error"]), wrong)
+
+    def test_the_tag_that_clients_append_is_none(self):
+        for path, body in (("/api/chat", {"messages": [{"role": "user", "content": "Hm"}]}), ("/api/generate", {"prompt": "Hm"})):
+            answer = self.post(path, {"model": "tiny:latest", "stream": False, "options": {"num_predict": 2}, **body})
+            self.assertEqual(answer["model"], "tiny")
+        self.post("/v1/completions", {"model": "tiny:latest", "prompt": "Hm"}, 404)
 
 
 class Refusals(Serving):
@@ -333,7 +347,7 @@ class Refusals(Serving):
                             ({"n": 0}, "n"), ({"n": 1.5}, "n"), ({"max_tokens": 0}, "max_tokens"), ({"stop": [1]}, "stop"),
                             ({"stop": [""]}, "stop"), ({"logit_bias": {"x": 1}}, "logit_bias"), ({"stream": "yes"}, "stream"),
                             ({"top_logprobs": 2}, "top_logprobs"), ({"messages": []}, "messages"), ({"messages": "Hm"}, "messages"),
-                            ({"messages": [{"content": "a"}]}, "messages[0]"), ({"model": "other"}, "model"),
+                            ({"messages": [{"content": "a"}]}, "messages[0]"),
                             ({"stream_options": {}}, "stream_options"),
                             ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content"),
                             ({"tools": [{"type": "function"}]}, "tools"), ({"response_format": {"type": "xml"}}, "response_format"),
@@ -345,6 +359,15 @@ class Refusals(Serving):
                 # The same before the first byte of a stream.
                 if "stream" not in body and "stream_options" not in body:
                     self.assertEqual(self.refused("/v1/chat/completions", {**chat, **body, "stream": True}, 400, "")["param"], param)
+
+    def test_an_unknown_model_is_not_found(self):
+        for model in ("other", "tiny:adapter", "tiny:", "TINY"):
+            for path, body in (("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hm"}]}), ("/v1/completions", {"prompt": "Hm"}),
+                               ("/v1/responses", {"input": "Hm"}), ("/tokenize", {"content": "a"}), ("/models/unload", {})):
+                error = self.refused(path, {"model": model, **body}, 404, model)
+                self.assertEqual((error["param"], error["code"]), ("model", "model_not_found"))
+        status, answer, _ = self.server.ask("POST", "/v1/messages", {"model": "other", "max_tokens": 2, "messages": [{"role": "user", "content": "Hm"}]})
+        self.assertEqual((status, answer["error"]["type"]), (404, "not_found_error"))
 
     def test_unknown_fields_are_passed_over(self):
         self.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hm"}], "max_tokens": 2, "frobnicate": 3})

@@ -61,7 +61,7 @@ enum class Needs {
 };
 struct Route {
   const char* method;
-  const char* path;
+  const char* path;  // at its end, * stands for anything but nothing
   RouteHandler handler;
   Needs needs = Needs::kKey;
 };
@@ -70,6 +70,7 @@ using ErrorBody = std::string (*)(const ApiError& error);
 struct Routes {
   std::vector<Route> routes;
   ErrorBody error_body = dump;
+  bool tags = false;  // NAME:latest is NAME
 };
 
 void reply(Exchange& exchange, const Json& body);

@@ -65,9 +65,7 @@ Models::Entry* Models::entry(const std::string& name) const {
   return nullptr;
 }
 
-ApiError Models::unknown(const std::string& name) const {
-  if (entries_.size() == 1 && entries_[0]->spec.adapters.empty())
-    return {.message = fmt::format("model is {}; only {} is served here", name, entries_[0]->spec.name), .param = "model"};
+ApiError Models::unknown(const std::string& name) {
   return {.status = 404,
           .message = fmt::format("The model `{}` does not exist; GET /v1/models lists those that do.", name),
           .param = "model",

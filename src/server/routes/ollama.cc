@@ -205,6 +205,6 @@ void version(Call call) { reply(*call.exchange, Json{{"version", "0.1.0"}}); }
 
 extern const Routes routes_ollama;
 const Routes routes_ollama{{{"POST", "/api/chat", chat, Needs::kModel}, {"POST", "/api/generate", complete, Needs::kModel}, {"GET", "/api/tags", tags}, {"GET", "/api/version", version}},
-                           error_body};
+                           error_body, true};
 
 }  // namespace venturi::server
