@@ -53,6 +53,12 @@ std::optional<OwnGrammar> read_grammar(Fields& fields) {
   const bool formatted = format && type != "text";
   if (!gbnf.empty() && formatted) fields.fail("response_format", "cannot be followed beside grammar");
   if (!gbnf.empty()) return OwnGrammar{"grammar", grammar::parse_gbnf(gbnf)};
+  // Of llama.cpp's server, and of vLLM's.
+  for (const char* name : {"json_schema", "guided_json"})
+    if (const Json* schema = fields.find(name)) {
+      if (formatted) fields.fail(name, "cannot be followed beside response_format");
+      return OwnGrammar{name, grammar::json_schema_grammar(*schema)};
+    }
   if (!formatted) return std::nullopt;
   if (type == "json_object") return OwnGrammar{"response_format", grammar::json_object_grammar()};
   if (type == "json_schema") {
@@ -87,20 +93,39 @@ void read_bias(Fields& fields, const ServedModel& model, SamplingParams& samplin
 
 }  // namespace
 
+void refuse_known_elsewhere(Fields& fields) {
+  static const std::pair<const char*, Json> kNames[] = {
+      {"guided_choice", nullptr}, {"guided_regex", nullptr}, {"guided_grammar", nullptr}, {"structured_outputs", nullptr}, {"structural_tag", nullptr},
+      {"stop_token_ids", nullptr}, {"include_stop_str_in_output", nullptr}, {"min_tokens", 0}, {"n_predict", -1}, {"t_max_predict_ms", -1},
+      {"prompt_logprobs", nullptr}, {"n_probs", 0}, {"return_token_ids", nullptr}, {"return_tokens_as_token_ids", nullptr},
+      {"bad_words", nullptr}, {"allowed_token_ids", nullptr}, {"logits_processors", nullptr}, {"samplers", nullptr}, {"min_keep", 0},
+      {"repeat_last_n", -1}, {"dry_multiplier", 0}, {"xtc_probability", 0}, {"dynatemp_range", 0}, {"top_n_sigma", -1}, {"top_a", 0}, {"tfs_z", 1}, {"tfs", 1},
+      {"use_beam_search", nullptr}, {"length_penalty", 1}, {"truncate_prompt_tokens", nullptr},
+      {"chat_template", nullptr}, {"documents", nullptr}, {"continue_final_message", nullptr}, {"lora", nullptr},
+  };
+  for (const auto& [name, allowed] : kNames) fields.only(name, allowed);
+  for (const char* name : {"skip_special_tokens", "add_generation_prompt"})
+    if (!fields.flag(name, true)) fields.fail(name, "is not supported but for true");
+}
+
 GenerationRequest read_generation(Fields& fields, const ServedModel& model, bool* include_usage, ToolUse tools) {
   GenerationRequest r;
+  refuse_known_elsewhere(fields);
   SamplingParams& s = r.sampling;
   s.temperature = static_cast<float>(fields.number("temperature", 1, 0, 1000));
   s.top_p = static_cast<float>(fields.number("top_p", 1, 0, 1));
   s.top_k = static_cast<int32_t>(fields.integer("top_k", 0, -1, 1 << 30));
   s.min_p = static_cast<float>(fields.number("min_p", 0, 0, 1));
   s.typical_p = static_cast<float>(fields.number("typical_p", 1, 0, 1));
-  s.repetition_penalty = static_cast<float>(fields.number("repetition_penalty", 1, 0.01, 100));
+  s.repetition_penalty = static_cast<float>(fields.number("repetition_penalty", fields.number("repeat_penalty", 1, 0.01, 100), 0.01, 100));
   s.presence_penalty = static_cast<float>(fields.number("presence_penalty", 0, -2, 2));
   s.frequency_penalty = static_cast<float>(fields.number("frequency_penalty", 0, -2, 2));
   s.penalty_last_n = -1;
   s.prompt_counts = false;
   s.top_k = std::max(s.top_k, 0);
+  s.mirostat = static_cast<int32_t>(fields.integer("mirostat", 0, 0, 2));
+  s.mirostat_tau = static_cast<float>(fields.number("mirostat_tau", 5, 0.001, 1000));
+  s.mirostat_eta = static_cast<float>(fields.number("mirostat_eta", 0.1, 0.001, 1000));
   s.seed = static_cast<uint64_t>(
       fields.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN / 2, INT64_MAX / 2));
   read_bias(fields, model, s);

@@ -88,6 +88,9 @@ class Models {
   // Unloads a model (a whole name): nothing, or why not. Code 409 while it answers requests or is being loaded.
   void unload(const std::string& name, std::function<void(std::optional<ApiError>)> then);
 
+  // Unloads a loaded model when it answers nothing, unless it is asked for again before.
+  void let_go(const std::string& name);
+
   struct Entry {
     ModelSpec spec;
     Metrics metrics;  // of all the times that it was loaded
@@ -110,6 +113,7 @@ class Models {
     std::deque<Waiter> waiters;
     std::vector<std::function<void(std::optional<ApiError>)>> to_unload;
     double last_used = 0;
+    bool let_go = false;
   };
   size_t size() const { return entries_.size(); }
   // In order of the specs. Nothing is loaded or unloaded meanwhile; `look` must not block nor call this object.

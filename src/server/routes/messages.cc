@@ -210,7 +210,7 @@ void messages(Call call) {
                       .top_p = static_cast<float>(fields.number("top_p", 1, 0, 1)),
                       .min_p = 0,
                       .logit_bias = {},
-                      .seed = random_seed()};
+                      .seed = static_cast<uint64_t>(fields.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN / 2, INT64_MAX / 2))};
   if (!fields.find("max_tokens")) fields.fail("max_tokens", "is required");
   request.max_tokens = fields.integer("max_tokens", 1, 1, 1 << 30);
   request.stops = fields.texts("stop_sequences", 16);
@@ -219,6 +219,11 @@ void messages(Call call) {
   request.stream = fields.flag("stream", false);
   request.timings = wants_timings(fields);
   fields.ignore({"metadata", "service_tier"});
+  refuse_known_elsewhere(fields);
+  for (const char* name : {"response_format", "grammar", "json_schema", "guided_json", "stop", "max_completion_tokens", "logprobs", "top_logprobs", "logit_bias"})
+    fields.only(name);
+  for (const char* name : {"presence_penalty", "frequency_penalty", "min_p", "mirostat"}) fields.only(name, 0);
+  for (const char* name : {"n", "repetition_penalty", "repeat_penalty", "typical_p"}) fields.only(name, 1);
   request.tools = tools_of(fields);
   request.grammar = hold(fields, model, request.tools, "", nullptr);
   if (!fields.error()) request.prompts = {prompt_of(fields, model, request.tools)};

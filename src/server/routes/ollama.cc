@@ -142,17 +142,43 @@ GenerationRequest read_request(Fields& fields, const ServedModel& model, bool ch
   fields.only("logprobs");
   fields.only("top_logprobs", 0);
   if (!chat) fields.only("tools");
-  fields.ignore({"keep_alive"});
+  for (const char* name : {"response_format", "grammar", "json_schema", "guided_json", "stop", "max_tokens", "max_completion_tokens"}) fields.only(name);
   return r;
+}
+
+// How long the model stays, a number of seconds or a duration such as 5m: that is the server's to say, but for not at all.
+bool read_keep_alive(Fields& fields) {
+  const Json* given = fields.find("keep_alive");
+  if (!given) return true;
+  if (given->is_number()) return *given != 0;
+  if (!given->is_string()) fields.fail("keep_alive", "must be a number of seconds, or a duration as a string");
+  const std::string text = given->is_string() ? given->get<std::string>() : "";
+  return text.find('0') == std::string::npos || text.find_first_of("123456789") != std::string::npos;
+}
+
+// Without anything to answer a request is about the model alone, which is loaded.
+void reply_without_answer(const Call& call, bool chat, bool stays) {
+  Json json = {{"model", call.target.name}, {"created_at", timestamp(static_cast<int64_t>(std::time(nullptr)))}};
+  if (chat) json["message"] = {{"role", "assistant"}, {"content", ""}};
+  else json["response"] = "";
+  json["done"] = true;
+  json["done_reason"] = stays ? "load" : "unload";
+  reply(*call.exchange, json);
 }
 
 void run(Call call, bool chat, std::vector<TokenId> (*prompt)(Fields& fields, const ServedModel& model, const ToolUse& tools)) {
   const ServedModel& model = *call.target;
   Fields fields(call.body);
   GenerationRequest request = read_request(fields, model, chat);
-  if (!fields.error()) request.prompts = {prompt(fields, model, request.tools)};
+  const bool stays = read_keep_alive(fields);
+  const Json* asked = fields.find(chat ? "messages" : "prompt");
+  const bool answers = asked && *asked != "" && *asked != Json::array();
+  if (!answers) fields.ignore({"suffix", "template", "context", "raw", "system"});
+  if (answers && !fields.error()) request.prompts = {prompt(fields, model, request.tools)};
   if (fields.error()) return refuse(*call.exchange, *fields.error());
   log_unknown(fields);
+  if (!stays) call.app.models->let_go(call.target->name);
+  if (!answers) return reply_without_answer(call, chat, stays);
   auto format = std::make_unique<LineFormat>(call.target, chat);
   generate(std::move(call), std::move(request), std::move(format));
 }
@@ -160,8 +186,7 @@ void run(Call call, bool chat, std::vector<TokenId> (*prompt)(Fields& fields, co
 void chat(Call call) {
   run(std::move(call), true,
       [](Fields& fields, const ServedModel& model, const ToolUse& tools) {
-        const Json* given = fields.find("messages");
-        Json messages = given ? *given : Json();
+        Json messages = *fields.find("messages");
         // Ollama names the function of a result where others name the call.
         for (Json& m : messages)
           if (m.is_object() && m.contains("tool_name") && !m.contains("name")) m["name"] = m["tool_name"];

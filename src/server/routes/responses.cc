@@ -277,6 +277,7 @@ void read_extras(Fields& fields) {
   fields.only("truncation", "disabled");
   fields.only("top_logprobs", 0);
   fields.only("n", 1);
+  for (const char* name : {"max_tokens", "max_completion_tokens", "response_format", "messages", "functions", "logprobs"}) fields.only(name);
 }
 
 ApiError renamed(ApiError error) {
