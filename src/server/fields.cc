@@ -1,5 +1,6 @@
 #include "server/fields.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace venturi::server {
@@ -138,6 +139,26 @@ void Fields::only(const char* name, const Json& allowed) {
   fail(name, allowed.is_null() ? "is not supported"
                                : fmt::format("is not supported but for {}", dump(allowed)));
   if (error_->code.empty()) error_->code = "unsupported";
+}
+
+namespace {
+
+constexpr size_t kMostWithin = 64;
+
+}  // namespace
+
+void Fields::take(const Fields& inner) {
+  take_error(inner);
+  for (const std::string& name : inner.unknown())
+    if (within_.size() < kMostWithin) within_.insert(inner.where_ + name);
+  for (const std::string& path : inner.within_)
+    if (within_.size() < kMostWithin) within_.insert(path);
+}
+
+void Fields::look_within(const Json& object, std::string_view where, std::initializer_list<std::string_view> known) {
+  if (!object.is_object()) return;
+  for (const auto& [name, value] : object.items())
+    if (std::find(known.begin(), known.end(), name) == known.end() && within_.size() < kMostWithin) within_.insert(std::string(where) + name);
 }
 
 std::vector<std::string> Fields::unknown() const {

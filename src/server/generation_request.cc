@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <charconv>
 #include <mutex>
-#include <set>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "chat/render.h"
 #include "grammar/json_schema.h"
+#include "server/unknown_names.h"
 
 namespace venturi::server {
 
@@ -22,6 +23,7 @@ bool wants_timings(Fields& fields) {
   Fields inner(*given, "venturi.");
   const bool wanted = inner.flag("timings", false);
   if (inner.error()) fields.fail("venturi", "must be an object whose timings is true or false");
+  fields.take(inner);
   return wanted;
 }
 
@@ -49,6 +51,7 @@ struct OwnGrammar {
 std::optional<OwnGrammar> read_grammar(Fields& fields) {
   const std::string gbnf = fields.text("grammar", "");
   const Json* format = fields.find("response_format");
+  if (format) fields.look_within(*format, "response_format.", {"type", "json_schema"});
   const Json type = format && format->is_object() ? format->value("type", Json()) : Json();
   const bool formatted = format && type != "text";
   if (!gbnf.empty() && formatted) fields.fail("response_format", "cannot be followed beside grammar");
@@ -63,6 +66,7 @@ std::optional<OwnGrammar> read_grammar(Fields& fields) {
   if (type == "json_object") return OwnGrammar{"response_format", grammar::json_object_grammar()};
   if (type == "json_schema") {
     const auto held = format->find("json_schema");
+    if (held != format->end()) fields.look_within(*held, "response_format.json_schema.", {"name", "description", "schema", "strict"});
     if (held != format->end() && held->is_object() && held->contains("schema"))
       return OwnGrammar{"response_format.json_schema.schema", grammar::json_schema_grammar(held->at("schema"))};
     fields.fail("response_format.json_schema", "must be an object with a schema");
@@ -149,6 +153,7 @@ GenerationRequest read_generation(Fields& fields, const ServedModel& model, bool
       if (inner.error() && inner.error()->code == "unsupported") fields.take_error(inner);
       if (inner.error())
         fields.fail("stream_options", "must be an object whose include_usage is true or false");
+      fields.take(inner);
     }
   }
   const auto own = read_grammar(fields);
@@ -161,30 +166,32 @@ GenerationRequest read_generation(Fields& fields, const ServedModel& model, bool
 
 namespace {
 
-// Each name once, and no more than so many of them: clients do not fill the log.
+// Clients do not fill the log.
 void tell_unknown(const std::vector<std::string>& names) {
-  constexpr size_t kNames = 64, kLength = 64;
   static std::mutex mutex;
-  static std::set<std::string> told;
+  static UnknownNames told;
   const std::lock_guard lock(mutex);
-  for (const std::string& name : names) {
-    if (told.size() >= kNames || !told.insert(name.substr(0, kLength)).second) continue;
-    spdlog::warn("a request has a field {} that means nothing here; it is passed over{}",
-                 Json(name.substr(0, kLength)).dump(-1, ' ', true, Json::error_handler_t::replace),
-                 told.size() == kNames ? ", and no further names are told" : "");
-  }
+  const std::vector<std::string> news = told.news(names, now_seconds());
+  for (const std::string& name : news)
+    spdlog::warn("a request has a field {} that means nothing here; it is passed over{}", Json(name).dump(-1, ' ', true, Json::error_handler_t::replace),
+                 told.full() && &name == &news.back() ? ", and no further names are told for a minute" : "");
 }
 
 }  // namespace
 
-void log_unknown(const Fields& fields) { tell_unknown(fields.unknown()); }
+void log_unknown(const Fields& fields) {
+  std::vector<std::string> names = fields.unknown();
+  names.insert(names.end(), fields.unknown_within().begin(), fields.unknown_within().end());
+  tell_unknown(names);
+}
 
 void log_unknown(const Fields& fields, const Fields& others) {
   const std::vector<std::string> theirs = others.unknown();
-  std::vector<std::string> of_neither;
+  std::vector<std::string> names;
   for (const std::string& name : fields.unknown())
-    if (std::find(theirs.begin(), theirs.end(), name) != theirs.end()) of_neither.push_back(name);
-  tell_unknown(of_neither);
+    if (std::find(theirs.begin(), theirs.end(), name) != theirs.end()) names.push_back(name);
+  for (const Fields* of : {&fields, &others}) names.insert(names.end(), of->unknown_within().begin(), of->unknown_within().end());
+  tell_unknown(names);
 }
 
 std::vector<std::vector<TokenId>> read_texts(Fields& fields, const ServedModel& model, const char* name, size_t most) {

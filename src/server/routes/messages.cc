@@ -116,6 +116,7 @@ ToolUse tools_of(Fields& fields) {
       fields.fail("tools", "may hold tools of the client's own only");
       return {};
     }
+    fields.look_within(tool, "tools[].", {"type", "name", "description", "input_schema", "strict", "cache_control"});
     Json function = {{"name", tool.value("name", Json())}};
     if (tool.contains("description")) function["description"] = tool["description"];
     if (tool.contains("input_schema")) function["parameters"] = tool["input_schema"];
@@ -133,6 +134,7 @@ ToolUse tools_of(Fields& fields) {
     else if (type == "none") choice.mode = Mode::kNone;
     else if (type != "auto") inner.fail("type", "must be auto, any, tool or none");
     if (inner.error()) fields.fail("tool_choice", "must be an object with a type of auto, any, none, or tool with a name");
+    fields.take(inner);
   }
   return fields.error() ? ToolUse{} : use_tools(fields, functions, choice);
 }
@@ -159,10 +161,12 @@ void unfold(Fields& fields, const std::string& where, const Json& message, Json&
     into.push_back(message);
     return;
   }
+  fields.look_within(message, "messages[].", {"role", "content"});
   Json rest = {{"role", message.value("role", Json())}, {"content", Json::array()}};
   for (size_t i = 0; i < message["content"].size(); ++i) {
     const Json& block = message["content"][i];
     const Json type = block.is_object() ? block.value("type", Json()) : Json();
+    fields.look_within(block, "messages[].content[].", {"type", "text", "id", "name", "input", "tool_use_id", "content", "is_error", "cache_control", "citations", "caller"});
     if (type == "tool_result") {
       into.push_back({{"role", "tool"},
                       {"tool_call_id", block.value("tool_use_id", Json())},

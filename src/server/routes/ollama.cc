@@ -117,10 +117,9 @@ void read_options(Fields& fields, const ServedModel& model, GenerationRequest& r
   if (!options.flag("penalize_newline", true)) options.fail("penalize_newline", "is not supported but for true");
   // About the machine, or about what is kept when a context is full, which is an error here.
   options.ignore({"numa", "num_gpu", "main_gpu", "num_thread", "num_batch", "low_vram", "f16_kv", "vocab_only", "use_mmap", "use_mlock", "num_keep"});
-  fields.take_error(options);
+  fields.take(options);
   if (!options.error())
     if (const Status status = validate(s); !status) fields.fail("options", status.error().message);
-  if (!fields.error()) log_unknown(options);
 }
 
 GenerationRequest read_request(Fields& fields, const ServedModel& model, bool chat) {
