@@ -106,6 +106,17 @@ class Bodies(unittest.TestCase):
             self.assertEqual(server.stop(), 0)
 
 
+class Hosts(unittest.TestCase):
+    def test_localhost_is_this_machine(self):
+        server = Server("--streams", 2, "--host", "localhost", host="localhost")
+        try:
+            self.assertEqual(server.ask("GET", "/v1/models", headers={"Host": f"localhost:{server.port}"})[0], 200)
+        finally:
+            self.assertEqual(server.stop(), 0)
+        refused = venturi("serve", "-m", MODEL, "--port", 0, "--host", "0.0.0.0")
+        self.assertIn("--api-key-file", refused.err)
+
+
 @unittest.skipUnless(shutil.which("openssl"), "no openssl (Debian: apt-get install openssl)")
 class Tls(unittest.TestCase):
     @classmethod

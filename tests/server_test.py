@@ -148,6 +148,8 @@ class Answers(Serving):
         self.assertTrue(all(c["object"] == "chat.completion.chunk" and c["id"] == chunks[0]["id"] for c in chunks))
         self.assertEqual(chunks[0]["choices"][0]["delta"], {"role": "assistant", "content": ""})
         self.assertEqual(chunks[-1]["choices"], [])
+        self.assertEqual({c["usage"] for c in chunks[:-1]}, {None})
+        self.assertFalse(any("usage" in json.loads(e) for e in self.server.events("/v1/chat/completions", {**body, "stream": True})[:-1]))
         # The second time, the prompt but for its last token is known.
         usage = chunks[-1]["usage"]
         self.assertEqual(usage.pop("prompt_tokens_details")["cached_tokens"], usage["prompt_tokens"] - 1)
@@ -207,6 +209,23 @@ class Answers(Serving):
         self.assertEqual(len(old["tokens"]), 12)
         self.assertEqual(len(old["text_offset"]), 12)
 
+    def test_logprobs_are_of_what_is_said(self):
+        text = self.completion(max_tokens=40)["choices"][0]["text"]
+        for begin in (0, 3, 9, 14):
+            for length in (1, 7):
+                stop = text[begin:begin + length]
+                ask = {"max_tokens": 40, "stop": ["@@@@", stop], "logprobs": 1}
+                answer = self.completion(**ask)["choices"][0]
+                said, tokens = answer["text"], answer["logprobs"]["tokens"]
+                with self.subTest(stop=stop, said=said, tokens=tokens):
+                    # All tokens that something was said of, the last one perhaps in part.
+                    self.assertTrue("".join(tokens).startswith(said))
+                    self.assertTrue(not tokens or len("".join(tokens[:-1])) < len(said))
+                    events = [json.loads(e)["choices"][0] for e in self.server.events("/v1/completions", {
+                        "prompt": PROMPT, "temperature": 0, "ignore_eos": True, **ask, "stream": True})[:-1]]
+                    self.assertEqual([t for e in events for t in e["logprobs"]["tokens"]], tokens)
+                    self.assertEqual("".join(e["text"] for e in events), said)
+
     def test_logprobs_of_the_prompt(self):
         text = (PROMPT + " said. ") * 12
         ids = self.post("/tokenize", {"content": text})["tokens"][:96]
@@ -264,6 +283,13 @@ class Answers(Serving):
                     self.assertNotEqual(text(40, **{name: 2}), text(40))
         # Repetition counts the prompt.
         self.assertNotEqual(completion(1, repetition_penalty=10), completion(1))
+
+    def test_seeds_are_64_bits(self):
+        texts = [self.completion(seed=seed, temperature=1, max_tokens=20)["choices"][0]["text"] for seed in (2**63 - 1, -2**63, 2**62 + 1, 2**63 - 1)]
+        self.assertEqual(texts[0], texts[3])
+        self.assertEqual(len(set(texts)), 3)
+        for seed in (2**63, -2**63 - 1, 2**64, 1.5, 1e30):
+            self.post("/v1/completions", {"prompt": "a", "seed": seed}, 400)
 
     def test_structured_output(self):
         schema = {"type": "object", "properties": {"name": {"enum": ["Ann", "Bob"]}, "old": {"type": "boolean"}},
@@ -347,7 +373,8 @@ class Refusals(Serving):
                             ({"n": 0}, "n"), ({"n": 1.5}, "n"), ({"max_tokens": 0}, "max_tokens"), ({"stop": [1]}, "stop"),
                             ({"stop": [""]}, "stop"), ({"logit_bias": {"x": 1}}, "logit_bias"), ({"stream": "yes"}, "stream"),
                             ({"top_logprobs": 2}, "top_logprobs"), ({"messages": []}, "messages"), ({"messages": "Hm"}, "messages"),
-                            ({"messages": [{"content": "a"}]}, "messages[0]"),
+                            ({"messages": [{"content": "a"}]}, "messages[0]"), ({"messages": [{"role": "foo", "content": "a"}]}, "messages[0].role"),
+                            ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].tool_call_id"),
                             ({"stream_options": {}}, "stream_options"),
                             ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content"),
                             ({"tools": [{"type": "function"}]}, "tools"), ({"response_format": {"type": "xml"}}, "response_format"),

@@ -92,14 +92,24 @@ double Fields::number(const char* name, double otherwise, double low, double hig
   return otherwise;
 }
 
+namespace {
+
+std::optional<int64_t> whole(const Json& number) {
+  if (number.is_number_unsigned() && number.get<uint64_t>() > INT64_MAX) return std::nullopt;
+  if (number.is_number_integer()) return number.get<int64_t>();
+  // 16.0 is an integer to many a client.
+  constexpr double kEnd = 9223372036854775808.0;
+  const double value = number.is_number() ? number.get<double>() : NAN;
+  if (std::trunc(value) == value && value >= -kEnd && value < kEnd) return static_cast<int64_t>(value);
+  return std::nullopt;
+}
+
+}  // namespace
+
 int64_t Fields::integer(const char* name, int64_t otherwise, int64_t low, int64_t high) {
   const Json* found = find(name);
   if (!found) return otherwise;
-  // 16.0 is an integer to many a client.
-  const double value = found->is_number() ? found->get<double>() : NAN;
-  if (std::trunc(value) == value && value >= static_cast<double>(low) &&
-      value <= static_cast<double>(high))
-    return found->is_number_integer() ? found->get<int64_t>() : static_cast<int64_t>(value);
+  if (const auto value = whole(*found); value && *value >= low && *value <= high) return *value;
   fail(name, fmt::format("must be an integer from {} to {}", low, high));
   return otherwise;
 }

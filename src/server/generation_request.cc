@@ -131,7 +131,7 @@ GenerationRequest read_generation(Fields& fields, const ServedModel& model, bool
   s.mirostat_tau = static_cast<float>(fields.number("mirostat_tau", 5, 0.001, 1000));
   s.mirostat_eta = static_cast<float>(fields.number("mirostat_eta", 0.1, 0.001, 1000));
   s.seed = static_cast<uint64_t>(
-      fields.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN / 2, INT64_MAX / 2));
+      fields.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN, INT64_MAX));
   read_bias(fields, model, s);
   r.n = static_cast<int>(fields.integer("n", 1, 1, 128));
   r.ignore_end = fields.flag("ignore_eos", false);

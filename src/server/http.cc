@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/http_exchange.h"
+#include "server/origins.h"
 
 namespace venturi::server {
 
@@ -412,10 +413,14 @@ class Server : public HttpServer {
 
   Status open() {
     error_code failed;
-    const auto address = asio::ip::make_address(o_.host, failed);
+    auto address = asio::ip::make_address(o_.host, failed);
+    if (failed && is_loopback(o_.host)) {  // a name is this machine, whatever a resolver says
+      address = asio::ip::address_v4::loopback();
+      failed.clear();
+    }
     if (failed)
       return error(Code::kInvalidArgument,
-                   "--host {} is not an address; give one like 127.0.0.1 or ::", o_.host);
+                   "--host {} is not an address; give one like 127.0.0.1 or ::, or localhost", o_.host);
     TRY(open_tls());
     const tcp::endpoint endpoint(address, o_.port);
     acceptor_.open(endpoint.protocol(), failed);

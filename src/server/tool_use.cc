@@ -203,6 +203,8 @@ Json read_calls(Fields& fields, const std::string& where, const Json& calls, int
 
 }  // namespace
 
+constexpr const char* kRoles[] = {"system", "developer", "user", "assistant", "tool"};
+
 Json template_messages(Fields& fields, const chat::ToolFormat& format, const Json& messages) {
   Json all = Json::array();
   std::map<std::string, std::string> names;
@@ -220,7 +222,12 @@ Json template_messages(Fields& fields, const chat::ToolFormat& format, const Jso
     // Some of them mean something to some templates.
     fields.look_within(message, "messages[].", {"role", "content", "name", "tool_calls", "tool_call_id", "tool_name", "images", "audio", "function_call", "refusal", "annotations",
                                                 "reasoning", "reasoning_content", "thinking", "prefix"});
-    if (message["role"] == "developer") read["role"] = "system";
+    const Json& role = message["role"];
+    if (std::none_of(std::begin(kRoles), std::end(kRoles), [&](const char* one) { return role == one; }))
+      fields.fail(where + ".role", "must be system, developer, user, assistant or tool");
+    if (role == "tool" && !message.value("tool_call_id", Json()).is_string())
+      fields.fail(where + ".tool_call_id", "must be the id of the call that the message answers");
+    if (role == "developer") read["role"] = "system";
     const bool calls = message.contains("tool_calls") && !message["tool_calls"].is_null() &&
                        !message["tool_calls"].empty();
     if (calls) {

@@ -55,7 +55,9 @@ class Format : public AnswerFormat {
 
  protected:
   Json head(const char* object) const {
-    return {{"id", id_}, {"object", object}, {"created", created_}, {"model", target_.name}};
+    Json json = {{"id", id_}, {"object", object}, {"created", created_}, {"model", target_.name}};
+    if (include_usage_) json["usage"] = nullptr;  // until the last chunk
+    return json;
   }
 
   const Target target_;

@@ -214,7 +214,7 @@ void messages(Call call) {
                       .top_p = static_cast<float>(fields.number("top_p", 1, 0, 1)),
                       .min_p = 0,
                       .logit_bias = {},
-                      .seed = static_cast<uint64_t>(fields.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN / 2, INT64_MAX / 2))};
+                      .seed = static_cast<uint64_t>(fields.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN, INT64_MAX))};
   if (!fields.find("max_tokens")) fields.fail("max_tokens", "is required");
   request.max_tokens = fields.integer("max_tokens", 1, 1, 1 << 30);
   request.stops = fields.texts("stop_sequences", 16);

@@ -104,7 +104,7 @@ void read_options(Fields& fields, const ServedModel& model, GenerationRequest& r
   s.mirostat = static_cast<int32_t>(options.integer("mirostat", 0, 0, 2));
   s.mirostat_tau = static_cast<float>(options.number("mirostat_tau", 5, 0.001, 1000));
   s.mirostat_eta = static_cast<float>(options.number("mirostat_eta", 0.1, 0.001, 1000));
-  s.seed = static_cast<uint64_t>(options.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN / 2, INT64_MAX / 2));
+  s.seed = static_cast<uint64_t>(options.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN, INT64_MAX));
   // -1 and -2: as far as the context goes.
   r.max_tokens = std::max<int64_t>(0, options.integer("num_predict", 0, -2, 1 << 30));
   r.stops = options.texts("stop", 16);
@@ -186,9 +186,11 @@ void chat(Call call) {
   run(std::move(call), true,
       [](Fields& fields, const ServedModel& model, const ToolUse& tools) {
         Json messages = *fields.find("messages");
-        // Ollama names the function of a result where others name the call.
-        for (Json& m : messages)
+        // Ollama names the function of a result where others name the call, which has no id.
+        for (Json& m : messages) {
           if (m.is_object() && m.contains("tool_name") && !m.contains("name")) m["name"] = m["tool_name"];
+          if (m.is_object() && m.value("role", Json()) == "tool" && !m.contains("tool_call_id")) m["tool_call_id"] = "";
+        }
         return chat_prompt(fields, model, &messages, nullptr, tools);
       });
 }
