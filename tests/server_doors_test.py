@@ -106,6 +106,43 @@ class Bodies(unittest.TestCase):
             self.assertEqual(server.stop(), 0)
 
 
+class Forms(unittest.TestCase):
+    def raw(self, server, sent):
+        with socket.create_connection(("127.0.0.1", server.port), 20) as s:
+            s.sendall(sent)
+            s.settimeout(30)
+            got = b""
+            while chunk := s.recv(1 << 16):
+                got += chunk
+                head, _, body = got.partition(b"\r\n\r\n")
+                length = [int(l.split(b":")[1]) for l in head.split(b"\r\n") if l.lower().startswith(b"content-length")]
+                if length and len(body) >= length[0]:
+                    return int(head.split()[1]), json.loads(body)
+        raise AssertionError(got)
+
+    def test_errors_before_a_route_look_as_its_own(self):
+        server = Server("--streams", 2, "--body-timeout", 0.3)
+        large = lambda path: f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {1 << 40}\r\n\r\n".encode()
+        slow = lambda path: f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{{".encode()
+        header = lambda path: f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX: {'a' * 30000}\r\n\r\n".encode()
+        try:
+            for make, expected, kind in ((large, 413, "request_too_large"), (slow, 408, "invalid_request_error"), (header, 431, "invalid_request_error")):
+                for path in ("/v1/chat/completions", "/v1/messages", "/api/chat"):
+                    with self.subTest(path=path, expected=expected):
+                        status, answer = self.raw(server, make(path))
+                        self.assertEqual(status, expected, answer)
+                        if path == "/v1/messages":
+                            self.assertEqual((answer["type"], answer["error"]["type"]), ("error", kind))
+                        elif path == "/api/chat":
+                            self.assertIsInstance(answer["error"], str)
+                        else:
+                            self.assertEqual((set(answer["error"]), answer["error"]["type"]), ({"message", "type", "param", "code"}, "invalid_request_error"))
+            status, answer = self.raw(server, b"nonsense\r\n\r\n")
+            self.assertEqual((status, set(answer["error"])), (400, {"message", "type", "param", "code"}))
+        finally:
+            self.assertEqual(server.stop(), 0)
+
+
 class Hosts(unittest.TestCase):
     def test_localhost_is_this_machine(self):
         server = Server("--streams", 2, "--host", "localhost", host="localhost")

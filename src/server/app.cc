@@ -123,6 +123,12 @@ Place place_of(const HttpRequest& request) {
 
 }  // namespace
 
+std::string App::error_body(std::string_view path, int status, std::string_view message) {
+  HttpRequest request;
+  request.path = path;
+  return place_of(request).error_body({.status = status, .type = status >= 500 ? "server_error" : "invalid_request_error", .message = std::string(message)});
+}
+
 bool App::admits(Exchange& exchange) const {
   const HttpRequest& request = exchange.request();
   const Place place = place_of(request);

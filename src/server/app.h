@@ -37,6 +37,8 @@ struct App {
 
   // The account of a request, or null where a key is asked for and none that is known came.
   const Account* account(const HttpRequest& request) const;
+  // An error of a path in the form of its API.
+  static std::string error_body(std::string_view path, int status, std::string_view message);
   // Finds the route and checks the key, which takes no body; answers where either is wrong.
   bool admits(Exchange& exchange) const;
   // What was admitted: finds the model, calls the route, at once, or when the model is loaded.

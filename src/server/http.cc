@@ -13,8 +13,6 @@
 #include <csignal>
 #include <optional>
 
-#include <nlohmann/json.hpp>
-
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/http_exchange.h"
@@ -123,7 +121,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
       }
       failed = co_await read_header(buffer, parser, share);
       if (failed) {
-        co_await refuse(failed);
+        co_await refuse(failed, header_of(parser.get()).path);
         break;
       }
       exchange_ = std::make_shared<HttpExchange>(lowest().get_executor(), header_of(parser.get()), o_.max_unsent_bytes, tally_,
@@ -136,7 +134,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
         if (failed == asio::error::no_buffer_space) {
           refuse_for_room();
         } else if (failed) {
-          co_await refuse(failed);
+          co_await refuse(failed, exchange_->request().path);
           exchange_->finished();
           exchange_.reset();
           break;
@@ -224,7 +222,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
 
   void refuse_for_room() {
     exchange_->reply(503, "application/json",
-                     HttpServer::error_body(503, "other requests take the room that there is for bodies; ask again"), {{"Retry-After", "1"}});
+                     tally_.error_body(exchange_->request().path, 503, "other requests take the room that there is for bodies; ask again"), {{"Retry-After", "1"}});
   }
 
   asio::awaitable<bool> shake_hands() {
@@ -269,7 +267,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
   }
 
   // What goes wrong before there is a request to hand on.
-  asio::awaitable<void> refuse(error_code failed) {
+  asio::awaitable<void> refuse(error_code failed, std::string path) {
     int status = 400;
     std::string message = "this is not an HTTP request: " + failed.message();
     if (failed == http::error::end_of_stream || failed == asio::error::eof ||
@@ -293,7 +291,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
     http::response<http::string_body> response(static_cast<http::status>(status), 11);
     response.set(http::field::content_type, "application/json");
     response.keep_alive(false);
-    response.body() = HttpServer::error_body(status, message);
+    response.body() = tally_.error_body(path, status, message);
     response.prepare_payload();
     lowest().expires_after(seconds(o_.write_seconds));
     error_code ignored;
@@ -404,10 +402,13 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
   std::shared_ptr<HttpExchange> exchange_;
 };
 
+std::string plain_error(std::string_view, int, std::string_view message) { return std::string(message); }
+
 class Server : public HttpServer {
  public:
   Server(const HttpOptions& options, Handler handler)
       : o_(options), handler_(std::move(handler)), acceptor_(context_), signals_(context_) {
+    tally_.error_body = handler_.error_body ? handler_.error_body : plain_error;
     tally_.allowance = o_.allowance ? o_.allowance : Allowance::create(Ledger::create());
   }
 
@@ -545,16 +546,6 @@ Result<std::unique_ptr<HttpServer>> HttpServer::listen(const HttpOptions& option
   auto server = std::make_unique<Server>(options, std::move(handler));
   TRY(server->open());
   return std::unique_ptr<HttpServer>(std::move(server));
-}
-
-std::string HttpServer::error_body(int status, std::string_view message) {
-  const nlohmann::ordered_json body = {
-      {"error",
-       {{"message", message},
-        {"type", status >= 500 ? "server_error" : "invalid_request_error"},
-        {"param", nullptr},
-        {"code", nullptr}}}};
-  return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace venturi::server

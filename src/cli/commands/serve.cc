@@ -67,7 +67,8 @@ Status run(const Options& o) {
   server::HttpOptions listening = o.http;
   listening.allowance = server::Allowance::create(served.ledger);
   auto http = TRY(server::HttpServer::listen(listening, {.admits = [&app](server::Exchange& exchange) { return app.admits(exchange); },
-                                                         .handle = [&app](auto exchange) { app.handle(std::move(exchange)); }}));
+                                                         .handle = [&app](auto exchange) { app.handle(std::move(exchange)); },
+                                                         .error_body = server::App::error_body}));
   app.http = http.get();
   const bool v6 = o.http.host.find(':') != std::string::npos;
   print_out(fmt::format("listening on {}://{}{}{}:{}\n", o.http.tls_cert.empty() ? "http" : "https", v6 ? "[" : "", o.http.host,

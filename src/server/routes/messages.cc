@@ -10,6 +10,7 @@ std::string error_body(const ApiError& error) {
   if (error.status == 401) type = "authentication_error";
   if (error.status == 403) type = "permission_error";
   if (error.status == 404) type = "not_found_error";
+  if (error.status == 413) type = "request_too_large";
   if (error.status == 429) type = "rate_limit_error";
   if (error.status >= 500) type = error.status == 503 ? "overloaded_error" : "api_error";
   return dump(Json{{"type", "error"}, {"error", {{"type", type}, {"message", error.message}}}});
