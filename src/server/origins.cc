@@ -23,6 +23,7 @@ std::string_view authority(std::string_view origin) {
 // "::1" of "[::1]:8080".
 std::string_view without_port(std::string_view host) {
   if (host.starts_with('[')) return host.substr(1, std::min(host.find(']'), host.size()) - 1);
+  if (host.find(':') != host.rfind(':')) return host;  // an address without its brackets, as some clients write it
   return host.substr(0, host.find(':'));
 }
 

@@ -21,7 +21,7 @@ TEST(Origins, HostsThatAreThisMachine) {
 }
 
 TEST(Origins, ThisMachineByItsOwnNamesAlone) {
-  for (const char* host : {"", "127.0.0.1:8080", "localhost:8080", "[::1]:8080", "[::1]", "localhost"}) EXPECT_EQ(why({}, host), "") << host;
+  for (const char* host : {"", "127.0.0.1:8080", "localhost:8080", "[::1]:8080", "[::1]", "::1", "localhost"}) EXPECT_EQ(why({}, host), "") << host;
   for (const char* host : {"evil.example", "evil.example:8080", "127.0.0.1.evil.example:8080", "[::2]:80", "[", "]:", ":80"}) EXPECT_EQ(why({}, host), "host_not_allowed") << host;
   EXPECT_EQ(why({.any_host = true}, "box.local:8080"), "");
   const Origins told{.allowed = {"https://llm.example:8443"}};
