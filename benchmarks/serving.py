@@ -110,7 +110,7 @@ class Stream:
         self.started = time.perf_counter()
         reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
         data = json.dumps(self.body).encode()
-        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
         try:
             while line := await reader.readline():
                 if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):

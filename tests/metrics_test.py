@@ -147,7 +147,7 @@ class Metrics(Serving):
         before = self.settled()
         body = json.dumps({"prompt": PROMPT, "n": 32, "max_tokens": 200, "ignore_eos": True, "stream": True}).encode()
         with socket.create_connection(("127.0.0.1", self.server.port), 20) as s:
-            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             s.recv(100)
         deadline = time.monotonic() + 20
         ends = {}

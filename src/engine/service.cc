@@ -274,7 +274,7 @@ void Service::take_in(Arrival& arrival) {
                                                    .times = {.submitted = arrival.submitted}});
   request->tokens = std::move(request->asked.prompt);
   request->prompt_tokens = static_cast<int64_t>(request->tokens.size());
-  for (const TokenId token : request->tokens) request->sampler.accept(token);
+  for (const TokenId token : request->tokens) request->sampler.accept_prompt(token);
   ids_[arrival.ticket] = id;
   const Request& there = *(requests_[id] = std::move(request));
   tell(there, {.ticket = there.ticket, .times = there.times});

@@ -137,13 +137,20 @@ void Sampler::accept(int32_t token) {
     mu_ -= static_cast<double>(params_.mirostat_eta) *
            (drawn_surprise_ - static_cast<double>(params_.mirostat_tau));
   drawn_ = -1;
+  remember(token, true);
+}
+
+void Sampler::remember(int32_t token, bool drawn) {
   if (!penalises()) return;
-  recent_.push_back(token);
-  ++counts_[token];
+  recent_.push_back({token, drawn});
+  Counts& counts = counts_[token];
+  ++counts.all;
+  counts.drawn += drawn;
   if (params_.penalty_last_n < 0) return;
   while (recent_.size() > static_cast<size_t>(params_.penalty_last_n)) {
-    const auto oldest = counts_.find(recent_.front());
-    if (--oldest->second == 0) counts_.erase(oldest);
+    const auto oldest = counts_.find(recent_.front().token);
+    oldest->second.drawn -= recent_.front().drawn;
+    if (--oldest->second.all == 0) counts_.erase(oldest);
     recent_.pop_front();
   }
 }
@@ -173,11 +180,11 @@ Status Sampler::load(std::span<const float> logits, uint64_t position) {
                    token, size);
     logits_[static_cast<size_t>(token)] += bias;
   }
-  for (const auto& [token, count] : counts_) {
+  for (const auto& [token, counts] : counts_) {
     if (token < 0 || token >= size) continue;
     float& logit = logits_[static_cast<size_t>(token)];
     logit = logit > 0 ? logit / params_.repetition_penalty : logit * params_.repetition_penalty;
-    logit -= params_.presence_penalty + params_.frequency_penalty * static_cast<float>(count);
+    if (counts.drawn > 0) logit -= params_.presence_penalty + params_.frequency_penalty * static_cast<float>(counts.drawn);
   }
 
   // A plain pass, which the compiler turns into vector instructions: of NaN and infinity, and of the greatest.

@@ -1,5 +1,6 @@
 #include "models/sampling.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -322,6 +323,30 @@ TEST(Sampler, PenaltiesForgetWhatIsOld) {
   Sampler none = make(p);
   for (const int32_t token : {0, 0, 0, 0, 1, 77, -5}) none.accept(token);
   EXPECT_FLOAT_EQ(gap(none), 0);
+}
+
+TEST(Sampler, ThePromptCountsForRepetitionAndForTheOthersWhereItShall) {
+  SamplingParams p = plain();
+  p.presence_penalty = 0.5f;
+  p.frequency_penalty = 1;
+  p.repetition_penalty = 2;
+  p.penalty_last_n = 3;
+  const std::vector<float> logits = {8, 8, 8};
+  const auto after = [&](bool prompt_counts, std::initializer_list<int32_t> prompt, std::initializer_list<int32_t> drawn) {
+    p.prompt_counts = prompt_counts;
+    Sampler s = make(p);
+    for (const int32_t token : prompt) s.accept_prompt(token);
+    for (const int32_t token : drawn) s.accept(token);
+    std::vector<float> left(3);
+    for (const auto& c : s.distribution(logits, 0).value()) left[static_cast<size_t>(c.token)] = c.logit;
+    return left;
+  };
+  using testing::ElementsAre;
+  EXPECT_THAT(after(true, {0, 0}, {1}), ElementsAre(1.5f, 2.5f, 8));
+  EXPECT_THAT(after(false, {0, 0}, {1}), ElementsAre(4, 2.5f, 8));
+  EXPECT_THAT(after(false, {0, 0}, {1, 0}), ElementsAre(2.5f, 2.5f, 8));     // 0, 1, 0: one of the two was drawn
+  EXPECT_THAT(after(false, {2}, {0, 1, 1}), ElementsAre(2.5f, 1.5f, 8));     // the prompt is too old
+  EXPECT_THAT(after(false, {}, {0, 1, 1, 2}), ElementsAre(8, 1.5f, 2.5f));
 }
 
 TEST(Sampler, BadLogitsAreErrorsThatNameThePosition) {

@@ -1,6 +1,7 @@
 #include "server/generation.h"
 
 #include <algorithm>
+#include <deque>
 
 #include "chat/tools/tool_parser.h"
 
@@ -37,6 +38,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     const int total = static_cast<int>(r_.prompts.size()) * r_.n;
     answers_.resize(total);
     tickets_.resize(total);
+    unsaid_.resize(total);
     waiting_ = open_ = total;
     const bool tools = r_.tools.offered();
     const bool opened = r_.tools.must && !chat::tool_opening(*target_->tool_format).empty();
@@ -136,14 +138,20 @@ class Generation : public std::enable_shared_from_this<Generation> {
     if (update.token && !r_.no_answer) {
       ++answer.n_tokens;
       if (!update.token->ends) {
+        const size_t begins = streams_[i].came();
         text = to_text(i, update.token->id);
         if (r_.top_logprobs >= 0)
-          tokens.push_back({update.token->id, update.token->logprob, update.token->top});
+          unsaid_[i].emplace_back(begins, LoggedToken{update.token->id, update.token->logprob, update.token->top});
       }
     }
     const bool ended = update.finish != Finish::kNone;
     if (ended) text += streams_[i].finish();
     const bool stopped = streams_[i].stopped();
+    // Logged with their text: that of a stop text never comes.
+    while (!unsaid_[i].empty() && (unsaid_[i].front().first < streams_[i].given() || (ended && !stopped))) {
+      tokens.push_back(std::move(unsaid_[i].front().second));
+      unsaid_[i].pop_front();
+    }
     answer.tokens.insert(answer.tokens.end(), tokens.begin(), tokens.end());
     if (parsers_.empty()) {
       say(i, text, tokens);
@@ -254,6 +262,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const std::unique_ptr<AnswerFormat> format_;
   std::vector<Answer> answers_;
   std::vector<TextStream> streams_;
+  std::vector<std::deque<std::pair<size_t, LoggedToken>>> unsaid_;  // of each answer, with where their text begins
   std::vector<std::unique_ptr<chat::ToolParser>> parsers_;  // none where no tools are offered
   std::vector<Ticket> tickets_;
   std::vector<std::pair<int, Update>> early_;

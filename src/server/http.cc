@@ -13,11 +13,10 @@
 #include <csignal>
 #include <optional>
 
-#include <nlohmann/json.hpp>
-
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/http_exchange.h"
+#include "server/origins.h"
 
 namespace venturi::server {
 
@@ -70,6 +69,7 @@ HttpRequest header_of(const http::request<http::string_body>& from) {
   to.api_key = std::string(from["x-api-key"]);
   to.content_type = std::string(from[http::field::content_type]);
   to.origin = std::string(from[http::field::origin]);
+  to.host = std::string(from[http::field::host]);
   to.cors_method = std::string(from[http::field::access_control_request_method]);
   to.cors_headers = std::string(from[http::field::access_control_request_headers]);
   to.arrived = now_seconds();
@@ -121,7 +121,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
       }
       failed = co_await read_header(buffer, parser, share);
       if (failed) {
-        co_await refuse(failed);
+        co_await refuse(failed, header_of(parser.get()).path);
         break;
       }
       exchange_ = std::make_shared<HttpExchange>(lowest().get_executor(), header_of(parser.get()), o_.max_unsent_bytes, tally_,
@@ -134,7 +134,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
         if (failed == asio::error::no_buffer_space) {
           refuse_for_room();
         } else if (failed) {
-          co_await refuse(failed);
+          co_await refuse(failed, exchange_->request().path);
           exchange_->finished();
           exchange_.reset();
           break;
@@ -222,7 +222,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
 
   void refuse_for_room() {
     exchange_->reply(503, "application/json",
-                     HttpServer::error_body(503, "other requests take the room that there is for bodies; ask again"), {{"Retry-After", "1"}});
+                     tally_.error_body(exchange_->request().path, 503, "other requests take the room that there is for bodies; ask again"), {{"Retry-After", "1"}});
   }
 
   asio::awaitable<bool> shake_hands() {
@@ -267,7 +267,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
   }
 
   // What goes wrong before there is a request to hand on.
-  asio::awaitable<void> refuse(error_code failed) {
+  asio::awaitable<void> refuse(error_code failed, std::string path) {
     int status = 400;
     std::string message = "this is not an HTTP request: " + failed.message();
     if (failed == http::error::end_of_stream || failed == asio::error::eof ||
@@ -291,7 +291,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
     http::response<http::string_body> response(static_cast<http::status>(status), 11);
     response.set(http::field::content_type, "application/json");
     response.keep_alive(false);
-    response.body() = HttpServer::error_body(status, message);
+    response.body() = tally_.error_body(path, status, message);
     response.prepare_payload();
     lowest().expires_after(seconds(o_.write_seconds));
     error_code ignored;
@@ -402,19 +402,26 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
   std::shared_ptr<HttpExchange> exchange_;
 };
 
+std::string plain_error(std::string_view, int, std::string_view message) { return std::string(message); }
+
 class Server : public HttpServer {
  public:
   Server(const HttpOptions& options, Handler handler)
       : o_(options), handler_(std::move(handler)), acceptor_(context_), signals_(context_) {
+    tally_.error_body = handler_.error_body ? handler_.error_body : plain_error;
     tally_.allowance = o_.allowance ? o_.allowance : Allowance::create(Ledger::create());
   }
 
   Status open() {
     error_code failed;
-    const auto address = asio::ip::make_address(o_.host, failed);
+    auto address = asio::ip::make_address(o_.host, failed);
+    if (failed && is_loopback(o_.host)) {  // a name is this machine, whatever a resolver says
+      address = asio::ip::address_v4::loopback();
+      failed.clear();
+    }
     if (failed)
       return error(Code::kInvalidArgument,
-                   "--host {} is not an address; give one like 127.0.0.1 or ::", o_.host);
+                   "--host {} is not an address; give one like 127.0.0.1 or ::, or localhost", o_.host);
     TRY(open_tls());
     const tcp::endpoint endpoint(address, o_.port);
     acceptor_.open(endpoint.protocol(), failed);
@@ -539,16 +546,6 @@ Result<std::unique_ptr<HttpServer>> HttpServer::listen(const HttpOptions& option
   auto server = std::make_unique<Server>(options, std::move(handler));
   TRY(server->open());
   return std::unique_ptr<HttpServer>(std::move(server));
-}
-
-std::string HttpServer::error_body(int status, std::string_view message) {
-  const nlohmann::ordered_json body = {
-      {"error",
-       {{"message", message},
-        {"type", status >= 500 ? "server_error" : "invalid_request_error"},
-        {"param", nullptr},
-        {"code", nullptr}}}};
-  return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace venturi::server

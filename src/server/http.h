@@ -21,7 +21,7 @@ namespace venturi::server {
 
 struct HttpRequest {
   std::string method, path, query;                           // path without the query, as sent
-  std::string authorization, api_key, content_type, origin;  // headers; "" where absent
+  std::string authorization, api_key, content_type, origin, host;  // headers; "" where absent
   std::string cors_method, cors_headers;                     // of a preflight
   std::string body;
   double arrived = 0;  // whole, on the monotonic clock
@@ -58,6 +58,8 @@ struct Handler {
   // Before the body is read; what is not admitted has been answered.
   std::function<bool(Exchange& exchange)> admits;
   std::function<void(std::shared_ptr<Exchange>)> handle;
+  // Of what never reaches the handler: how an error of a path looks; "": the path is not known.
+  std::function<std::string(std::string_view path, int status, std::string_view message)> error_body = {};
 };
 
 struct HttpOptions {
@@ -90,9 +92,6 @@ class HttpServer {
   virtual int64_t stalled() const = 0;  // clients dropped so far because they did not read
   virtual uint64_t held_bytes() const = 0;      // in the allowance
   virtual int64_t without_room() const = 0;     // requests and answers refused so far because it had no room
-
-  // Error bodies for what never reaches a handler: (status, message) to JSON.
-  static std::string error_body(int status, std::string_view message);
 };
 
 }  // namespace venturi::server

@@ -28,6 +28,7 @@ struct Tally {
   std::atomic<int64_t> connections = 0, stalled = 0, without_room = 0;
   std::shared_ptr<Allowance> allowance;
   std::set<HttpExchange*> open;
+  std::function<std::string(std::string_view path, int status, std::string_view message)> error_body;
 };
 
 // What waits to be sent, in order; filled from any thread through the server's executor.
@@ -160,7 +161,7 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
       } else if (piece.kind == Piece::Kind::kWhole) {
         ++tally_.without_room;
         piece = {Piece::Kind::kWhole, 503, "application/json",
-                 HttpServer::error_body(503, fmt::format("there is no room for this answer of {} bytes now; ask for less at once, or later", bytes)),
+                 tally_.error_body(request_.path, 503, fmt::format("there is no room for this answer of {} bytes now; ask for less at once, or later", bytes)),
                  {{"Retry-After", "1"}}};
         return true;
       } else {

@@ -35,8 +35,6 @@ Result<std::vector<server::ApiKey>> read_keys(const Options& o) {
   return keys;
 }
 
-bool is_loopback(const std::string& host) { return host == "::1" || host.starts_with("127."); }
-
 // What is cut off ends with the step, or the read, that it is in; so much longer the program waits for that.
 constexpr double kCutOffSeconds = 2;
 
@@ -53,7 +51,7 @@ void drain(server::Models& models, double seconds, const std::atomic<bool>& at_o
 
 Status run(const Options& o) {
   auto keys = TRY(read_keys(o));
-  if (!is_loopback(o.http.host) && keys.empty() && !o.insecure)
+  if (!server::is_loopback(o.http.host) && keys.empty() && !o.insecure)
     return error(Code::kInvalidArgument,
                  "--host {} can be reached from outside: give --api-key-file FILE, or --insecure "
                  "to serve anyone",
@@ -64,11 +62,13 @@ Status run(const Options& o) {
   const auto models = TRY(server::Models::create(std::move(served.specs), loading));
   std::unique_ptr<server::Sessions> sessions;
   if (!o.session_folder.empty()) sessions = TRY(server::Sessions::open(o.session_folder));
-  server::App app{.models = models.get(), .ledger = served.ledger, .sessions = sessions.get(), .keys = std::move(keys)};
+  server::App app{.models = models.get(), .ledger = served.ledger, .sessions = sessions.get(), .keys = std::move(keys),
+                  .origins = {.allowed = o.http.cors_origins, .any_host = !server::is_loopback(o.http.host)}};
   server::HttpOptions listening = o.http;
   listening.allowance = server::Allowance::create(served.ledger);
   auto http = TRY(server::HttpServer::listen(listening, {.admits = [&app](server::Exchange& exchange) { return app.admits(exchange); },
-                                                         .handle = [&app](auto exchange) { app.handle(std::move(exchange)); }}));
+                                                         .handle = [&app](auto exchange) { app.handle(std::move(exchange)); },
+                                                         .error_body = server::App::error_body}));
   app.http = http.get();
   const bool v6 = o.http.host.find(':') != std::string::npos;
   print_out(fmt::format("listening on {}://{}{}{}:{}\n", o.http.tls_cert.empty() ? "http" : "https", v6 ? "[" : "", o.http.host,
@@ -149,7 +149,7 @@ const Command command_serve{
       app.add_option("--tls-cert", o->http.tls_cert, "serve HTTPS with this certificate (PEM, its chain behind it)");
       app.add_option("--tls-key", o->http.tls_key, "the certificate's private key (PEM)");
       app.add_option("--cors-origin", o->http.cors_origins,
-                     "let pages of this origin (https://example.org, or *) use the server; may come several times");
+                     "let pages of this origin (https://example.org, or *) use the server, and without keys know the server by its name; may come several times");
       app.add_option("--alias", o->models.alias,
                      "the name that the model is served by (default: its file's)");
       app.add_option_function<std::string>(
