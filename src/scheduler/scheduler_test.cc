@@ -256,6 +256,38 @@ TEST(Scheduler, WhatCannotFitOrWouldQueueTooLongIsRefused) {
   EXPECT_EQ(w.scheduler->counts().refused, 3u);
 }
 
+// One request of many prompts is no queue to itself: what waited before it decides, once.
+TEST(Scheduler, AGroupIsTakenOrRefusedWhole) {
+  World w = world();
+  w.options.max_running = 1;
+  w.options.max_queued = 100;
+  w.options.max_queued_per_key = 40;
+  w.options.max_queued_seconds = 1;
+  w.start();
+  const auto why = [&](const RequestSpec& spec, size_t n) { return w.scheduler->submit(std::vector<RequestSpec>(n, spec), w.now).refusal; };
+  // More than ever may wait, never; so long as nobody waits, as many as may and as long as it takes.
+  const RequestSpec spec{.key = "a", .prompt_tokens = 100, .max_new_tokens = 100};
+  EXPECT_EQ(why(spec, 41)->why, Refusal::Why::kNever);
+  EXPECT_EQ(w.scheduler->counts().refused, 41u);
+  EXPECT_EQ(w.submit_group(spec, 100, 40).size(), 40u);
+  EXPECT_EQ(w.scheduler->counts().queued, 40);
+  // Another key's few, which find forty seconds of work and more before them that they need not wait for.
+  EXPECT_EQ(w.submit_group({.key = "b", .prompt_tokens = 10, .max_new_tokens = 4}, 4, 3).size(), 3u);
+  // Whoever comes next of that key waits behind it, and is told so once for all.
+  EXPECT_EQ(why({.key = "b", .prompt_tokens = 1, .max_new_tokens = 1}, 38)->why, Refusal::Why::kKeyQueueFull);
+  EXPECT_EQ(why(spec, 1)->why, Refusal::Why::kKeyQueueFull);
+  EXPECT_EQ(w.scheduler->counts().queued, 43);
+  w.step();
+  EXPECT_EQ(w.scheduler->counts().running, 1);
+  EXPECT_EQ(why(spec, 1)->why, Refusal::Why::kTooLong);
+  w.drain();
+  EXPECT_EQ(w.scheduler->counts().finished, 43u);
+  // One that does not fit, and none is taken.
+  EXPECT_EQ(w.scheduler->submit(std::vector<RequestSpec>{spec, {.key = "a", .prompt_tokens = 1 << 30, .max_new_tokens = 1}}, w.now).refusal->why,
+            Refusal::Why::kNever);
+  EXPECT_TRUE(w.scheduler->idle());
+}
+
 // What is taken in starts in about the time that was said; who is told to come back later and does finds a place.
 TEST(Scheduler, NobodyQueuesLongerThanSaid) {
   World w = world(2000);
@@ -417,8 +449,9 @@ TEST(Simulation, EveryRequestEndsOnceAndEveryPageComesBack) {
             if (!alive.empty() && random() % 8 == 0) spec.after = alive[random() % alive.size()];
             const RequestId next = w.scheduler->counts().submitted + 1;
             if (random() % 3 == 0 && !spec.prompt_outputs) w.store.cached[next] = pick(0, spec.prompt_tokens - 1) / FakeStore::kPage * FakeStore::kPage;
-            if (const RequestId id = w.submit(spec, pick(1, spec.max_new_tokens))) alive.push_back(id);
-            else w.store.cached.erase(next);
+            const auto ids = w.submit_group(spec, pick(1, spec.max_new_tokens), random() % 5 == 0 ? pick(2, 6) : 1);
+            alive.insert(alive.end(), ids.begin(), ids.end());
+            if (ids.empty()) w.store.cached.erase(next);
           }
         if (!alive.empty() && random() % 30 == 0) {
           const size_t at = random() % alive.size();

@@ -128,6 +128,18 @@ struct World {
     return submitted.id;
   }
 
+  // Of `n` requests alike that are taken together.
+  std::vector<RequestId> submit_group(RequestSpec spec, int64_t answer, int64_t n) {
+    spec.max_new_tokens = std::max(spec.max_new_tokens, answer);
+    const auto submitted = scheduler->submit(std::vector<RequestSpec>(static_cast<size_t>(n), spec), now);
+    std::vector<RequestId> ids;
+    for (int64_t i = 0; i < n && !submitted.refusal; ++i) {
+      ids.push_back(submitted.id + static_cast<RequestId>(i));
+      users[ids.back()] = {.spec = spec, .answer = answer, .submitted = now};
+    }
+    return ids;
+  }
+
   bool cancel(RequestId id) {
     if (!scheduler->cancel(id)) return false;
     EXPECT_LT(users[id].ended, 0) << id << " ended twice";
