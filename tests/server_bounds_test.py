@@ -163,6 +163,41 @@ class Memory(Bounds):
         self.gives_all_back(server)
 
 
+class Groups(Bounds):
+    """Many prompts, and many answers to each, in one request."""
+
+    def test_more_than_may_wait_is_a_400_at_once(self):
+        server = self.start("--memory", "80M", "--streams", 4)
+        before = resident(server.process.pid)
+        body = {"prompt": ["Once"] * 256, "n": 128, "max_tokens": 2, "logit_bias": {str(i): 1 for i in range(1000)}}
+        begin = time.monotonic()
+        status, answer, _ = server.ask("POST", "/v1/completions", body)
+        self.assertEqual((status, answer["error"]["param"]), (400, "n"), answer)
+        self.assertIn("at most 256", answer["error"]["message"])
+        if not support.OPTIONS.sanitized:
+            self.assertLess(time.monotonic() - begin, 5)
+            self.assertLess(resident(server.process.pid) - before, 16 << 20)
+        status, answer, _ = server.ask("POST", "/v1/completions", {**body, "n": 1})
+        self.assertEqual((status, len(answer["choices"])), (200, 256))
+        self.assertEqual(server.ask("POST", "/v1/completions", {**body, "prompt": ["Once"] * 100, "n": 3})[0], 400)
+        self.gives_all_back(server)
+
+    def test_what_is_asked_for_at_once_does_not_wait_for_itself(self):
+        server = self.start("--streams", 1, "--max-wait", 1)
+        status, answer, _ = server.ask("POST", "/v1/completions", {"prompt": [PROMPT] * 128, "n": 2, "max_tokens": 60, "ignore_eos": True})
+        self.assertEqual((status, len(answer.get("choices", []))), (200, 256), answer)
+        # Whoever comes meanwhile does: once for all of it, and nothing of it is begun.
+        with begun_for(server.port, MODEL.stem, n=128, max_tokens=230, ignore_eos=True, stream=True) as first:
+            first.recv(4096)
+            refused = server.metric("venturi_requests_refused_total")
+            status, answer, headers = server.ask("POST", "/v1/completions", {"prompt": [PROMPT] * 10, "max_tokens": 20})
+            self.assertEqual((status, answer["error"]["code"]), (429, "rate_limit_exceeded"))
+            self.assertGreaterEqual(int(headers["Retry-After"]), 1)
+            self.assertEqual(server.metric("venturi_requests_refused_total"), refused + 10)
+        self.assertTrue(server.settles())
+        self.gives_all_back(server)
+
+
 class Keys(Bounds):
     def test_the_key_is_asked_for_before_the_body(self):
         server = self.start("--streams", 2, "--api-key", "right")

@@ -19,6 +19,11 @@ Error out_of_range(const char* name, double value, const char* range) {
   return error(Code::kInvalidArgument, "{} is {}; it must be {}", name, value, range);
 }
 
+const LogitBias& bias_of(const SamplingParams& p) {
+  static const LogitBias kNone;
+  return p.logit_bias ? *p.logit_bias : kNone;
+}
+
 }  // namespace
 
 Status validate(const SamplingParams& p) {
@@ -46,7 +51,7 @@ Status validate(const SamplingParams& p) {
     return out_of_range("mirostat_tau", p.mirostat_tau, "more than 0");
   if (!(p.mirostat_eta > 0) || !finite(p.mirostat_eta))
     return out_of_range("mirostat_eta", p.mirostat_eta, "more than 0");
-  for (const auto& [token, bias] : p.logit_bias) {
+  for (const auto& [token, bias] : bias_of(p)) {
     if (token < 0) return out_of_range("a token of logit_bias", token, "0 or more");
     if (std::isnan(bias) || bias == std::numeric_limits<float>::infinity())
       return out_of_range("a value of logit_bias", bias, "a number below infinity");
@@ -174,7 +179,7 @@ Status Sampler::load(std::span<const float> logits, uint64_t position) {
     return error(Code::kInvalidArgument, "position {}: there are no logits", position);
   logits_.assign(logits.begin(), logits.end());
   const auto size = static_cast<int64_t>(logits_.size());
-  for (const auto& [token, bias] : params_.logit_bias) {
+  for (const auto& [token, bias] : bias_of(params_)) {
     if (token >= size)
       return error(Code::kInvalidArgument, "logit_bias names token {}, but the vocabulary has {}",
                    token, size);

@@ -28,6 +28,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -35,6 +36,8 @@
 #include "base/result.h"
 
 namespace venturi {
+
+using LogitBias = std::map<int32_t, float>;  // by token; -infinity bans one
 
 struct SamplingParams {
   float temperature = 0.8f;  // 0: greedy
@@ -50,7 +53,7 @@ struct SamplingParams {
   int32_t mirostat = 0;                 // 0: off, 1, 2
   float mirostat_tau = 5.0f;            // the surprise to hold, in bits
   float mirostat_eta = 0.1f;            // the learning rate
-  std::map<int32_t, float> logit_bias = {};  // -infinity bans a token
+  std::shared_ptr<const LogitBias> logit_bias = {};  // null: none; copies share it
   uint64_t seed = 0;
 };
 

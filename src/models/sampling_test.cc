@@ -27,6 +27,10 @@ SamplingParams plain() {  // nothing but a draw
   return p;
 }
 
+std::shared_ptr<const LogitBias> one_bias(int32_t token, float bias) {
+  return std::make_shared<const LogitBias>(LogitBias{{token, bias}});
+}
+
 Sampler make(const SamplingParams& params) { return Sampler::create(params).value(); }
 
 std::vector<float> random_logits(size_t n, uint64_t stream, double scale = 3) {
@@ -159,8 +163,9 @@ TEST(Sampler, FiltersLeaveWhatTorchLeaves) {
     p.repetition_penalty = q.value("repetition_penalty", 1.0f);
     p.presence_penalty = q.value("presence_penalty", 0.0f);
     p.frequency_penalty = q.value("frequency_penalty", 0.0f);
-    for (const auto& bias : q.value("logit_bias", nlohmann::json::array()))
-      p.logit_bias[bias[0]] = bias[1];
+    LogitBias biases;
+    for (const auto& bias : q.value("logit_bias", nlohmann::json::array())) biases[bias[0]] = bias[1];
+    p.logit_bias = std::make_shared<const LogitBias>(biases);
     Sampler sampler = make(p);
     for (const int32_t token : q.value("history", std::vector<int32_t>())) sampler.accept(token);
     const std::vector<float> logits = one["logits"];
@@ -274,7 +279,7 @@ TEST(Sampler, GreedyTakesTheLowestOfEqualsWhateverTheSeed) {
   }
   SamplingParams p;
   p.temperature = 0;
-  p.logit_bias[300] = -kInfinity;
+  p.logit_bias = one_bias(300, -kInfinity);
   p.presence_penalty = 60;
   Sampler sampler = make(p);
   EXPECT_EQ(sampler.sample(logits, 0).value(), 700);
@@ -363,7 +368,7 @@ TEST(Sampler, BadLogitsAreErrorsThatNameThePosition) {
   EXPECT_FALSE(sampler.sample({}, 0).ok());
   EXPECT_FALSE(sampler.sample(std::vector<float>(5, -kInfinity), 0).ok());
   SamplingParams p;
-  p.logit_bias[100] = 1;
+  p.logit_bias = one_bias(100, 1);
   EXPECT_FALSE(make(p).sample(logits, 0).ok());
 }
 
@@ -407,8 +412,8 @@ TEST(SamplingParams, RangesAreChecked) {
   EXPECT_TRUE(refused([](P& p) { p.mirostat = 3; }));
   EXPECT_TRUE(refused([](P& p) { p.mirostat_tau = 0; }));
   EXPECT_TRUE(refused([](P& p) { p.mirostat_eta = -1; }));
-  EXPECT_TRUE(refused([](P& p) { p.logit_bias[-1] = 0; }));
-  EXPECT_TRUE(refused([](P& p) { p.logit_bias[1] = kInfinity; }));
+  EXPECT_TRUE(refused([](P& p) { p.logit_bias = one_bias(-1, 0); }));
+  EXPECT_TRUE(refused([](P& p) { p.logit_bias = one_bias(1, kInfinity); }));
   EXPECT_FALSE(refused([](P&) {}));
 }
 

@@ -37,7 +37,6 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void start(const Account& account) {
     const int total = static_cast<int>(r_.prompts.size()) * r_.n;
     answers_.resize(total);
-    tickets_.resize(total);
     unsaid_.resize(total);
     waiting_ = open_ = total;
     const bool tools = r_.tools.offered();
@@ -49,16 +48,17 @@ class Generation : public std::enable_shared_from_this<Generation> {
     exchange_->on_close([self = shared_from_this()] {
       if (!self->done_) self->cancel();
     });
-    for (int i = 0; i < total; ++i) {
-      auto ticket = target_->service->submit(
-          submission(i, account), [self = shared_from_this(), i](const Update& update) {
-            self->exchange_->post([self, i, update] { self->take(i, update); });
-          });
-      if (!ticket) return fail(api_error(ticket.error()));
-      tickets_[i] = *ticket;
-    }
+    if (done_) return;  // it has gone already
     usage_.tells_timings = r_.timings;
     for (const auto& prompt : r_.prompts) usage_.prompt += static_cast<int64_t>(prompt.size());
+    std::vector<Submission> group;
+    for (int i = 0; i < total; ++i) group.push_back(submission(i, account));
+    // No update is looked at before this returns: it comes on this thread.
+    auto first = target_->service->submit(std::move(group), [self = shared_from_this()](const Update& update) {
+      self->exchange_->post([self, update] { self->take(static_cast<int>(update.ticket - self->first_), update); });
+    });
+    if (!first) return fail(api_error(first.error()));
+    first_ = *first;
   }
 
  private:
@@ -163,7 +163,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     const bool length = r_.no_answer || (update.finish == Finish::kLength && !stopped);
     answer.finish = length ? "length" : "stop";
     if (answer.finish == "stop" && !answer.calls.empty()) answer.finish = "tool_calls";
-    if (!ended) target_->service->cancel(tickets_[i], Finish::kEnd);
+    if (!ended) target_->service->cancel(first_ + static_cast<Ticket>(i), Finish::kEnd);
     usage_.completion += answer.n_tokens;
     if (--open_ == 0) usage_.timings = time_.timings(exchange_->sending_seconds());
     if (r_.stream) send([&] { return format_->last(i, answer, usage_); });
@@ -244,8 +244,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   void cancel() {
     done_ = true;
-    for (const Ticket ticket : tickets_)
-      if (ticket) target_->service->cancel(ticket);
+    for (size_t i = 0; i < answers_.size() && first_; ++i)
+      if (answers_[i].finish.empty()) target_->service->cancel(first_ + i);
   }
 
   template <typename Text>
@@ -264,10 +264,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::vector<TextStream> streams_;
   std::vector<std::deque<std::pair<size_t, LoggedToken>>> unsaid_;  // of each answer, with where their text begins
   std::vector<std::unique_ptr<chat::ToolParser>> parsers_;  // none where no tools are offered
-  std::vector<Ticket> tickets_;
   std::vector<std::pair<int, Update>> early_;
   Usage usage_;
   TimeLine time_;
+  Ticket first_ = 0;  // of all, one after another; 0: they are not submitted
   int waiting_ = 0, open_ = 0;  // not yet taken in; not yet ended
   bool begun_ = false, done_ = false;
 };
@@ -278,6 +278,11 @@ void generate(Call call, GenerationRequest request, std::unique_ptr<AnswerFormat
   const int64_t context = call.target->engine->options().context;
   const auto refuse = [&](const ApiError& error) { reply(*call.exchange, error, format->error(error)); };
   if (!call.target->service) return refuse(ApiError{.message = "model gives embeddings, not text", .param = "model"});
+  const auto requests = static_cast<int64_t>(request.prompts.size()) * request.n;
+  if (const int64_t most = call.target->service->largest_group(); requests > most)
+    return refuse(ApiError{.message = fmt::format("{} prompts with {} answers to each are {} requests; at most {} may come at once",
+                                                  request.prompts.size(), request.n, requests, most),
+                           .param = "n"});
   for (const auto& prompt : request.prompts) {
     const int64_t n = static_cast<int64_t>(prompt.size());
     if (n == 0) return refuse(ApiError{.message = "the prompt has no tokens"});

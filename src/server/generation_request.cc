@@ -82,6 +82,7 @@ void read_bias(Fields& fields, const ServedModel& model, SamplingParams& samplin
   if (!bias) return;
   if (!bias->is_object() || bias->size() > 1024)
     return fields.fail("logit_bias", "must be an object of at most 1024 token ids");
+  LogitBias biases;
   for (const auto& [name, value] : bias->items()) {
     int32_t id = -1;
     const auto [end, failed] = std::from_chars(name.data(), name.data() + name.size(), id);
@@ -91,8 +92,9 @@ void read_bias(Fields& fields, const ServedModel& model, SamplingParams& samplin
       return fields.fail("logit_bias",
                          fmt::format("must map token ids below {} to numbers from -100 to 100",
                                      model.tokenizer->vocab_size()));
-    sampling.logit_bias[id] = value.get<float>();
+    biases[id] = value.get<float>();
   }
+  sampling.logit_bias = std::make_shared<const LogitBias>(std::move(biases));
 }
 
 }  // namespace
