@@ -270,7 +270,6 @@ void Service::take_in(Arrival& arrival) {
   if (arrival.late) return refuse({Refusal::Why::kQueueFull, 1, "the server is shutting down"});
   std::vector<RequestSpec> specs;
   for (const Submission& asked : arrival.group) {
-    const auto after = ids_.find(asked.after);
     specs.push_back({.key = asked.key,
                      .weight = asked.weight,
                      .priority = asked.priority,
@@ -278,7 +277,9 @@ void Service::take_in(Arrival& arrival) {
                      .prompt_tokens = static_cast<int64_t>(asked.prompt.size()),
                      .max_new_tokens = asked.max_new_tokens,
                      .prompt_outputs = asked.prompt_logprobs >= 0,
-                     .after = after == ids_.end() ? 0 : after->second});
+                     .after = 0});
+    if (asked.same_prompt >= 0 && asked.same_prompt < std::ssize(specs) - 1 && asked.prompt_logprobs < 0 && engine_.prefix_cache())
+      specs.back().after = scheduler_->next_id() + static_cast<RequestId>(asked.same_prompt);
   }
   const auto [first, refusal] = scheduler_->submit(specs, now_seconds());
   if (refusal) return refuse(*refusal);

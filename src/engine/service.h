@@ -49,7 +49,8 @@ struct Submission {
   double weight = 1;     // of the key
   int priority = 0;      // among the requests of the key
   int max_priority = 0;  // of the key: so much of it counts before other keys, too
-  Ticket after = 0;  // not before that one has its prompt computed or has ended
+  // Its prompt is that of this one of its group, which is computed once where prefixes are kept; -1: of none before it.
+  int64_t same_prompt = -1;
 };
 
 struct DrawnToken {

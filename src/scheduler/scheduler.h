@@ -171,6 +171,8 @@ class Scheduler {
   Submitted submit(const RequestSpec& spec, double now) { return submit({&spec, 1}, now); }
   // All or none of a group, not empty, whose key and weight are one. The number is the first one's; the others follow it.
   Submitted submit(std::span<const RequestSpec> group, double now);
+  // That the next request will have.
+  RequestId next_id() const { return next_id_; }
   // The requests of a group that may be taken where nothing waits.
   static int64_t largest_group(const SchedulerOptions& options) { return std::min(options.max_queued, options.max_queued_per_key); }
   // Ends a request wherever it is. Its pages come free at once, or, if it is part of the step that is

@@ -65,6 +65,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   Submission submission(int i, const Account& account) {
     Submission s;
     s.prompt = r_.prompts[i / r_.n];
+    if (i % r_.n > 0) s.same_prompt = i - i % r_.n;
     s.max_new_tokens = r_.max_tokens > 0 ? r_.max_tokens
                                          : target_->engine->options().context -
                                                static_cast<int64_t>(s.prompt.size()) + 1;
