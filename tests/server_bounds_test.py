@@ -193,6 +193,9 @@ class Groups(Bounds):
             status, answer, headers = server.ask("POST", "/v1/completions", {"prompt": [PROMPT] * 10, "max_tokens": 20})
             self.assertEqual((status, answer["error"]["code"]), (429, "rate_limit_exceeded"))
             self.assertGreaterEqual(int(headers["Retry-After"]), 1)
+            end = time.monotonic() + 10  # counted with the step
+            while server.metric("venturi_requests_refused_total") == refused and time.monotonic() < end:
+                time.sleep(0.02)
             self.assertEqual(server.metric("venturi_requests_refused_total"), refused + 10)
         self.assertTrue(server.settles())
         self.gives_all_back(server)
