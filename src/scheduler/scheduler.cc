@@ -307,14 +307,14 @@ void Scheduler::plan_streams(const Order& order, bool may_hold_back, StepWork& w
 // A key's share of places or tokens, at least one.
 double Scheduler::share(const Key& key, double of) const { return std::max(1.0, of * key.weight / active_weight_); }
 
-// Who would give way to `r`, which has nothing in memory: the last in the order that is of a lesser level, or of its
+// Who would give way to `r`, which has not what it needs in memory: the last in the order that is of a lesser level, or of its
 // key and lesser priority, or of a key with more than its share of what is scarce while that of `r` has less.
 Scheduler::Request* Scheduler::victim_for(const Order& order, const Request& r, Scarce scarce) const {
   std::map<const Key*, double> held;
   double all = static_cast<double>(options_.max_running);
   for (const Request* other : order)
     if (other->place == Request::Place::kMemory) held[other->key] += scarce == Scarce::kPlaces ? 1 : static_cast<double>(other->known);
-  const double asks = scarce == Scarce::kPlaces ? 1 : static_cast<double>(r.known);
+  const double asks = r.place == Request::Place::kMemory ? 0 : scarce == Scarce::kPlaces ? 1 : static_cast<double>(r.known);
   if (scarce == Scarce::kPages) {
     all = asks;
     for (const auto& [key, tokens] : held) all += tokens;
@@ -336,6 +336,13 @@ bool Scheduler::take_from_others(const Order& order, const Request& r, Scarce sc
   if (!victim) return false;
   preempt(*victim);
   ++preempted_for_others_;
+  return true;
+}
+
+// Room for all that is known of a request that has no rows in the step at hand yet.
+bool Scheduler::reserve_from_others(const Order& order, const Request& r) {
+  while (!store_.reserve(r.id, r.known))
+    if (!take_from_others(order, r, Scarce::kPages)) return false;
   return true;
 }
 
@@ -395,11 +402,10 @@ bool Scheduler::bring_in(const Order& order, Request& r) {
   }
   assert(found >= 0 && found < r.known && (found == 0 || !r.logs_prompt()));
   // What is coming has room made for the rest of it when it is there.
-  while (arrival == StateStore::Arrival::kHere && !store_.reserve(r.id, r.known))
-    if (!take_from_others(order, r, Scarce::kPages)) {
-      store_.release(r.id);
-      return false;
-    }
+  if (arrival == StateStore::Arrival::kHere && !reserve_from_others(order, r)) {
+    store_.release(r.id);
+    return false;
+  }
   r.coming = arrival == StateStore::Arrival::kComing;
   coming_ += r.coming;
   r.place = Request::Place::kMemory;
@@ -419,7 +425,7 @@ bool Scheduler::bring_in(const Order& order, Request& r) {
 }
 
 // Brings in what has no state in memory, best first, as long as the running prompts of its key that go before it
-// are not work enough for a step. Whoever finds no place stops those after it: nobody is overtaken for being large.
+// are not work enough for a step. Whoever finds no place, or no room, stops those after it: nobody is overtaken for being large.
 void Scheduler::admit(Order& order) {
   std::map<const Key*, int64_t> waiting_rows;
   const auto rows = [&](const Request& r) {
@@ -427,8 +433,13 @@ void Scheduler::admit(Order& order) {
   };
   for (size_t i = 0; i < order.size(); ++i) {
     Request& r = *order[i];
-    if (r.place == Request::Place::kMemory) waiting_rows[r.key] += rows(r);
-    if (r.place == Request::Place::kMemory || waiting_rows[r.key] >= options_.max_step_rows) continue;
+    if (r.place == Request::Place::kMemory) {
+      waiting_rows[r.key] += rows(r);
+      // What came from the disk may lack pages for the rest.
+      if (r.here() && !r.streams() && !reserve_from_others(order, r)) return;
+      continue;
+    }
+    if (waiting_rows[r.key] >= options_.max_step_rows) continue;
     const Request* first = r.spec.after ? find(r.spec.after) : nullptr;
     if (first && !first->started) continue;
     if (!bring_in(order, r)) return;

@@ -213,6 +213,7 @@ class Scheduler {
   double share(const Key& key, double of) const;
   Request* victim_for(const Order& order, const Request& request, Scarce scarce) const;
   bool take_from_others(const Order& order, const Request& request, Scarce scarce);
+  bool reserve_from_others(const Order& order, const Request& request);
   bool make_room(const Order& order, const Request& keep);
   bool reserve(const Order& order, Request& request, int64_t tokens);
   void plan_streams(const Order& order, bool may_hold_back, StepWork& work);

@@ -464,6 +464,31 @@ TEST(Scheduler, StreamsGoOnWhileStateIsComing) {
   w.drain();
 }
 
+// What came from the disk and lacks pages for the rest of its prompt does not lose what comes free to those after it.
+TEST(Scheduler, NobodyTakesTheRoomOfWhatCame) {
+  World w = world(40);
+  std::mt19937_64 always(3);
+  w.store.faults = &always;
+  w.store.longest_way = 1;
+  w.start();
+  const RequestSpec small{.key = "a", .prompt_tokens = 60};
+  for (int i = 0; i < 60; ++i) {
+    keep_up(w, small, 50, 12);
+    w.step();
+  }
+  const RequestId large = w.scheduler->counts().submitted + 1;
+  w.store.cached[large] = 96;
+  ASSERT_EQ(w.submit({.key = "a", .prompt_tokens = 500}, 5), large);
+  while (w.users[large].first_token < 0 && w.steps < 5000) {
+    keep_up(w, small, 50, 12);
+    w.step();
+  }
+  EXPECT_GT(w.users[large].first_token, 0);
+  EXPECT_LT(w.users[large].first_token - w.users[large].submitted, 12 * (60 + 50) * w.truth.weights_seconds);
+  for (const RequestId id : std::set(w.alive)) w.cancel(id);
+  w.drain();
+}
+
 TEST(Scheduler, SeveralAnswersWaitForTheFirstPrompt) {
   World w = world();
   w.start();

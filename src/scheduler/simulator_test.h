@@ -219,12 +219,12 @@ struct World {
     nearest_bound = std::max(nearest_bound, all / bound);
   }
 
-  // After a plan without it that took so long; `step`: what was given in that.
-  void note_wait(RequestId id, User& u, double seconds, const std::map<std::string, double>& step) {
+  // After a plan that took so long, with it or without; `step`: what was given in that.
+  void note_wait(RequestId id, User& u, bool left_out, double seconds, const std::map<std::string, double>& step) {
     int64_t plan;
     double time;
     if (held(u, plan, time)) return;
-    u.waited += std::min(seconds, now - time);
+    if (left_out) u.waited += std::min(seconds, now - time);
     if (u.overdue) {
       // Not as long as its state is on the way, or its key has prompts that few rows of a step may be of.
       if (store.coming.contains(id) || at_outputs.contains(u.spec.key))
@@ -232,7 +232,7 @@ struct World {
       if (plans() % 64 == 0) check_bound(u);
       return;
     }
-    if (u.waited <= options.promote_after_seconds) return;
+    if (!left_out || u.waited <= options.promote_after_seconds) return;
     Overdue& then = u.overdue.emplace();
     then.given = given;
     for (const auto& [key, weight] : weights) then.counters[key] = scheduler->served(key);
@@ -283,7 +283,7 @@ struct World {
       // Something always gets on.
       EXPECT_TRUE(nothing_can_run()) << "nothing runs, " << counts.queued << " wait, " << counts.moved_out << " are on disk";
       now += 1e-3;
-      for (const RequestId id : alive) note_wait(id, users.at(id), 1e-3, {});
+      for (const RequestId id : alive) note_wait(id, users.at(id), true, 1e-3, {});
       meanwhile();
       return;
     }
@@ -367,8 +367,7 @@ struct World {
     }
     again = anything ? 0 : again + n;
     EXPECT_LE(again, store.total * FakeStore::kPage) << "computed again, and nothing new";
-    for (const RequestId id : alive)
-      if (!seen.contains(id)) note_wait(id, users.at(id), seconds, step);
+    for (const RequestId id : alive) note_wait(id, users.at(id), !seen.contains(id), seconds, step);
   }
   void step() {
     step([] {});
