@@ -1,6 +1,7 @@
 """What clients cannot make the server do: hold more memory than its budget allows, read a body without a key, wait for
 one that does not come."""
 import json
+import re
 import shutil
 import signal
 import socket
@@ -128,11 +129,44 @@ class Memory(Bounds):
 
     def test_what_a_body_is_parsed_to_counts(self):
         server = self.start("--memory", "64M", "--streams", 2)
-        status, answer, _ = server.ask("POST", "/v1/completions", '{"prompt":[' + "7," * 1_900_000 + "7]}")
-        self.assertEqual(status, 503, answer)
+        # More than will ever fit is no matter of waiting,
+        for n in (1_900_000, 390_000):
+            status, answer, headers = server.ask("POST", "/v1/completions", '{"prompt":[' + "7," * n + "7]}")
+            self.assertEqual((status, answer["error"]["code"], headers["Retry-After"]), (413, "request_too_large", None), answer)
+            fits = int(re.fullmatch(r"the body holds \d+ values; beside its \d+ bytes there is room for (\d+)", answer["error"]["message"])[1])
+            self.assertLess(fits, n)
+            self.within(server)
+        # what is said to fit does; and where others hold the room it is.
+        body = '{"prompt":[' + "7," * (fits - 1000) + "7]}"
+        status, answer, _ = server.ask("POST", "/v1/completions", body)
+        self.assertEqual((status, answer["error"]["code"]), (400, "context_length_exceeded"), answer)
+        opened = [begun(server.port, 1_000_000, 1000) for _ in range(2)]
+        status, answer, headers = server.ask("POST", "/v1/completions", body)
+        self.assertEqual((status, headers["Retry-After"]), (503, "1"), answer)
         self.assertIn("values", answer["error"]["message"])
-        self.within(server)
+        self.close(opened)
         self.gives_all_back(server)
+
+    def test_what_models_hold_is_not_waited_for(self):
+        # A quarter of the budget would be one MiB more than the model leaves.
+        server = self.start("--memory", "6M", "--streams", 2)
+        limit = self.limit(server)
+        self.assertEqual(limit, (4 << 20) // 3)
+        with begun(server.port, limit + 1) as s:
+            self.assertEqual(status_of(s), 413)
+        for chunked in (False, True):
+            with begun(server.port, limit, limit >> 16 << 16, chunked=chunked) as s:
+                self.assertIsNone(status_of(s, 0.3))
+        whole = json.dumps({**BODY, "user": ""})
+        whole = whole[:-2] + "a" * (limit - len(whole)) + whole[-2:]
+        self.assertEqual(server.ask("POST", "/v1/completions", whole)[0], 200)
+        self.gives_all_back(server)
+
+    def limit(self, server):
+        """The largest body, as a refusal says it."""
+        status, answer, _ = server.ask("POST", "/v1/completions", json.dumps({**BODY, "user": "a" * 15_000_000}))
+        self.assertEqual(status, 413)
+        return int(re.fullmatch(r"the body is larger than (\d+) bytes", answer["error"]["message"])[1])
 
     def test_answers_that_nobody_reads_count(self):
         server = self.start("--memory", "64M", "--streams", 8)

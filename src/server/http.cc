@@ -111,7 +111,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
     for (bool first = true;; first = false) {
       Parser parser;
       parser.header_limit(o_.max_header_bytes);
-      parser.body_limit(std::min(o_.max_body_bytes, tally_.allowance->largest_body()));
+      parser.body_limit(body_limit_ = std::min(o_.max_body_bytes, tally_.allowance->largest_body()));
       Allowance::Share share;  // of a large header
       error_code failed;
       if (!first && buffer.size() == 0) {  // the time between requests is longer than within one
@@ -197,7 +197,9 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
   asio::awaitable<error_code> read_body(beast::flat_buffer& buffer, Parser& parser) {
     if (parser.is_done()) co_return error_code();
     const auto length = parser.content_length();
+    parser.body_limit(body_limit_ = std::min(body_limit_, exchange_->most_to_hold() / Allowance::kCopies));
     uint64_t room = length ? *length : kReadAhead;
+    if (room > body_limit_) co_return http::error::body_limit;
     if (!exchange_->keep(tally_.allowance->take_body(room, room))) co_return asio::error::no_buffer_space;
     error_code failed;
     if (beast::iequals(parser.get()[http::field::expect], "100-continue")) {
@@ -213,8 +215,9 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
       co_await http::async_read_some(stream_, buffer, parser, token(failed));
       if (deadline.passed()) co_return beast::error::timeout;
       if (const uint64_t there = parser.get().body().size(); !length && there + kReadAhead > room) {
-        if (!exchange_->keep(tally_.allowance->take_body(there, 2 * there))) co_return asio::error::no_buffer_space;
-        room += there;
+        const uint64_t more = std::min(there, body_limit_ - room);
+        if (!exchange_->keep(tally_.allowance->take_body(more, 2 * there))) co_return asio::error::no_buffer_space;
+        room += more;
       }
     }
     co_return failed;
@@ -279,7 +282,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
       message = "the request took too long to arrive";
     } else if (failed == http::error::body_limit) {
       status = 413;
-      message = fmt::format("the body is larger than {} bytes", std::min(o_.max_body_bytes, tally_.allowance->largest_body()));
+      message = fmt::format("the body is larger than {} bytes", body_limit_);
     } else if (failed == http::error::header_limit || failed == http::error::buffer_overflow) {
       status = 431;
       message = fmt::format("the header is larger than {} bytes", o_.max_header_bytes);
@@ -399,6 +402,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
   const Handler& handler_;
   Tally& tally_;
   asio::steady_timer pause_;  // of look()
+  uint64_t body_limit_ = 0;   // of the request that is read
   std::shared_ptr<HttpExchange> exchange_;
 };
 

@@ -51,6 +51,8 @@ class Exchange {
   virtual std::string take_body() { return request().body; }
   // Room in the allowance, beside the body's, for what is made of it; false where there is none.
   virtual bool hold(uint64_t bytes) { return true; }
+  // The most bytes that hold() could ever find room for, however long a client waits.
+  virtual uint64_t most_to_hold() const { return UINT64_MAX; }
   // Nothing is needed any more that was made of the body.
   virtual void body_done() {}
 };

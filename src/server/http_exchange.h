@@ -71,6 +71,13 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   bool hold(uint64_t bytes) override {
     return keep(tally_.allowance->take(bytes, bytes > Allowance::kOrdinaryBody ? Allowance::Kind::kLarge : Allowance::Kind::kOrdinary));
   }
+  uint64_t most_to_hold() const override {
+    const auto beside = [&](Allowance::Kind kind) {
+      const uint64_t most = tally_.allowance->most(kind);
+      return most - std::min(most, held_.bytes());
+    };
+    return std::max(beside(Allowance::Kind::kLarge), std::min(Allowance::kOrdinaryBody, beside(Allowance::Kind::kOrdinary)));
+  }
   void body_done() override {
     request_.body = {};
     held_.release();
@@ -159,6 +166,11 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
         most->stall();
       } else if (piece.kind == Piece::Kind::kWhole) {
         ++tally_.without_room;
+        if (const uint64_t most = tally_.allowance->most(Allowance::Kind::kAnswer); bytes > most) {
+          piece = {Piece::Kind::kWhole, 400, "application/json",
+                   HttpServer::error_body(400, fmt::format("the answer has {} bytes, and there is room for {}; ask for less at once", bytes, most)), {}};
+          return true;
+        }
         piece = {Piece::Kind::kWhole, 503, "application/json",
                  HttpServer::error_body(503, fmt::format("there is no room for this answer of {} bytes now; ask for less at once, or later", bytes)),
                  {{"Retry-After", "1"}}};
