@@ -57,6 +57,8 @@ class Exchange {
   virtual void body_done() {}
 };
 struct Handler {
+  // Whether who asks may use the server, by the header alone; others have little room and give way. None: all may.
+  std::function<bool(const HttpRequest& request)> knows = {};
   // Before the body is read; what is not admitted has been answered.
   std::function<bool(Exchange& exchange)> admits;
   std::function<void(std::shared_ptr<Exchange>)> handle;
@@ -91,6 +93,7 @@ class HttpServer {
   virtual int64_t connections() const = 0;
   virtual int64_t stalled() const = 0;  // clients dropped so far because they did not read
   virtual uint64_t held_bytes() const = 0;      // in the allowance
+  virtual int64_t gave_way() const = 0;         // clients dropped so far, not known yet, because others needed their place
   virtual int64_t without_room() const = 0;     // requests and answers refused so far because it had no room
 
   // Error bodies for what never reaches a handler: (status, message) to JSON.

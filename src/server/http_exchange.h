@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "server/allowance.h"
 #include "server/http.h"
+#include "server/strangers.h"
 
 namespace venturi::server {
 
@@ -23,11 +24,13 @@ inline auto token(boost::system::error_code& failure) { return boost::asio::redi
 
 class HttpExchange;
 
-// Counts of all connections, and what they hold. Open exchanges are for the server's thread alone.
+// Counts of all connections, and what they hold. Open exchanges and strangers are for the server's thread alone.
 struct Tally {
-  std::atomic<int64_t> connections = 0, stalled = 0, without_room = 0;
+  std::atomic<int64_t> connections = 0, stalled = 0, without_room = 0, gave_way = 0;
   std::shared_ptr<Allowance> allowance;
   std::set<HttpExchange*> open;
+  Strangers strangers;      // connections
+  Strangers large_headers;  // that are not whole yet
 };
 
 // What waits to be sent, in order; filled from any thread through the server's executor.

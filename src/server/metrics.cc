@@ -288,6 +288,8 @@ std::string metrics_text(const App& app) {
   if (app.http) {
     f.gauge("venturi_connections", "Open connections.", static_cast<double>(app.http->connections()));
     f.counter("venturi_clients_stalled_total", "Clients dropped because they did not read.", static_cast<double>(app.http->stalled()));
+    f.counter("venturi_clients_gave_way_total", "Clients dropped, before they had shown a key, because others needed their place.",
+              static_cast<double>(app.http->gave_way()));
     f.gauge("venturi_clients_held_bytes", "Held for clients: large headers, bodies and what is made of them, answers that wait to be read.",
             static_cast<double>(app.http->held_bytes()));
     f.counter("venturi_clients_without_room_total", "Requests and answers refused because that had no room.", static_cast<double>(app.http->without_room()));

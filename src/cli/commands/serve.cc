@@ -67,7 +67,8 @@ Status run(const Options& o) {
   server::App app{.models = models.get(), .ledger = served.ledger, .sessions = sessions.get(), .keys = std::move(keys)};
   server::HttpOptions listening = o.http;
   listening.allowance = server::Allowance::create(served.ledger);
-  auto http = TRY(server::HttpServer::listen(listening, {.admits = [&app](server::Exchange& exchange) { return app.admits(exchange); },
+  auto http = TRY(server::HttpServer::listen(listening, {.knows = [&app](const server::HttpRequest& request) { return app.account(request) != nullptr; },
+                                                         .admits = [&app](server::Exchange& exchange) { return app.admits(exchange); },
                                                          .handle = [&app](auto exchange) { app.handle(std::move(exchange)); }}));
   app.http = http.get();
   const bool v6 = o.http.host.find(':') != std::string::npos;
