@@ -9,7 +9,7 @@ Rows, each a bounded run that starts the servers it needs, ours and the peer's i
   burst        a bursty trace at 80 % of that rate: goodput under targets of three times unloaded
   flood        one key floods, another sends now and then (ours alone)
   turn         the second turn of a 1,500-token conversation
-  overhead     what is not the model's of a decode step at batch 8 (ours alone)
+  overhead     what is not the model's of a decode step at batch 8, and CPU time of the HTTP thread beside it (ours alone)
   same         one request alone, in a batch of 32, again: the same bytes (ours alone)
   speculation  1, 4 and 8 streams that repeat themselves (greedy) or do not (sampled): tokens a second with --lookup, and with
                --draft FILE, over without (ours alone)
@@ -278,7 +278,10 @@ async def overhead_once(server, temperature, seconds=8):
     await asyncio.gather(*tasks, return_exceptions=True)
     engine, steps = after["engine_seconds"] - before["engine_seconds"], after["steps"] - before["steps"]
     step = after["step_seconds"] - before["step_seconds"]
-    return {"steps": steps, "step_ms": 1e3 * step / steps, "in_steps": 1 - engine / step, "of_wall": 1 - engine / wall}
+    # The HTTP thread works beside steps; as a share of them it counts as if each had waited for all of it.
+    http = after["http_seconds"] - before["http_seconds"]
+    return {"steps": steps, "step_ms": 1e3 * step / steps, "in_steps": 1 - engine / step, "of_wall": 1 - engine / wall,
+            "http_of_steps": http / step, "all": 1 - engine / step + http / step}
 
 
 def overhead(o):

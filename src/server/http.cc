@@ -7,6 +7,7 @@
 #include <boost/beast/ssl.hpp>
 
 #include <poll.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <array>
@@ -477,8 +478,14 @@ class Server : public HttpServer {
   uint64_t held_bytes() const override { return tally_.allowance->held(); }
   int64_t without_room() const override { return tally_.without_room; }
   int64_t gave_way() const override { return tally_.gave_way; }
+  double cpu_seconds() const override {
+    timespec used{};
+    if (runs_) ::clock_gettime(clock_, &used);
+    return static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
+  }
 
   void run(std::function<void()> on_signal) override {
+    runs_ = ::pthread_getcpuclockid(::pthread_self(), &clock_) == 0;
     asio::co_spawn(context_, accept(), asio::detached);
     asio::co_spawn(
         context_,
@@ -492,6 +499,7 @@ class Server : public HttpServer {
         },
         asio::detached);
     context_.run();
+    runs_ = false;
   }
 
   void stop_listening() override {
@@ -574,6 +582,8 @@ class Server : public HttpServer {
   tcp::acceptor acceptor_;
   asio::signal_set signals_;
   uint16_t port_ = 0;
+  clockid_t clock_ = 0;  // of the thread in run()
+  std::atomic<bool> runs_ = false;
 };
 
 }  // namespace

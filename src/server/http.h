@@ -94,6 +94,7 @@ class HttpServer {
   virtual int64_t stalled() const = 0;  // clients dropped so far because they did not read
   virtual uint64_t held_bytes() const = 0;      // in the allowance
   virtual int64_t gave_way() const = 0;         // clients dropped so far, not known yet, because others needed their place
+  virtual double cpu_seconds() const = 0;       // of the thread in run()
   virtual int64_t without_room() const = 0;     // requests and answers refused so far because it had no room
 
   // Error bodies for what never reaches a handler: (status, message) to JSON.

@@ -286,6 +286,8 @@ std::string metrics_text(const App& app) {
   if (app.models->size() == 1) app.models->each([&](const Models::Entry& e) { one = e.spec.name; });
   f.of(one);  // what is the server's is this model's alone
   if (app.http) {
+    f.counter("venturi_http_thread_seconds_total", "CPU time of the thread that reads requests, makes tokens of them and writes answers.",
+              app.http->cpu_seconds());
     f.gauge("venturi_connections", "Open connections.", static_cast<double>(app.http->connections()));
     f.counter("venturi_clients_stalled_total", "Clients dropped because they did not read.", static_cast<double>(app.http->stalled()));
     f.counter("venturi_clients_gave_way_total", "Clients dropped, before they had shown a key, because others needed their place.",
