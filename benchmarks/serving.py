@@ -194,7 +194,7 @@ def loadtest(o, server, *flags):
 
 
 def saturation(o):
-    with Server(False, o, streams=8) as s:
+    with Server(False, o, streams=o.peer_places) as s:
         alone = loadtest(o, s, *SHAPE[:-4], *SHAPE[-2:], "-n", 4, "--rate", 0.6, "--burst-shape", 1000, "--seed", 3)
         full = loadtest(o, s, *SHAPE, "-n", o.requests, "--rate", 1000, "--seed", o.seed)
     return {"rate": full["requests_per_second"], "ttft_s": alone["ttft_seconds"]["p50"], "tpot_s": alone["tpot_seconds"]["p50"]}
@@ -207,7 +207,7 @@ def burst(o):
     flags = [*SHAPE, "-n", o.requests, "--rate", 0.8 * o.rate, "--seed", o.seed, "--ttft-target", 3 * o.ttft, "--tpot-target", 3 * o.tpot]
     result = {"peer_saturation_per_s": o.rate, "peer_unloaded_ttft_s": o.ttft, "peer_unloaded_tpot_s": o.tpot}
     for name in ("ours", "peer"):
-        with Server(name == "ours", o, streams=16 if name == "ours" else 8) as s:
+        with Server(name == "ours", o, streams=16 if name == "ours" else o.peer_places) as s:
             r = loadtest(o, s, *flags)
         result[name] = {"goodput": r["goodput_per_second"], "within": r["within_targets"], "answered": r["answered"], "of": r["requests"], "seconds": r["seconds"],
                         "ttft": r["ttft_seconds"], "tpot": r["tpot_seconds"], "gap": r["inter_token_seconds"], "errors": r["errors"]}
@@ -393,6 +393,7 @@ def main():
     p.add_argument("--turns", type=int, default=2, help="flood, turn_disk: how often")
     p.add_argument("--folder", help="turn_disk: where the spill file is (default: where temporary files are)")
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--peer-places", type=int, default=8, help="saturation, burst: requests that the peer works at together; ours has 16 places")
     p.add_argument("--rate", type=float, help="burst: the peer's saturation rate")
     p.add_argument("--draft", help="speculation: a smaller model of the same vocabulary")
     p.add_argument("--draft-tokens", type=int, help="speculation: guesses a step at most (default: the server's)")
