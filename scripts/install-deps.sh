@@ -31,6 +31,7 @@ libgtest-dev      unit tests (GoogleTest)
 libgmock-dev      unit tests (matchers)
 libbenchmark-dev  kernel benchmarks
 python3           end-to-end tests, standard library only
+curl              one of the clients that venturi serve is tested with
 python3-jsonschema  checks output that was held to a JSON Schema
 python3-prometheus-client  reads /metrics as Prometheus does
 "

@@ -1,6 +1,7 @@
 """What clients cannot make the server do: hold more memory than its budget allows, read a body without a key, wait for
 one that does not come."""
 import json
+import re
 import shutil
 import signal
 import socket
@@ -128,11 +129,44 @@ class Memory(Bounds):
 
     def test_what_a_body_is_parsed_to_counts(self):
         server = self.start("--memory", "64M", "--streams", 2)
-        status, answer, _ = server.ask("POST", "/v1/completions", '{"prompt":[' + "7," * 1_900_000 + "7]}")
-        self.assertEqual(status, 503, answer)
+        # More than will ever fit is no matter of waiting,
+        for n in (1_900_000, 390_000):
+            status, answer, headers = server.ask("POST", "/v1/completions", '{"prompt":[' + "7," * n + "7]}")
+            self.assertEqual((status, answer["error"]["code"], headers["Retry-After"]), (413, "request_too_large", None), answer)
+            fits = int(re.fullmatch(r"the body holds \d+ values; beside its \d+ bytes there is room for (\d+)", answer["error"]["message"])[1])
+            self.assertLess(fits, n)
+            self.within(server)
+        # what is said to fit does; and where others hold the room it is.
+        body = '{"prompt":[' + "7," * (fits - 1000) + "7]}"
+        status, answer, _ = server.ask("POST", "/v1/completions", body)
+        self.assertEqual((status, answer["error"]["code"]), (400, "context_length_exceeded"), answer)
+        opened = [begun(server.port, 1_000_000, 1000) for _ in range(2)]
+        status, answer, headers = server.ask("POST", "/v1/completions", body)
+        self.assertEqual((status, headers["Retry-After"]), (503, "1"), answer)
         self.assertIn("values", answer["error"]["message"])
-        self.within(server)
+        self.close(opened)
         self.gives_all_back(server)
+
+    def test_what_models_hold_is_not_waited_for(self):
+        # A quarter of the budget would be one MiB more than the model leaves.
+        server = self.start("--memory", "6M", "--streams", 2)
+        limit = self.limit(server)
+        self.assertEqual(limit, (4 << 20) // 3)
+        with begun(server.port, limit + 1) as s:
+            self.assertEqual(status_of(s), 413)
+        for chunked in (False, True):
+            with begun(server.port, limit, limit >> 16 << 16, chunked=chunked) as s:
+                self.assertIsNone(status_of(s, 0.3))
+        whole = json.dumps({**BODY, "user": ""})
+        whole = whole[:-2] + "a" * (limit - len(whole)) + whole[-2:]
+        self.assertEqual(server.ask("POST", "/v1/completions", whole)[0], 200)
+        self.gives_all_back(server)
+
+    def limit(self, server):
+        """The largest body, as a refusal says it."""
+        status, answer, _ = server.ask("POST", "/v1/completions", json.dumps({**BODY, "user": "a" * 15_000_000}))
+        self.assertEqual(status, 413)
+        return int(re.fullmatch(r"the body is larger than (\d+) bytes", answer["error"]["message"])[1])
 
     def test_answers_that_nobody_reads_count(self):
         server = self.start("--memory", "64M", "--streams", 8)
@@ -157,10 +191,13 @@ class Memory(Bounds):
             opened.append(s)
         self.assertEqual(server.ask("GET", "/health")[0], 200)
         self.within(server)
-        statuses = {status_of(s, 0.1) for s in opened[-5:]}
+        # A megabyte of them is waited for, those that came last.
+        self.assertEqual({status_of(s, 1) for s in opened[:5]}, {503})
+        self.assertEqual({status_of(s, 0.1) for s in opened[-5:]}, {None})
+        self.assertLessEqual(self.held(server), 1 << 20)
         self.close(opened)
-        self.assertEqual(statuses, {503})
         self.gives_all_back(server)
+        self.assertGreaterEqual(server.metric("venturi_clients_gave_way_total"), 579)
 
 
 class Groups(Bounds):
@@ -217,6 +254,63 @@ class Keys(Bounds):
         self.assertEqual((status, answer["error"]["code"]), (401, "invalid_api_key"))
         self.assertEqual(server.ask("POST", "/nowhere", "{}", {"Authorization": "Bearer right"})[0], 404)
         self.assertEqual(server.ask("POST", "/metrics", "{}", {"Authorization": "Bearer right"})[0], 405)
+
+
+class Strangers(Bounds):
+    """Who has shown no key takes the place of nobody who has."""
+    KEY = {"Authorization": "Bearer right"}
+
+    def crowd(self, server, n, sent=b"", peer="127.0.0.1"):
+        opened = [socket.create_connection(("127.0.0.1", server.port), 20, (peer, 0)) for _ in range(n)]
+        self.addCleanup(self.close, opened)
+        for s in opened:
+            push(s, sent)
+        return opened
+
+    def test_large_headers(self):
+        server = self.start("--memory", "64M", "--streams", 2, "--api-key", "right")
+        half = b"GET /v1/models HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer right\r\nX: " + b"a" * 6000
+        slow, = self.crowd(server, 1, half, peer="127.0.0.2")
+        time.sleep(0.2)
+        for sent in (b"GET /v1/models HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 15000, half):
+            self.crowd(server, 300, sent)
+            for _ in range(5):
+                status, answer, _ = server.ask("POST", "/v1/completions", BODY, {**self.KEY, "X-Long": "a" * 12000})
+                self.assertEqual(status, 200, answer)
+            held = server.metric("venturi_clients_held_bytes", self.KEY)
+            self.assertGreater(held, 800_000)
+            self.assertLessEqual(held, 1 << 20)
+        # Nor is one who comes from elsewhere put out.
+        slow.sendall(b"a" * 6000 + b"\r\n\r\n")
+        self.assertEqual(status_of(slow), 200)
+        self.within(server)
+
+    def within(self, server):
+        if not support.OPTIONS.sanitized:
+            self.assertLess(resident(server.process.pid), Memory.BUDGET + SLACK)
+
+    def test_connections(self):
+        server = self.start("--streams", 2, "--api-key", "right", "--max-connections", 40)
+        known = server.connect()
+        known.request("GET", "/v1/models", headers=self.KEY)
+        self.assertEqual(known.getresponse().read()[:1], b"{")
+        for sent in (b"", b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /v1/models HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer wrong\r\n\r\n"):
+            self.crowd(server, 100, sent)
+            self.assertEqual(server.ask("POST", "/v1/completions", BODY, self.KEY)[0], 200)
+            self.assertLessEqual(server.metric("venturi_connections", self.KEY), 41)
+        known.request("GET", "/v1/models", headers=self.KEY)  # on the connection that it had
+        self.assertEqual(known.getresponse().status, 200)
+        known.close()
+
+    def test_they_send_no_bodies(self):
+        server = self.start("--streams", 2, "--api-key", "right")
+        for framing in ("Content-Length: 1000000", "Transfer-Encoding: chunked"):
+            with socket.create_connection(("127.0.0.1", server.port), 20) as s:
+                s.sendall(f"GET /health HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n".encode())
+                self.assertEqual(status_of(s), 413)
+        for headers in ({"Content-Length": "0"}, {}):
+            self.assertEqual(server.ask("GET", "/health", headers=headers)[0], 200)
+        self.assertEqual(server.ask("GET", "/health", "x" * 1000, self.KEY)[0], 200)
 
 
 class Slow(Bounds):

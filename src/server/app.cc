@@ -60,7 +60,12 @@ std::optional<ApiError> parse_into(Call& call) {
   const std::string text = call.exchange->take_body();
   const auto values = count_values(text);
   if (!values) return api_error(values.error());
-  if (!call.exchange->hold(static_cast<uint64_t>(*values) * kValueBytes))
+  const uint64_t bytes = static_cast<uint64_t>(*values) * kValueBytes;
+  if (const uint64_t most = call.exchange->most_to_hold(); bytes > most)
+    return ApiError{.status = 413,
+                    .message = fmt::format("the body holds {} values; beside its {} bytes there is room for {}", *values, text.size(), most / kValueBytes),
+                    .code = "request_too_large"};
+  if (!call.exchange->hold(bytes))
     return ApiError{.status = 503,
                     .type = "server_error",
                     .message = fmt::format("there is no room for a body of {} values now; ask again", *values),

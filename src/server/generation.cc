@@ -138,12 +138,11 @@ class Generation : public std::enable_shared_from_this<Generation> {
     std::vector<LoggedToken> tokens;
     if (update.token && !r_.no_answer) {
       ++answer.n_tokens;
-      if (!update.token->ends) {
-        const size_t begins = streams_[i].came();
-        text = to_text(i, update.token->id);
-        if (r_.top_logprobs >= 0)
-          unsaid_[i].emplace_back(begins, LoggedToken{update.token->id, update.token->logprob, update.token->top});
-      }
+      const size_t begins = streams_[i].came();
+      if (!update.token->ends) text = to_text(i, update.token->id);
+      // Who has a prompt scored cuts off the token that is drawn behind it: it is there though it ends the text.
+      if (r_.top_logprobs >= 0 && (!update.token->ends || r_.prompt_logprobs))
+        unsaid_[i].emplace_back(begins, LoggedToken{update.token->id, update.token->logprob, update.token->top});
     }
     const bool ended = update.finish != Finish::kNone;
     if (ended) text += streams_[i].finish();

@@ -51,10 +51,14 @@ class Exchange {
   virtual std::string take_body() { return request().body; }
   // Room in the allowance, beside the body's, for what is made of it; false where there is none.
   virtual bool hold(uint64_t bytes) { return true; }
+  // The most bytes that hold() could ever find room for, however long a client waits.
+  virtual uint64_t most_to_hold() const { return UINT64_MAX; }
   // Nothing is needed any more that was made of the body.
   virtual void body_done() {}
 };
 struct Handler {
+  // Whether who asks may use the server, by the header alone; others have little room and give way. None: all may.
+  std::function<bool(const HttpRequest& request)> knows = {};
   // Before the body is read; what is not admitted has been answered.
   std::function<bool(Exchange& exchange)> admits;
   std::function<void(std::shared_ptr<Exchange>)> handle;
@@ -91,6 +95,8 @@ class HttpServer {
   virtual int64_t connections() const = 0;
   virtual int64_t stalled() const = 0;  // clients dropped so far because they did not read
   virtual uint64_t held_bytes() const = 0;      // in the allowance
+  virtual int64_t gave_way() const = 0;         // clients dropped so far, not known yet, because others needed their place
+  virtual double cpu_seconds() const = 0;       // of the thread in run()
   virtual int64_t without_room() const = 0;     // requests and answers refused so far because it had no room
 };
 

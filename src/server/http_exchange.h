@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "server/allowance.h"
 #include "server/http.h"
+#include "server/strangers.h"
 
 namespace venturi::server {
 
@@ -23,12 +24,14 @@ inline auto token(boost::system::error_code& failure) { return boost::asio::redi
 
 class HttpExchange;
 
-// Counts of all connections, and what they hold. Open exchanges are for the server's thread alone.
+// Counts of all connections, and what they hold. Open exchanges and strangers are for the server's thread alone.
 struct Tally {
-  std::atomic<int64_t> connections = 0, stalled = 0, without_room = 0;
+  std::atomic<int64_t> connections = 0, stalled = 0, without_room = 0, gave_way = 0;
   std::shared_ptr<Allowance> allowance;
   std::set<HttpExchange*> open;
   std::function<std::string(std::string_view path, int status, std::string_view message)> error_body;
+  Strangers strangers;      // connections
+  Strangers large_headers;  // that are not whole yet
 };
 
 // What waits to be sent, in order; filled from any thread through the server's executor.
@@ -71,6 +74,13 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   std::string take_body() override { return std::exchange(request_.body, {}); }
   bool hold(uint64_t bytes) override {
     return keep(tally_.allowance->take(bytes, bytes > Allowance::kOrdinaryBody ? Allowance::Kind::kLarge : Allowance::Kind::kOrdinary));
+  }
+  uint64_t most_to_hold() const override {
+    const auto beside = [&](Allowance::Kind kind) {
+      const uint64_t most = tally_.allowance->most(kind);
+      return most - std::min(most, held_.bytes());
+    };
+    return std::max(beside(Allowance::Kind::kLarge), std::min(Allowance::kOrdinaryBody, beside(Allowance::Kind::kOrdinary)));
   }
   void body_done() override {
     request_.body = {};
@@ -160,6 +170,11 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
         most->stall();
       } else if (piece.kind == Piece::Kind::kWhole) {
         ++tally_.without_room;
+        if (const uint64_t most = tally_.allowance->most(Allowance::Kind::kAnswer); bytes > most) {
+          piece = {Piece::Kind::kWhole, 400, "application/json",
+                   tally_.error_body(request_.path, 400, fmt::format("the answer has {} bytes, and there is room for {}; ask for less at once", bytes, most)), {}};
+          return true;
+        }
         piece = {Piece::Kind::kWhole, 503, "application/json",
                  tally_.error_body(request_.path, 503, fmt::format("there is no room for this answer of {} bytes now; ask for less at once, or later", bytes)),
                  {{"Retry-After", "1"}}};

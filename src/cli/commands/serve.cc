@@ -66,7 +66,8 @@ Status run(const Options& o) {
                   .origins = {.allowed = o.http.cors_origins, .any_host = !server::is_loopback(o.http.host)}};
   server::HttpOptions listening = o.http;
   listening.allowance = server::Allowance::create(served.ledger);
-  auto http = TRY(server::HttpServer::listen(listening, {.admits = [&app](server::Exchange& exchange) { return app.admits(exchange); },
+  auto http = TRY(server::HttpServer::listen(listening, {.knows = [&app](const server::HttpRequest& request) { return app.account(request) != nullptr; },
+                                                         .admits = [&app](server::Exchange& exchange) { return app.admits(exchange); },
                                                          .handle = [&app](auto exchange) { app.handle(std::move(exchange)); },
                                                          .error_body = server::App::error_body}));
   app.http = http.get();
