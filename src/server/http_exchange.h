@@ -23,10 +23,11 @@ inline auto token(boost::system::error_code& failure) { return boost::asio::redi
 
 class HttpExchange;
 
-// Counts of all connections, and what they hold. Open exchanges are for the server's thread alone.
+// Counts of all connections, and what they hold. What is no count is for the server's thread alone.
 struct Tally {
-  std::atomic<int64_t> connections = 0, stalled = 0, without_room = 0;
+  std::atomic<int64_t> connections = 0, stalled = 0, without_room = 0, requests = 0, bodies = 0, leaving = 0;
   std::shared_ptr<Allowance> allowance;
+  bool cut_off = false;  // see HttpServer
   std::set<HttpExchange*> open;
 };
 
@@ -45,6 +46,7 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   HttpExchange(boost::asio::any_io_executor executor, HttpRequest request, uint64_t max_unsent, Tally& tally, std::function<void()> cut)
       : executor_(executor), ready_(executor), request_(std::move(request)), max_unsent_(max_unsent), tally_(tally), cut_(std::move(cut)) {
     tally_.open.insert(this);
+    ++tally_.requests;
   }
 
   const HttpRequest& request() const override { return request_; }
@@ -67,6 +69,13 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
       }
     });
   }
+  void on_cut_off(std::function<void()> say) override {
+    boost::asio::dispatch(executor_, [self = shared_from_this(), say = std::move(say)]() mutable {
+      if (self->closed_ || self->ended_) return;
+      self->say_ = std::move(say);
+      if (self->tally_.cut_off) self->cut_off();
+    });
+  }
   std::string take_body() override { return std::exchange(request_.body, {}); }
   bool hold(uint64_t bytes) override {
     return keep(tally_.allowance->take(bytes, bytes > Allowance::kOrdinaryBody ? Allowance::Kind::kLarge : Allowance::Kind::kOrdinary));
@@ -85,6 +94,14 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
     held_.add(std::move(*share));
     return true;
   }
+  // Between them the body is read; `stop` ends that.
+  void begin_body(std::function<void()> stop) {
+    stop_reading_ = std::move(stop);
+    ++tally_.bodies;
+  }
+  void end_body() {
+    if (std::exchange(stop_reading_, nullptr)) --tally_.bodies;
+  }
   void body_is_here(std::string body, double now) {
     request_.body = std::move(body);
     request_.arrived = now;
@@ -93,6 +110,13 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
     if (closed_) return;
     finished_sending();
     if (auto gone = std::exchange(gone_, nullptr); gone && !ended_) gone();
+  }
+  // The server does not wait for the answer any longer.
+  void cut_off() {
+    if (closed_ || ended_) return;
+    if (const auto say = std::exchange(say_, nullptr)) say();
+    if (const auto gone = std::exchange(gone_, nullptr)) gone();
+    if (stop_reading_) stop_reading_();
   }
   bool closed() const { return closed_; }
   bool answered() const { return ended_; }
@@ -108,7 +132,7 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   void add_sending(double seconds) { sending_seconds_ += seconds; }
   void finished() {
     if (!closed_) finished_sending();
-    gone_ = nullptr;
+    gone_ = say_ = nullptr;
   }
   // The next piece, when the one before is sent; none after a silence of `silence` seconds, or when the client has gone.
   boost::asio::awaitable<std::optional<Piece>> next(double silence) {
@@ -171,11 +195,13 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   }
   void finished_sending() {
     closed_ = true;
+    end_body();
     tally_.open.erase(this);
+    --tally_.requests;
     pieces_.clear();
     on_its_way_.release();
     unsent_ = 0;
-    cut_ = nullptr;
+    cut_ = say_ = nullptr;
     ready_.cancel();
   }
 
@@ -185,7 +211,7 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   Allowance::Share held_;  // for the request
   const uint64_t max_unsent_;
   Tally& tally_;
-  std::function<void()> cut_, gone_;
+  std::function<void()> cut_, gone_, say_, stop_reading_;
   uint64_t unsent_ = 0;
   Allowance::Share on_its_way_;
   double sending_seconds_ = 0;

@@ -31,8 +31,6 @@ ApiError session_error(const Error& error) {
   return api;
 }
 
-ApiError shutting_down() { return {.status = 503, .type = "server_error", .message = "the server is shutting down"}; }
-
 // What both directions have: a sequence of the model's, given back when this ends.
 class SessionChore : public Chore {
  public:
