@@ -150,6 +150,8 @@ bool App::admits(Exchange& exchange) const {
   if (!place.route)
     return refuse({.status = 405, .message = fmt::format("{} takes {}, not {}", request.path, place.allowed, request.method)},
                   {{"Allow", place.allowed}});
+  if (draining && place.route->needs == Needs::kModel) return refuse(shutting_down(), {{"Retry-After", "1"}});
+  exchange.on_cut_off([&exchange, error_body = place.error_body] { reply(exchange, shutting_down(), error_body(shutting_down())); });
   return true;
 }
 
@@ -174,6 +176,10 @@ void reply(Exchange& exchange, const ApiError& error, std::string body) {
     headers.emplace_back("Retry-After",
                          std::to_string(static_cast<int64_t>(error.retry_after_seconds + 0.999)));
   exchange.reply(error.status, "application/json", std::move(body), std::move(headers));
+}
+
+ApiError shutting_down() {
+  return {.status = 503, .type = "server_error", .message = "the server is shutting down", .retry_after_seconds = 1};
 }
 
 ApiError api_error(const Error& error) {

@@ -80,5 +80,6 @@ void reply(Exchange& exchange, const ApiError& error);
 void reply(Exchange& exchange, const ApiError& error, std::string body);
 // What the engine's errors are over HTTP.
 ApiError api_error(const Error& error);
+ApiError shutting_down();
 
 }  // namespace venturi::server

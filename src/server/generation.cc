@@ -49,6 +49,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
       if (!self->done_) self->cancel();
     });
     if (done_) return;  // it has gone already
+    exchange_->on_cut_off([self = shared_from_this()] { self->fail(shutting_down()); });
     usage_.tells_timings = r_.timings;
     for (const auto& prompt : r_.prompts) usage_.prompt += static_cast<int64_t>(prompt.size());
     std::vector<Submission> group;
@@ -128,9 +129,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     Answer& answer = answers_[i];
     if (done_ || !answer.finish.empty()) return;  // what is drawn after a stop text
     if (update.finish == Finish::kFailed) return fail(api_error(*update.error));
-    if (update.finish == Finish::kCancelled)
-      return fail(
-          {.status = 503, .type = "server_error", .message = "the server is shutting down"});
+    if (update.finish == Finish::kCancelled) return fail(shutting_down());
     for (const DrawnToken& t : update.prompt) answer.prompt.push_back({t.id, t.logprob, t.top});
     time_.add(update.times);
     if (update.token && r_.stream) send([&] { return format_->prompt(i, answer); });

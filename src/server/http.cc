@@ -146,10 +146,20 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
         refuse_for_room();
       } else if (is_preflight()) {
         exchange_->reply(204, "text/plain", "", preflight_headers());
-      } else if (handler_.admits(*exchange_)) {
+      } else if (handler_.admits(*exchange_) && !exchange_->answered()) {
         if (!known && !parser.is_done()) {
           exchange_->reply(413, "application/json", tally_.error_body(exchange_->request().path, 413, "a request without a key may have no body"), {});
-        } else if ((failed = co_await read_body(buffer, parser)); !failed) {
+        } else {
+          exchange_->begin_body([this] {
+            error_code ignored;
+            lowest().socket().cancel(ignored);
+          });
+          failed = co_await read_body(buffer, parser);
+          exchange_->end_body();
+        }
+        if (exchange_->answered()) {
+          // It was refused, or cut off.
+        } else if (!failed) {
           exchange_->body_is_here(std::move(parser.get().body()), now_seconds());
           handler_.handle(exchange_);
         } else if (failed == asio::error::no_buffer_space) {
@@ -178,9 +188,11 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
       error_code ignored;
       lowest().socket().cancel(ignored);  // the watch
       pause_.cancel();
-      if (!sent || !keep) break;
+      if (!sent || !keep || tally_.cut_off) break;
     }
+    ++tally_.leaving;
     co_await say_goodbye();
+    --tally_.leaving;
   }
 
  private:
@@ -247,7 +259,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
     lowest().expires_never();
     buffer.reserve(std::min<uint64_t>(room, kReadAhead));  // else it is read by half kilobytes
     parser.eager(true);
-    while (!failed && !parser.is_done()) {
+    while (!failed && !parser.is_done() && !exchange_->answered()) {
       co_await http::async_read_some(stream_, buffer, parser, token(failed));
       if (deadline.passed()) co_return beast::error::timeout;
       if (const uint64_t there = parser.get().body().size(); !length && there + kReadAhead > room) {
@@ -482,6 +494,9 @@ class Server : public HttpServer {
   uint16_t port() const override { return port_; }
   int64_t connections() const override { return tally_.connections; }
   int64_t stalled() const override { return tally_.stalled; }
+  int64_t requests() const override { return tally_.requests; }
+  int64_t bodies() const override { return tally_.bodies; }
+  int64_t leaving() const override { return tally_.leaving; }
   uint64_t held_bytes() const override { return tally_.allowance->held(); }
   int64_t without_room() const override { return tally_.without_room; }
   int64_t gave_way() const override { return tally_.gave_way; }
@@ -511,8 +526,23 @@ class Server : public HttpServer {
 
   void stop_listening() override {
     asio::post(context_, [this] {
-      error_code ignored;
-      acceptor_.close(ignored);
+      // Whoever has connected is answered.
+      error_code failed;
+      acceptor_.non_blocking(true, failed);
+      while (!failed) {
+        tcp::socket socket(context_);
+        acceptor_.accept(socket, failed);
+        if (!failed) take(std::move(socket));
+      }
+      acceptor_.close(failed);
+    });
+  }
+  void cut_off() override {
+    asio::post(context_, [this] {
+      tally_.cut_off = true;
+      std::vector<std::shared_ptr<HttpExchange>> open;
+      for (HttpExchange* exchange : tally_.open) open.push_back(exchange->shared_from_this());
+      for (const auto& exchange : open) exchange->cut_off();
     });
   }
   void stop() override { context_.stop(); }
@@ -550,6 +580,24 @@ class Server : public HttpServer {
         });
   }
 
+  void take(tcp::socket socket) {
+    if (tally_.connections >= o_.max_connections && tally_.strangers.drop_one()) {
+      ++tally_.gave_way;
+    } else if (tally_.connections >= o_.max_connections) {
+      spdlog::warn("{} connections are open already; one more is refused", tally_.connections.load());
+      return;
+    }
+    error_code ignored;
+    socket.set_option(tcp::no_delay(true), ignored);
+    // The kernel would take megabytes for a client that does not read, and they are nobody's in the ledger.
+    socket.set_option(asio::socket_base::send_buffer_size(kSendBuffer), ignored);
+    if (tls_) {
+      serve<Tls>(std::move(socket), *tls_);
+    } else {
+      serve<Plain>(std::move(socket));
+    }
+  }
+
   asio::awaitable<void> accept() {
     for (;;) {
       error_code failed;
@@ -563,21 +611,7 @@ class Server : public HttpServer {
         co_await pause.async_wait(token(failed));
         continue;
       }
-      if (tally_.connections >= o_.max_connections && tally_.strangers.drop_one()) {
-        ++tally_.gave_way;
-      } else if (tally_.connections >= o_.max_connections) {
-        spdlog::warn("{} connections are open already; one more is refused", tally_.connections.load());
-        continue;
-      }
-      error_code ignored;
-      socket.set_option(tcp::no_delay(true), ignored);
-      // The kernel would take megabytes for a client that does not read, and they are nobody's in the ledger.
-      socket.set_option(asio::socket_base::send_buffer_size(kSendBuffer), ignored);
-      if (tls_) {
-        serve<Tls>(std::move(socket), *tls_);
-      } else {
-        serve<Plain>(std::move(socket));
-      }
+      take(std::move(socket));
     }
   }
 

@@ -44,6 +44,9 @@ class Exchange {
   virtual void post(std::function<void()> work) = 0;
   // Called once, on the server's thread, if the client goes or stalls before the end.
   virtual void on_close(std::function<void()> gone) = 0;
+  // Called once, on the server's thread, if the answer is cut off: it must end the answer then, and say why. What is set
+  // later is called instead; then comes what on_close() has.
+  virtual void on_cut_off(std::function<void()> say) {}
   // That writing to the connection has taken so far. On the server's thread.
   virtual double sending_seconds() const { return 0; }
 
@@ -91,7 +94,12 @@ class HttpServer {
   virtual void run(std::function<void()> on_signal) = 0;
   // From any thread: no new connections; what is being answered goes on.
   virtual void stop_listening() = 0;
+  // From any thread: whatever is not answered yet, and what still comes, is cut off (Exchange::on_cut_off).
+  virtual void cut_off() = 0;
   virtual void stop() = 0;
+  virtual int64_t requests() const = 0;  // from their header until all of the answer is sent
+  virtual int64_t bodies() const = 0;    // of those, whose body is still on its way
+  virtual int64_t leaving() const = 0;   // connections that are over, whose clients have not closed them yet
   virtual int64_t connections() const = 0;
   virtual int64_t stalled() const = 0;  // clients dropped so far because they did not read
   virtual uint64_t held_bytes() const = 0;      // in the allowance

@@ -24,10 +24,11 @@ inline auto token(boost::system::error_code& failure) { return boost::asio::redi
 
 class HttpExchange;
 
-// Counts of all connections, and what they hold. Open exchanges and strangers are for the server's thread alone.
+// Counts of all connections, and what they hold. What is no count is for the server's thread alone.
 struct Tally {
-  std::atomic<int64_t> connections = 0, stalled = 0, without_room = 0, gave_way = 0;
+  std::atomic<int64_t> connections = 0, stalled = 0, without_room = 0, gave_way = 0, requests = 0, bodies = 0, leaving = 0;
   std::shared_ptr<Allowance> allowance;
+  bool cut_off = false;  // see HttpServer
   std::set<HttpExchange*> open;
   std::function<std::string(std::string_view path, int status, std::string_view message)> error_body;
   Strangers strangers;      // connections
@@ -49,6 +50,7 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   HttpExchange(boost::asio::any_io_executor executor, HttpRequest request, uint64_t max_unsent, Tally& tally, std::function<void()> cut)
       : executor_(executor), ready_(executor), request_(std::move(request)), max_unsent_(max_unsent), tally_(tally), cut_(std::move(cut)) {
     tally_.open.insert(this);
+    ++tally_.requests;
   }
 
   const HttpRequest& request() const override { return request_; }
@@ -69,6 +71,13 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
       } else {
         self->gone_ = std::move(gone);
       }
+    });
+  }
+  void on_cut_off(std::function<void()> say) override {
+    boost::asio::dispatch(executor_, [self = shared_from_this(), say = std::move(say)]() mutable {
+      if (self->closed_ || self->ended_) return;
+      self->say_ = std::move(say);
+      if (self->tally_.cut_off) self->cut_off();
     });
   }
   std::string take_body() override { return std::exchange(request_.body, {}); }
@@ -96,6 +105,14 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
     held_.add(std::move(*share));
     return true;
   }
+  // Between them the body is read; `stop` ends that.
+  void begin_body(std::function<void()> stop) {
+    stop_reading_ = std::move(stop);
+    ++tally_.bodies;
+  }
+  void end_body() {
+    if (std::exchange(stop_reading_, nullptr)) --tally_.bodies;
+  }
   void body_is_here(std::string body, double now) {
     request_.body = std::move(body);
     request_.arrived = now;
@@ -104,6 +121,13 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
     if (closed_) return;
     finished_sending();
     if (auto gone = std::exchange(gone_, nullptr); gone && !ended_) gone();
+  }
+  // The server does not wait for the answer any longer.
+  void cut_off() {
+    if (closed_ || ended_) return;
+    if (const auto say = std::exchange(say_, nullptr)) say();
+    if (const auto gone = std::exchange(gone_, nullptr)) gone();
+    if (stop_reading_) stop_reading_();
   }
   bool closed() const { return closed_; }
   bool answered() const { return ended_; }
@@ -119,7 +143,7 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   void add_sending(double seconds) { sending_seconds_ += seconds; }
   void finished() {
     if (!closed_) finished_sending();
-    gone_ = nullptr;
+    gone_ = say_ = nullptr;
   }
   // The next piece, when the one before is sent; none after a silence of `silence` seconds, or when the client has gone.
   boost::asio::awaitable<std::optional<Piece>> next(double silence) {
@@ -187,11 +211,13 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   }
   void finished_sending() {
     closed_ = true;
+    end_body();
     tally_.open.erase(this);
+    --tally_.requests;
     pieces_.clear();
     on_its_way_.release();
     unsent_ = 0;
-    cut_ = nullptr;
+    cut_ = say_ = nullptr;
     ready_.cancel();
   }
 
@@ -201,7 +227,7 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   Allowance::Share held_;  // for the request
   const uint64_t max_unsent_;
   Tally& tally_;
-  std::function<void()> cut_, gone_;
+  std::function<void()> cut_, gone_, say_, stop_reading_;
   uint64_t unsent_ = 0;
   Allowance::Share on_its_way_;
   double sending_seconds_ = 0;

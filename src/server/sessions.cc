@@ -31,8 +31,6 @@ ApiError session_error(const Error& error) {
   return api;
 }
 
-ApiError shutting_down() { return {.status = 503, .type = "server_error", .message = "the server is shutting down"}; }
-
 // Null: the model alone.
 const Adapter* adapter_of(const Target& target) { return target.adapter.empty() ? nullptr : target->engine->adapters().find(target.adapter); }
 

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <atomic>
 #include <csignal>
+#include <functional>
 #include <thread>
 
 namespace venturi {
@@ -37,16 +38,32 @@ Result<std::vector<server::ApiKey>> read_keys(const Options& o) {
 
 // What is cut off ends with the step, or the read, that it is in; so much longer the program waits for that.
 constexpr double kCutOffSeconds = 2;
+constexpr double kTellSeconds = 1.5;     // of those, for clients to take in that they are cut off
+constexpr double kGoodbyeSeconds = 0.3;  // for them to close
+constexpr double kReadSeconds = 0.1;     // for what was sent before the signal to be read
 
-void drain(server::Models& models, double seconds, const std::atomic<bool>& at_once) {
+bool wait_until(const std::function<bool()>& over, double end) {
+  while (!over() && now_seconds() < end) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  return over();
+}
+
+// Until what came before is answered, or is told that it will not be.
+void drain(server::HttpServer& http, server::Models& models, double seconds, const std::atomic<bool>& at_once) {
   const double end = now_seconds() + seconds;
+  const auto answered = [&] { return http.requests() == 0; };
+  wait_until([&] { return at_once.load(); }, std::min(end, now_seconds() + kReadSeconds));
+  // What models refuse from now on must not be what was on its way before.
+  wait_until([&] { return at_once || http.bodies() == 0; }, end);
   bool ended = false;
   do {
-    ended = models.drain(std::clamp(end - now_seconds(), 0.0, 0.1));
+    ended = models.drain(std::clamp(end - now_seconds(), 0.0, 0.1)) && wait_until(answered, std::min(end, now_seconds() + 0.1));
   } while (!ended && !at_once && now_seconds() < end);
-  if (!ended && !at_once) spdlog::warn("{} s are over; what still runs is cut off", seconds);
-  // The last answers are on their way to the sockets.
-  if (!at_once) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  if (!ended) {
+    if (!at_once) spdlog::warn("{} s are over; what still runs is cut off", seconds);
+    http.cut_off();
+    wait_until(answered, now_seconds() + kTellSeconds);
+  }
+  wait_until([&] { return http.leaving() == 0; }, now_seconds() + kGoodbyeSeconds);
 }
 
 Status run(const Options& o) {
@@ -81,15 +98,14 @@ Status run(const Options& o) {
   std::thread drainer;
   http->run([&] {
     if (std::exchange(app.draining, true)) {
-      asked_twice = true;
-      last_resort.in(kCutOffSeconds);
-      return http->stop();
+      if (asked_twice.exchange(true)) return http->stop();
+      return last_resort.in(kCutOffSeconds);
     }
     spdlog::info("draining");
     http->stop_listening();
     last_resort.in(o.drain_seconds + kCutOffSeconds);
     drainer = std::thread([&] {
-      drain(*models, o.drain_seconds, asked_twice);
+      drain(*http, *models, o.drain_seconds, asked_twice);
       http->stop();
     });
   });
