@@ -196,6 +196,15 @@ class Answers(Serving):
         single = self.completion(prompt="The road", n=1, temperature=1, seed=6, max_tokens=6)
         self.assertEqual(answer["choices"][3]["text"], single["choices"][0]["text"])
 
+    def test_answers_to_one_prompt_compute_it_once(self):
+        def computed():
+            return float(re.search(r"^venturi_prompt_tokens_computed_total\{.*\} (\S+)$", self.server.ask("GET", "/metrics")[1], re.M).group(1))
+        before = computed()
+        answer = self.completion(prompt="Once and for all they went to the house by the sea. " * 10, n=4, temperature=1, seed=3, max_tokens=4)
+        self.assertEqual(len(answer["choices"]), 4)
+        # What is no whole page is computed for each.
+        self.assertLess(computed() - before, 1.6 * answer["usage"]["prompt_tokens"])
+
     def test_logprobs(self):
         entries = self.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hm"}], "max_tokens": 4, "temperature": 0,
                                                      "logprobs": True, "top_logprobs": 3})["choices"][0]["logprobs"]["content"]

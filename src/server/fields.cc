@@ -97,10 +97,10 @@ namespace {
 std::optional<int64_t> whole(const Json& number) {
   if (number.is_number_unsigned() && number.get<uint64_t>() > INT64_MAX) return std::nullopt;
   if (number.is_number_integer()) return number.get<int64_t>();
-  // 16.0 is an integer to many a client.
+  // 16.0 is an integer to many a client. What is below the least comes rounded to it.
   constexpr double kEnd = 9223372036854775808.0;
   const double value = number.is_number() ? number.get<double>() : NAN;
-  if (std::trunc(value) == value && value >= -kEnd && value < kEnd) return static_cast<int64_t>(value);
+  if (std::trunc(value) == value && value > -kEnd && value < kEnd) return static_cast<int64_t>(value);
   return std::nullopt;
 }
 
