@@ -100,7 +100,7 @@ std::optional<int64_t> whole(const Json& number) {
   // 16.0 is an integer to many a client.
   constexpr double kEnd = 9223372036854775808.0;
   const double value = number.is_number() ? number.get<double>() : NAN;
-  if (std::trunc(value) == value && value >= -kEnd && value < kEnd) return static_cast<int64_t>(value);
+  if (std::trunc(value) == value && value > -kEnd && value < kEnd) return static_cast<int64_t>(value);
   return std::nullopt;
 }
 
