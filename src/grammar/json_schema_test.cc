@@ -157,7 +157,8 @@ TEST(JsonSchema, AddressesAsTheSystemReadsThem) {
     for (uint8_t& byte : address.s6_addr) byte = random() % 3 ? 0 : static_cast<uint8_t>(random());
     char text[INET6_ADDRSTRLEN];
     const std::string written = inet_ntop(AF_INET6, &address, text, sizeof text);
-    if (written.find('.') == std::string::npos) EXPECT_TRUE(matches(m, "\"" + written + "\"")) << written;
+    if (written.find('.') != std::string::npos) continue;  // an IPv4 address at its end
+    EXPECT_TRUE(matches(m, "\"" + written + "\"")) << written;
   }
 }
 
