@@ -91,6 +91,54 @@ class Tools(unittest.TestCase):
                              [[c["function"]["name"], c["function"]["arguments"]] for c in one["message"]["tool_calls"]])
             self.assertEqual(finishes[i], one["finish_reason"])
 
+    # Many calls, cut off somewhere.
+    CUT = {"tool_choice": "required", "temperature": 2}
+
+    def test_calls_that_are_cut_off_are_no_text(self):
+        more_than_one = 0
+        for seed in range(30):
+            choice = self.chat(**self.CUT, seed=seed, max_tokens=40 + 3 * seed)
+            self.assertIsNone(choice["message"]["content"], choice)
+            calls = choice["message"].get("tool_calls", [])
+            more_than_one += len(calls) > 1
+            for call in calls if choice["finish_reason"] != "length" else calls[:-1]:
+                self.check(call["function"]["name"], json.loads(call["function"]["arguments"]))
+        self.assertGreater(more_than_one, 3)
+
+    def test_responses_mark_what_is_cut_off_alone(self):
+        tools = [{"type": "function", "name": n, "parameters": s} for n, s in SCHEMAS.items()]
+        statuses = set()
+        for seed in range(30):
+            ask = {"input": ASK["messages"][0]["content"], "tools": tools, **self.CUT, "seed": seed, "max_output_tokens": 40 + 3 * seed}
+            whole = self.post("/v1/responses", ask)
+            for item in whole["output"]:
+                self.assertEqual(item["type"], "function_call", whole["output"])
+                try:
+                    self.check(item["name"], json.loads(item["arguments"]))
+                    self.assertEqual(item["status"], "completed")
+                except json.JSONDecodeError:
+                    self.assertEqual(item["status"], "incomplete")
+                    self.assertEqual(whole["status"], "incomplete")
+                    self.assertIs(item, whole["output"][-1])
+                statuses.add(item["status"])
+            events = [json.loads(e) for e in self.server.events("/v1/responses", {**ask, "stream": True})]
+            kept = [[(i["name"], i["arguments"], i["status"]) for i in r["output"]] for r in (whole, events[-1]["response"])]
+            self.assertEqual(kept[0], kept[1])
+            done = [(e["item"]["name"], e["item"]["arguments"], e["item"]["status"]) for e in events if e["type"] == "response.output_item.done"]
+            self.assertEqual(done, kept[0])
+        self.assertEqual(statuses, {"completed", "incomplete"})
+
+    def test_a_call_without_its_arguments_is_none(self):
+        schema = {"type": "object", "properties": {"terms": {"type": "array", "items": {"type": "integer"}, "minItems": 90}}, "required": ["terms"], "additionalProperties": False}
+        ask = {"messages": ASK["messages"], "max_tokens": 60, "temperature": 0, "tools": [{"name": "add", "input_schema": schema}], "tool_choice": {"type": "any"}}
+        answer = self.post("/v1/messages", ask)
+        self.assertEqual((answer["content"], answer["stop_reason"]), ([{"type": "text", "text": ""}], "max_tokens"))
+        ask = {"messages": ASK["messages"], "options": {"num_predict": 60, "temperature": 0}, "tool_choice": "required",
+               "tools": [{"type": "function", "function": {"name": "add", "parameters": schema}}]}
+        whole = self.post("/api/chat", {**ask, "stream": False})
+        self.assertEqual((whole["done_reason"], whole["message"]), ("length", {"role": "assistant", "content": ""}))
+        self.assertNotIn("tool_calls", self.post("/api/chat", ask))
+
     def test_auto_and_none_leave_text_alone(self):
         plain = self.chat(seed=3, max_tokens=20, tools=[])
         none = self.chat(seed=3, max_tokens=20, tool_choice="none")

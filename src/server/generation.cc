@@ -22,6 +22,29 @@ Json Usage::json() const {
           {"prompt_tokens_details", {{"cached_tokens", cached}}}};
 }
 
+std::optional<Json> ToolCall::object() const {
+  Json read = Json::parse(arguments, nullptr, false);
+  if (read.is_object()) return read;
+  if (whole) return Json::object();
+  return std::nullopt;
+}
+
+std::vector<AnswerPiece> Answer::pieces() const {
+  std::vector<AnswerPiece> pieces;
+  size_t said = 0;
+  const auto say = [&](size_t end) {
+    if (end > said) pieces.push_back({text.substr(said, end - said)});
+    said = end;
+  };
+  for (const ToolCall& call : calls) {
+    say(call.text_before);
+    pieces.push_back({"", &call});
+  }
+  say(text.size());
+  if (pieces.empty()) pieces.push_back({});
+  return pieces;
+}
+
 namespace {
 
 class Generation : public std::enable_shared_from_this<Generation> {
@@ -185,7 +208,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     {
       const Stopwatch watch(time_.detokenize());
       parsers_[i]->push(text, events);
-      if (last) parsers_[i]->finish(events);
+      if (last) parsers_[i]->finish(events, r_.tools.must);
     }
     std::vector<ToolCall>& calls = answers_[i].calls;
     for (const chat::ToolEvent& event : events) {
@@ -196,7 +219,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
           say(i, event.text, std::exchange(tokens, {}));
           break;
         case Kind::kCall:
-          calls.push_back({call_id(), event.text, ""});
+          calls.push_back({.id = call_id(), .name = event.text, .arguments = "", .text_before = answers_[i].text.size()});
           if (r_.stream) send([&] { return format_->call_begins(i, n, calls.back()); });
           break;
         case Kind::kArguments:
@@ -204,6 +227,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
           if (r_.stream) send([&] { return format_->call_arguments(i, n, event.text); });
           break;
         case Kind::kCallEnd:
+          calls[n].whole = event.whole;
           if (r_.stream) send([&] { return format_->call_ends(i, n, calls[n]); });
       }
     }

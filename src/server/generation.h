@@ -22,6 +22,17 @@ struct LoggedToken {
 
 struct ToolCall {
   std::string id, name, arguments;  // arguments: JSON as the model wrote it
+  size_t text_before = 0;           // bytes of the answer's text
+  bool whole = true;                // not cut off within the arguments
+  // {} where they are whole and are none.
+  std::optional<Json> object() const;
+};
+
+// In the order in which they came, what an answer consists of: `call` is null in a piece of text, which is not empty
+// where there is another piece.
+struct AnswerPiece {
+  std::string text;
+  const ToolCall* call = nullptr;
 };
 
 struct Answer {
@@ -32,6 +43,8 @@ struct Answer {
   std::string stop;                 // the stop text that ended it, if one did
   std::vector<LoggedToken> prompt;  // where its logprobs were asked for: from its second token on
   int64_t n_tokens = 0;
+
+  std::vector<AnswerPiece> pieces() const;
 };
 
 struct Usage {

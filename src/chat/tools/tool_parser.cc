@@ -17,7 +17,7 @@ void add(ToolEvents& events, ToolEvent::Kind kind, std::string_view text) {
   if (joins && !events.empty() && events.back().kind == kind) {
     events.back().text += text;
   } else {
-    events.push_back({kind, std::string(text)});
+    events.push_back({.kind = kind, .text = std::string(text)});
   }
 }
 
@@ -144,6 +144,10 @@ CallReader::State CallReader::object_ended(ToolEvents& events) {
   return State::kDone;
 }
 
+void CallReader::cut(ToolEvents& events) const {
+  events.push_back({.kind = ToolEvent::Kind::kCallEnd, .whole = has_arguments_});
+}
+
 namespace {
 const std::vector<std::string> kAnyName;
 }  // namespace
@@ -248,7 +252,7 @@ void ToolParser::call(char c, ToolEvents& events) {
       return;
     case CallReader::State::kFailed:
       if (before) {  // what was passed on stays a call, cut off
-        add(events, ToolEvent::Kind::kCallEnd, "");
+        reader_.cut(events);
         held_.clear();
       } else {
         held_ += reader_.raw();
@@ -275,14 +279,16 @@ void ToolParser::emit_text(std::string_view text, ToolEvents& events) {
   }
 }
 
-void ToolParser::finish(ToolEvents& events) {
-  if (state_ == State::kCall) {
-    if (reader_.announced()) {
-      add(events, ToolEvent::Kind::kCallEnd, "");
-    } else {
-      held_ += reader_.raw();
-      give_up(events);
-    }
+void ToolParser::finish(ToolEvents& events, bool calls_only) {
+  if (state_ == State::kCall && reader_.announced()) {
+    reader_.cut(events);
+  } else if (calls_only) {
+    held_.clear();
+    mark_.clear();
+    blank_.clear();
+  } else if (state_ == State::kCall) {
+    held_ += reader_.raw();
+    give_up(events);
   } else if (state_ == State::kInside && !any_) {
     give_up(events);
   } else if (state_ == State::kText) {

@@ -17,6 +17,7 @@ namespace venturi::chat {
 struct ToolEvent {
   enum class Kind { kText, kCall, kArguments, kCallEnd } kind;
   std::string text = {};  // kCall: the function's name
+  bool whole = true;      // kCallEnd: all of the arguments came
   bool operator==(const ToolEvent&) const = default;
 };
 using ToolEvents = std::vector<ToolEvent>;  // neighbours of kind kText or kArguments are one
@@ -29,6 +30,8 @@ class CallReader {
   explicit CallReader(const std::vector<std::string>* names) : names_(names) {}
 
   State push(char c, ToolEvents& events);
+  // The text ends within an announced one.
+  void cut(ToolEvents& events) const;
   bool announced() const { return announced_; }
   const std::string& raw() const { return raw_; }
 
@@ -65,7 +68,8 @@ class ToolParser {
   ToolParser& operator=(const ToolParser&) = delete;
 
   void push(std::string_view text, ToolEvents& events);
-  void finish(ToolEvents& events);
+  // `calls_only`: the answer can be nothing else, so what is left that is no call yet was to become one, and is dropped.
+  void finish(ToolEvents& events, bool calls_only = false);
 
  private:
   enum class State { kStart, kText, kInside, kCall };

@@ -66,6 +66,44 @@ std::string parsed(const ToolFormat& format, const std::string& text, bool insid
   return expected;
 }
 
+std::string demanded(const ToolFormat& format, std::string_view text, bool inside) {
+  ToolParser parser(format, kNames, inside);
+  ToolEvents events;
+  parser.push(text, events);
+  parser.finish(events, true);
+  std::string out = told(events);
+  for (const ToolEvent& e : events)
+    if (!e.whole) out += "cut";
+  return out;
+}
+
+// Of calls that were demanded, wherever they are cut off, nothing is text, and the last one alone is not whole.
+TEST(ToolParser, CutCallsAreNoText) {
+  for (const ToolFormat* format : kAll_ToolFormat) {
+    const bool inside = !tool_opening(*format).empty();
+    const std::string first = fmt::format(R"({{"{}": "f", "{}": {{"a": 1}}}})", format->name_key, format->arguments_key);
+    std::string text = (inside ? "" : format->begin) + (format->list ? "[" : "") + first;
+    const size_t one = text.size();
+    const std::string between = format->list ? ", " : format->end.empty() ? "; " : format->end + "\n" + format->begin;
+    if (!format->single) text += between + first;
+    const std::string call = R"(|f({"a": 1})|)";
+    for (size_t n = 0; n <= text.size(); ++n) {
+      SCOPED_TRACE(format->name + (": " + text.substr(0, n)));
+      std::string got = demanded(*format, std::string_view(text).substr(0, n), inside);
+      if (n >= one) {
+        ASSERT_TRUE(got.starts_with(call)) << got;
+        got.erase(0, call.size());
+      }
+      if (got.empty() || got == call) continue;
+      ASSERT_TRUE(got.ends_with(")|cut")) << got;
+      got.erase(got.size() - 5);
+      EXPECT_TRUE(call.starts_with(got)) << got;
+      EXPECT_LT(got.size(), call.size() - 2);
+    }
+    EXPECT_EQ(demanded(*format, text, inside), format->single ? call : call + call) << format->name;
+  }
+}
+
 TEST(ToolParser, Hermes) {
   const ToolFormat& h = tool_format_hermes;
   EXPECT_EQ(parsed(h, "Hello there.\n"), "Hello there.\n");

@@ -61,14 +61,14 @@ class MessageFormat : public AnswerFormat {
   Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
     Json message = head();
     message["content"] = Json::array();
-    if (!answers[0].text.empty() || answers[0].calls.empty())
-      message["content"].push_back({{"type", "text"}, {"text", answers[0].text}});
-    for (const ToolCall& call : answers[0].calls) {
-      // What was cut off is no JSON.
-      Json input = Json::parse(call.arguments, nullptr, false);
-      if (!input.is_object()) input = Json::object();
-      message["content"].push_back({{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", std::move(input)}});
+    for (const AnswerPiece& piece : answers[0].pieces()) {
+      if (!piece.call) {
+        message["content"].push_back({{"type", "text"}, {"text", piece.text}});
+      } else if (auto input = piece.call->object()) {  // what was cut off is no call of anything
+        message["content"].push_back({{"type", "tool_use"}, {"id", piece.call->id}, {"name", piece.call->name}, {"input", std::move(*input)}});
+      }
     }
+    if (message["content"].empty()) message["content"].push_back({{"type", "text"}, {"text", ""}});
     message.update(ending(answers[0]));
     message["usage"] = counts(usage, usage.completion);
     return message;

@@ -33,8 +33,10 @@ class LineFormat : public AnswerFormat {
     return dump(json) + "\n";
   }
   std::string call_ends(int, int, const ToolCall& call) override {
+    auto arguments = call.object();
+    if (!arguments) return "";
     Json json = piece("");
-    json["message"]["tool_calls"] = Json::array({spelled(call)});
+    json["message"]["tool_calls"] = Json::array({spelled(call.name, std::move(*arguments))});
     json["done"] = false;
     return dump(json) + "\n";
   }
@@ -48,15 +50,15 @@ class LineFormat : public AnswerFormat {
   std::string error(const ApiError& error) const override { return error_body(error); }
   Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
     Json json = done(answers[0].text, answers[0], usage);
-    for (const ToolCall& call : answers[0].calls) json["message"]["tool_calls"].push_back(spelled(call));
+    for (const ToolCall& call : answers[0].calls)
+      if (auto arguments = call.object()) json["message"]["tool_calls"].push_back(spelled(call.name, std::move(*arguments)));
     return json;
   }
 
  private:
-  static Json spelled(const ToolCall& call) {
-    Json arguments = Json::parse(call.arguments, nullptr, false);
-    if (!arguments.is_object()) arguments = Json::object();  // cut off
-    return {{"function", {{"name", call.name}, {"arguments", std::move(arguments)}}}};
+  // A call that was cut off has no arguments, and is none.
+  static Json spelled(const std::string& name, Json arguments) {
+    return {{"function", {{"name", name}, {"arguments", std::move(arguments)}}}};
   }
   Json piece(const std::string& text) const {
     Json json = {{"model", target_.name}, {"created_at", timestamp(static_cast<int64_t>(std::time(nullptr)))}};

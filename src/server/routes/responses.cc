@@ -31,16 +31,16 @@ class ResponseFormat : public AnswerFormat {
     item_["arguments"].get_ref<std::string&>() += more;
     return item_event("response.function_call_arguments.delta", {{"delta", more}});
   }
-  std::string call_ends(int, int, const ToolCall&) override { return close(); }
+  std::string call_ends(int, int, const ToolCall& call) override { return close(call.whole); }
   std::string last(int, const Answer& answer, const Usage&) override {
     finish_ = answer.finish;
     std::string out;
     if (items_.empty() && open_.empty()) out = begin_message();
-    return out + close();
+    return out + close(finish_ != "length");
   }
   std::string end(const Usage& usage) override {
     const bool cut = finish_ == "length";
-    Json response = object(cut ? "incomplete" : "completed", usage_json(usage), items_);
+    Json response = object(status_of(!cut), usage_json(usage), items_);
     usage.add_timings(response);
     return event({{"type", cut ? "response.incomplete" : "response.completed"},
                   {"response", std::move(response)}});
@@ -54,22 +54,25 @@ class ResponseFormat : public AnswerFormat {
   Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
     const Answer& answer = answers[0];
     finish_ = answer.finish;
-    const char* status = finish_ == "length" ? "incomplete" : "completed";
+    const bool cut = finish_ == "length";
     Json items = Json::array();
-    if (!answer.text.empty() || answer.calls.empty()) {
-      Json message = message_item(status);
-      message["content"].push_back(text_part(answer.text));
-      items.push_back(std::move(message));
-    }
-    for (const ToolCall& call : answer.calls) {
-      Json item = call_item(call, status);
-      item["arguments"] = call.arguments;
+    const std::vector<AnswerPiece> pieces = answer.pieces();
+    for (const AnswerPiece& piece : pieces) {
+      // Only what came last was cut off.
+      const bool whole = piece.call ? piece.call->whole : !cut || &piece != &pieces.back();
+      Json item = piece.call ? call_item(*piece.call, status_of(whole)) : message_item(status_of(whole));
+      if (piece.call) {
+        item["arguments"] = piece.call->arguments;
+      } else {
+        item["content"].push_back(text_part(piece.text));
+      }
       items.push_back(std::move(item));
     }
-    return object(status, usage_json(usage), std::move(items));
+    return object(status_of(!cut), usage_json(usage), std::move(items));
   }
 
  private:
+  static const char* status_of(bool whole) { return whole ? "completed" : "incomplete"; }
   static Json text_part(const std::string& text) {
     return {{"type", "output_text"},
             {"text", text},
@@ -137,10 +140,10 @@ class ResponseFormat : public AnswerFormat {
     item_["content"].push_back(text_part(""));
     return out + part_event("response.content_part.added", {{"part", text_part("")}});
   }
-  std::string close() {
+  std::string close(bool whole = true) {
     if (open_.empty()) return "";
     std::string out;
-    item_["status"] = finish_ == "length" ? "incomplete" : "completed";
+    item_["status"] = status_of(whole);
     if (open_ == "message") {
       const Json& part = item_["content"][0];
       out = part_event("response.output_text.done",
