@@ -51,7 +51,7 @@ class ResponseFormat : public AnswerFormat {
                   {"message", error.message},
                   {"param", nullptr}});
   }
-  Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
+  std::string whole(const std::vector<Answer>& answers, const Usage& usage) override {
     const Answer& answer = answers[0];
     finish_ = answer.finish;
     const char* status = finish_ == "length" ? "incomplete" : "completed";
@@ -66,8 +66,9 @@ class ResponseFormat : public AnswerFormat {
       item["arguments"] = call.arguments;
       items.push_back(std::move(item));
     }
-    return object(status, usage_json(usage), std::move(items));
+    return dump(object(status, usage_json(usage), std::move(items)));
   }
+  size_t held_bytes() const override { return 3 * dump(repeated_).size(); }
 
  private:
   static Json text_part(const std::string& text) {
