@@ -290,6 +290,41 @@ class Answers(Bounds):
         self.gives_all_back(server)
 
 
+class Gaps(Bounds):
+    """What takes long to read keeps nobody else waiting."""
+
+    def test_large_requests_do_not_stop_the_server(self):
+        server = self.start("--streams", 2)
+        schema = lambda n: {"messages": Answers.MESSAGES, "max_tokens": 2, "response_format": {
+            "type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": [f"word{i}" for i in range(n)]}}}}
+        large = [("/tokenize", {"content": PROMPT * 150_000}, 200), ("/v1/chat/completions", schema(20_000), 200),
+                 ("/v1/messages/count_tokens", {"messages": Answers.MESSAGES * 60_000}, 200)]
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            for path, body, expected in large:
+                data, waits, begin = json.dumps(body), [], time.monotonic()
+                asked = pool.submit(server.ask, "POST", path, data)
+                while not asked.done():
+                    at = time.monotonic()
+                    self.assertEqual(server.ask("POST", "/v1/completions", BODY)[0], 200)
+                    waits.append(time.monotonic() - at)
+                took = time.monotonic() - begin
+                self.assertEqual(asked.result()[0], expected, asked.result()[1])
+                # With the server's thread in it, one waits for nearly all of the time that it takes.
+                self.assertGreater(len(waits), 3, (path, took))
+                if not support.OPTIONS.sanitized:
+                    self.assertLess(max(waits), max(0.5, took / 2), (path, took))
+
+    def test_a_prompt_that_its_length_says_is_too_long_is_not_tokenized(self):
+        server = self.start("--streams", 2)
+        text = PROMPT * 240_000
+        for path, body in (("/v1/completions", {"prompt": text}), ("/v1/completions", {"prompt": ["Once", text]}),
+                           ("/v1/chat/completions", {"messages": [{"role": "user", "content": text}]})):
+            status, answer, _ = server.ask("POST", path, {**body, "max_tokens": 1})
+            self.assertEqual((status, answer["error"]["code"]), (400, "context_length_exceeded"))
+            self.assertRegex(answer["error"]["message"], r"^the prompt has at least \d{5,} tokens, the context holds 256$")
+        self.gives_all_back(server)
+
+
 class Keys(Bounds):
     def test_the_key_is_asked_for_before_the_body(self):
         server = self.start("--streams", 2, "--api-key", "right")

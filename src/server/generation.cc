@@ -373,7 +373,10 @@ void generate(Call call, GenerationRequest request, std::unique_ptr<AnswerFormat
   auto room = room_for(bytes_of(request, context) + format->held_bytes());
   if (!room) return;
   const Account account = call.account;
-  std::make_shared<Generation>(std::move(call), std::move(request), std::move(format), std::move(*room))->start(account);
+  const auto exchange = call.exchange;
+  exchange->post([account, generation = std::make_shared<Generation>(std::move(call), std::move(request), std::move(format), std::move(*room))] {
+    generation->start(account);
+  });
 }
 
 }  // namespace venturi::server

@@ -1,7 +1,8 @@
 // The answers to one API request: submitted together, sent as they come or when all are whole.
 //
-// What the answers look like is an AnswerFormat, one per API. Everything here runs on the HTTP
-// server's thread. When the client goes, the requests are cancelled.
+// What the answers look like is an AnswerFormat, one per API. A request is read on the HTTP server's thread or a
+// worker's; from when it is submitted everything here runs on the HTTP server's. When the client goes, the requests are
+// cancelled.
 #pragma once
 
 #include <memory>

@@ -40,8 +40,9 @@ bool is_loopback(const std::string& host) { return host == "::1" || host.starts_
 // What is cut off ends with the step, or the read, that it is in; so much longer the program waits for that.
 constexpr double kCutOffSeconds = 2;
 
-void drain(server::Models& models, double seconds, const std::atomic<bool>& at_once) {
+void drain(server::Models& models, const server::Workers& workers, double seconds, const std::atomic<bool>& at_once) {
   const double end = now_seconds() + seconds;
+  while (!workers.idle() && !at_once && now_seconds() < end) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   bool ended = false;
   do {
     ended = models.drain(std::clamp(end - now_seconds(), 0.0, 0.1));
@@ -64,7 +65,8 @@ Status run(const Options& o) {
   const auto models = TRY(server::Models::create(std::move(served.specs), loading));
   std::unique_ptr<server::Sessions> sessions;
   if (!o.session_folder.empty()) sessions = TRY(server::Sessions::open(o.session_folder));
-  server::App app{.models = models.get(), .ledger = served.ledger, .sessions = sessions.get(), .keys = std::move(keys)};
+  auto workers = std::make_unique<server::Workers>();
+  server::App app{.models = models.get(), .ledger = served.ledger, .sessions = sessions.get(), .workers = workers.get(), .keys = std::move(keys)};
   server::HttpOptions listening = o.http;
   listening.allowance = server::Allowance::create(served.ledger);
   auto http = TRY(server::HttpServer::listen(listening, {.admits = [&app](server::Exchange& exchange) { return app.admits(exchange); },
@@ -79,7 +81,7 @@ Status run(const Options& o) {
   std::atomic<bool> asked_twice = false;
   std::thread drainer;
   http->run([&] {
-    if (std::exchange(app.draining, true)) {
+    if (app.draining.exchange(true)) {
       asked_twice = true;
       last_resort.in(kCutOffSeconds);
       return http->stop();
@@ -88,12 +90,13 @@ Status run(const Options& o) {
     http->stop_listening();
     last_resort.in(o.drain_seconds + kCutOffSeconds);
     drainer = std::thread([&] {
-      drain(*models, o.drain_seconds, asked_twice);
+      drain(*models, *workers, o.drain_seconds, asked_twice);
       http->stop();
     });
   });
   last_resort.in(kCutOffSeconds);  // nobody is left to be answered
   if (drainer.joinable()) drainer.join();
+  workers.reset();
   if (served.plan && served.plan->meter)
     models->each([&](const server::Models::Entry& e) {
       if (e.model) std::fputs(served.plan->meter->report(*e.model->engine, served.plan->file).c_str(), stderr);
