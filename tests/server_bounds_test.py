@@ -265,7 +265,7 @@ class Answers(Bounds):
         self.assertEqual([c["logprobs"] for c in choices], streamed)
         for choice in choices:
             self.assertIsNone(choice["logprobs"]["token_logprobs"][0])
-            self.assertEqual("".join(choice["logprobs"]["tokens"]).strip(), choice["text"].strip())
+            self.assertEqual("".join(choice["logprobs"]["tokens"][1:]).strip(), choice["text"].strip())
 
     def test_grammars_count_as_long_as_they_are_used(self):
         server = self.start("--memory", "80M", "--streams", 2)
@@ -297,7 +297,7 @@ class Gaps(Bounds):
         server = self.start("--streams", 2)
         schema = lambda n: {"messages": Answers.MESSAGES, "max_tokens": 2, "response_format": {
             "type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": [f"word{i}" for i in range(n)]}}}}
-        large = [("/tokenize", {"content": PROMPT * 150_000}, 200), ("/v1/chat/completions", schema(20_000), 200),
+        large = [("/tokenize", {"content": PROMPT * 240_000}, 200), ("/v1/chat/completions", schema(20_000), 200),
                  ("/v1/messages/count_tokens", {"messages": Answers.MESSAGES * 60_000}, 200)]
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             for path, body, expected in large:
@@ -312,7 +312,7 @@ class Gaps(Bounds):
                 # With the server's thread in it, one waits for nearly all of the time that it takes.
                 self.assertGreater(len(waits), 3, (path, took))
                 if not support.OPTIONS.sanitized:
-                    self.assertLess(max(waits), max(0.5, took / 2), (path, took))
+                    self.assertLess(max(waits), max(0.4, took / 4), (path, took))
 
     def test_a_prompt_that_its_length_says_is_too_long_is_not_tokenized(self):
         server = self.start("--streams", 2)
