@@ -1,5 +1,6 @@
 """What clients cannot make the server do: hold more memory than its budget allows, read a body without a key, wait for
 one that does not come."""
+import concurrent.futures
 import json
 import re
 import shutil
@@ -235,6 +236,129 @@ class Groups(Bounds):
                 time.sleep(0.02)
             self.assertEqual(server.metric("venturi_requests_refused_total"), refused + 10)
         self.assertTrue(server.settles())
+        self.gives_all_back(server)
+
+
+class Answers(Bounds):
+    """What answers and the grammars that hold them take: there is room for it before anything is computed."""
+    MESSAGES = [{"role": "user", "content": "Hm"}]
+    LOGGED = {"messages": MESSAGES, "logprobs": True, "top_logprobs": 20, "max_tokens": 200, "ignore_eos": True}
+
+    def test_log_probabilities_that_never_have_room_are_a_400_before_they_are_computed(self):
+        server = self.start("--memory", "80M", "--streams", 4)
+        before, drawn = resident(server.process.pid), server.metric("vllm:generation_tokens_total")
+        status, answer, headers = server.ask("POST", "/v1/chat/completions", {**self.LOGGED, "n": 128})
+        self.assertEqual((status, answer["error"]["param"]), (400, "max_tokens"), answer)
+        self.assertIn("never room", answer["error"]["message"])
+        self.assertNotIn("Retry-After", headers)
+        self.assertEqual(server.metric("vllm:generation_tokens_total"), drawn)
+        if not support.OPTIONS.sanitized:
+            self.assertLess(resident(server.process.pid) - before, 16 << 20)
+        self.gives_all_back(server)
+
+    def test_what_has_no_room_beside_others_is_a_503_at_once(self):
+        server = self.start("--memory", "80M", "--streams", 2)
+        # As many answers as have room alone, but for a third.
+        body = next(body for body in ({**self.LOGGED, "n": n} for n in (48, 32, 24, 16, 12, 8, 6, 4))
+                    if server.ask("POST", "/v1/chat/completions", body)[0] == 200)
+        self.assertLess(body["n"], 48)
+        with socket.create_connection(("127.0.0.1", server.port), 60) as first:
+            first.sendall(request_bytes(body, path="/v1/chat/completions"))
+            end = time.monotonic() + 20
+            while self.held(server) < 500_000 * body["n"] and time.monotonic() < end:
+                time.sleep(0.02)
+            refused = None
+            for _ in range(3):
+                status, answer, headers = server.ask("POST", "/v1/chat/completions", body)
+                if status == 503:
+                    refused = answer, headers
+                    break
+            self.assertIsNotNone(refused, "two of them have room at once")
+            self.assertEqual((refused[1]["Retry-After"], refused[0]["error"]["type"]), ("1", "server_error"))
+            self.assertEqual(status_of(first, 60), 200)
+        self.assertEqual(server.ask("POST", "/v1/chat/completions", body)[0], 200)
+        self.gives_all_back(server)
+
+    def test_a_whole_answer_logs_what_a_stream_logs(self):
+        server = self.start("--streams", 4)
+        body = {**self.LOGGED, "n": 3, "seed": 5, "max_tokens": 30, "top_logprobs": 4}
+        choices = server.ask("POST", "/v1/chat/completions", body)[1]["choices"]
+        streamed = [[] for _ in choices]
+        for data in server.events("/v1/chat/completions", {**body, "stream": True})[:-1]:
+            for choice in json.loads(data)["choices"]:
+                streamed[choice["index"]] += (choice["logprobs"] or {"content": []})["content"]
+        for choice, tokens in zip(choices, streamed):
+            self.assertEqual(len(tokens), 30)
+            self.assertEqual({len(t["top_logprobs"]) for t in tokens}, {4})
+            self.assertEqual(choice["logprobs"], {"content": tokens, "refusal": None})
+            self.assertEqual(b"".join(bytes(t["bytes"]) for t in tokens).decode(errors="replace"), choice["message"]["content"])
+        body = {"prompt": [PROMPT, "Once"], "n": 2, "seed": 5, "max_tokens": 10, "logprobs": 3, "echo": True, "ignore_eos": True}
+        choices = server.ask("POST", "/v1/completions", body)[1]["choices"]
+        streamed = [{} for _ in choices]
+        for data in server.events("/v1/completions", {**body, "stream": True})[:-1]:
+            for choice in json.loads(data)["choices"]:
+                for name, values in choice["logprobs"].items():
+                    streamed[choice["index"]].setdefault(name, []).extend(values)
+        self.assertEqual([c["logprobs"] for c in choices], streamed)
+        for choice in choices:
+            self.assertIsNone(choice["logprobs"]["token_logprobs"][0])
+            self.assertEqual("".join(choice["logprobs"]["tokens"][1:]).strip(), choice["text"].strip())
+
+    def test_grammars_count_as_long_as_they_are_used(self):
+        server = self.start("--memory", "80M", "--streams", 2)
+        before, opened = resident(server.process.pid), []
+        for i in range(24):
+            schema = {"type": "array", "minItems": 90, "maxItems": 200, "items": {"enum": [f"w{i}x{j}" for j in range(6000)]}}
+            body = {"messages": self.MESSAGES, "max_tokens": 200, "stream": True, "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
+            s = socket.create_connection(("127.0.0.1", server.port), 60)
+            s.sendall(request_bytes(body, path="/v1/chat/completions"))
+            opened.append(s)
+        held, end = 0, time.monotonic() + 60
+        while time.monotonic() < end and held < 3_000_000:
+            held = max(held, self.held(server))
+            time.sleep(0.02)
+        statuses = [status_of(s, 1) for s in opened]
+        self.assertIn(200, statuses)
+        self.assertLessEqual(set(statuses), {200, 503, None})
+        if not support.OPTIONS.sanitized:
+            self.assertLess(resident(server.process.pid) - before, 80_000_000)
+        self.assertGreater(held, 3_000_000)
+        self.close(opened)
+        self.gives_all_back(server)
+
+
+class Gaps(Bounds):
+    """What takes long to read keeps nobody else waiting."""
+
+    def test_large_requests_do_not_stop_the_server(self):
+        server = self.start("--streams", 2)
+        schema = lambda n: {"messages": Answers.MESSAGES, "max_tokens": 2, "response_format": {
+            "type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": [f"word{i}" for i in range(n)]}}}}
+        large = [("/tokenize", {"content": PROMPT * 240_000}, 200), ("/v1/chat/completions", schema(20_000), 200),
+                 ("/v1/messages/count_tokens", {"messages": Answers.MESSAGES * 60_000}, 200)]
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            for path, body, expected in large:
+                data, waits, begin = json.dumps(body), [], time.monotonic()
+                asked = pool.submit(server.ask, "POST", path, data)
+                while not asked.done():
+                    at = time.monotonic()
+                    self.assertEqual(server.ask("POST", "/v1/completions", BODY)[0], 200)
+                    waits.append(time.monotonic() - at)
+                took = time.monotonic() - begin
+                self.assertEqual(asked.result()[0], expected, asked.result()[1])
+                # With the server's thread in it, one waits for nearly all of the time that it takes.
+                self.assertGreater(len(waits), 3, (path, took))
+                if not support.OPTIONS.sanitized:
+                    self.assertLess(max(waits), max(0.4, took / 4), (path, took))
+
+    def test_a_prompt_that_its_length_says_is_too_long_is_not_tokenized(self):
+        server = self.start("--streams", 2)
+        text = PROMPT * 240_000
+        for path, body in (("/v1/completions", {"prompt": text}), ("/v1/completions", {"prompt": ["Once", text]}),
+                           ("/v1/chat/completions", {"messages": [{"role": "user", "content": text}]})):
+            status, answer, _ = server.ask("POST", path, {**body, "max_tokens": 1})
+            self.assertEqual((status, answer["error"]["code"]), (400, "context_length_exceeded"))
+            self.assertRegex(answer["error"]["message"], r"^the prompt has at least \d{5,} tokens, the context holds 256$")
         self.gives_all_back(server)
 
 

@@ -33,6 +33,9 @@ class Automaton {
   int32_t start() const { return start_; }
   int32_t n_states() const { return static_cast<int32_t>(first_edge_.size()) - 1; }
   bool ends_rule(int32_t state) const { return ends_rule_[state]; }
+  size_t bytes() const {  // that it takes
+    return edges_.capacity() * sizeof(Edge) + first_edge_.capacity() * sizeof(int32_t) + ends_rule_.capacity();
+  }
   const Edge* begin(int32_t state) const { return edges_.data() + first_edge_[state]; }
   const Edge* end(int32_t state) const { return edges_.data() + first_edge_[state + 1]; }
 

@@ -7,7 +7,7 @@ namespace venturi::grammar {
 
 namespace {
 
-constexpr size_t kMaxMasks = 512;  // a vocabulary of 128k: 16 kB each
+constexpr size_t kMaxMaskBytes = 1 << 20;
 
 }  // namespace
 
@@ -53,9 +53,10 @@ Constraint::Constraint(std::shared_ptr<const Automaton> automaton, std::shared_p
 
 const std::vector<uint64_t>& Constraint::allowed() {
   if (const auto at = masks_.find(set_); at != masks_.end()) return at->second;
-  if (masks_.size() >= kMaxMasks) masks_.clear();
+  const size_t words = static_cast<size_t>(trie_->vocab_size() + 63) / 64;
+  if (masks_.size() * words * sizeof(uint64_t) >= kMaxMaskBytes) masks_.clear();
   std::vector<uint64_t>& bits = masks_[set_];
-  bits.assign(static_cast<size_t>(trie_->vocab_size() + 63) / 64, 0);
+  bits.assign(words, 0);
   const auto allow = [&](TokenId id) { bits[id / 64] |= uint64_t{1} << (id % 64); };
   const auto& nodes = trie_->nodes();
   std::vector<Matcher::Set> path = {set_};  // [depth]: before the byte at that depth

@@ -7,6 +7,8 @@ namespace venturi::server {
 
 namespace {
 
+constexpr uint64_t kInlineBytes = 16 << 10;  // of a body that the server's thread reads itself: a few milliseconds
+
 // In a time that depends on the length of what was given alone.
 bool same(std::string_view secret, std::string_view given) {
   unsigned char different = secret.size() != given.size();
@@ -76,35 +78,84 @@ std::optional<ApiError> parse_into(Call& call) {
   return std::nullopt;
 }
 
-void call_with_model(const Place& place, Call call) {
-  const auto refuse = [error_body = place.error_body](Exchange& exchange, const ApiError& error) { reply(exchange, error, error_body(error)); };
-  if (const auto error = parse_into(call)) return refuse(*call.exchange, *error);
-  const auto name = asked_model(call.body);
-  if (const ApiError* error = std::get_if<ApiError>(&name)) return refuse(*call.exchange, *error);
+// A request on its way to its route.
+struct Errand {
+  const Route& route;
+  ErrorBody error_body;
+  bool tags;       // of models, are none (Place)
+  uint64_t bytes;  // of the body
+  Call call;
+  std::shared_ptr<std::atomic<bool>> gone = std::make_shared<std::atomic<bool>>(false);  // its client; nobody is answered then
+  bool aside = false;  // a worker does it
+};
+using ErrandPtr = std::shared_ptr<Errand>;
 
-  // One whose client goes before its model is there is not answered.
-  auto waiting = std::make_shared<Call>(std::move(call));
-  auto gone = std::make_shared<bool>(false);
-  const auto go_on = [handler = place.route->handler, refuse, waiting](Found found) {
-    if (const ApiError* error = std::get_if<ApiError>(&found)) return refuse(*waiting->exchange, *error);
-    waiting->target = std::get<Target>(std::move(found));
-    const auto exchange = waiting->exchange;
-    handler(std::move(*waiting));
-    exchange->body_done();
+void refuse(const Errand& e, const ApiError& error) { reply(*e.call.exchange, error, e.error_body(error)); }
+
+void watch(const Errand& e) {
+  e.call.exchange->on_close([gone = e.gone] { *gone = true; });
+}
+
+// A worker does `step`, if there is one.
+void step_aside(const ErrandPtr& e, void (*step)(const ErrandPtr&)) {
+  if (!e->call.app.workers) return step(e);
+  e->aside = true;
+  watch(*e);
+  const bool taken = e->call.app.workers->add(e->bytes, [e, step] {
+    if (*e->gone) return;
+    const auto exchange = e->call.exchange;
+    try {
+      step(e);
+    } catch (const std::exception& failure) {
+      spdlog::error("a request ended by an exception: {}", failure.what());
+      const ApiError error{.status = 500, .type = "server_error", .message = "the request could not be worked on"};
+      reply(*exchange, error, e->error_body(error));
+    }
+  });
+  if (!taken)
+    refuse(*e, {.status = 503, .type = "server_error", .message = "too many large requests wait to be read; ask again", .retry_after_seconds = 1});
+}
+
+void call_route(const ErrandPtr& e) {
+  const auto exchange = e->call.exchange;
+  e->route.handler(std::move(e->call));
+  exchange->body_done();
+}
+
+void call_found(const ErrandPtr& e, Found found) {
+  if (const ApiError* error = std::get_if<ApiError>(&found)) return refuse(*e, *error);
+  e->call.target = std::get<Target>(std::move(found));
+  // What compiles a grammar may take long however small it is.
+  const auto compiles = [&] {
+    for (const char* name : {"grammar", "response_format", "format", "text", "tools"})
+      if (e->call.body.is_object() && e->call.body.contains(name)) return true;
+    return false;
   };
-  const auto then = [go_on, gone, exchange = waiting->exchange](Found found) {
-    exchange->post([go_on, gone, found = std::move(found)]() mutable {
-      if (!*gone) go_on(std::move(found));
+  if (!e->aside && compiles()) return step_aside(e, call_route);
+  call_route(e);
+}
+
+void call_with_model(const ErrandPtr& e) {
+  if (const auto error = parse_into(e->call)) return refuse(*e, *error);
+  const auto name = asked_model(e->call.body);
+  if (const ApiError* error = std::get_if<ApiError>(&name)) return refuse(*e, *error);
+  // One whose client goes before its model is there is not answered.
+  const auto then = [e](Found found) {
+    e->call.exchange->post([e, found = std::move(found)]() mutable {
+      if (*e->gone) return;
+      if (!e->aside || std::holds_alternative<ApiError>(found)) return call_found(e, std::move(found));
+      e->call.target = std::get<Target>(std::move(found));
+      step_aside(e, call_route);
     });
   };
   std::string asked = std::get<std::string>(name);
-  auto found = waiting->app.models->find(asked, then);
-  if (place.tags && asked.ends_with(kLatest) && found && is_unknown(*found)) {
+  auto found = e->call.app.models->find(asked, then);
+  if (e->tags && asked.ends_with(kLatest) && found && is_unknown(*found)) {
     asked.resize(asked.size() - kLatest.size());
-    found = waiting->app.models->find(asked, then);
+    found = e->call.app.models->find(asked, then);
   }
-  if (found) return go_on(std::move(*found));
-  waiting->exchange->on_close([gone] { *gone = true; });
+  if (found) return call_found(e, std::move(*found));
+  if (!e->aside) watch(*e);
 }
 
 bool leads(std::string_view route, std::string_view path) {
@@ -158,10 +209,12 @@ bool App::admits(Exchange& exchange) const {
 void App::handle(std::shared_ptr<Exchange> exchange) {
   const Place place = place_of(exchange->request());
   const Account* who = account(exchange->request());
-  Call call{.app = *this, .exchange = exchange, .account = who ? *who : Account{}};
-  if (place.route->needs == Needs::kModel) return call_with_model(place, std::move(call));
-  place.route->handler(std::move(call));
-  exchange->body_done();
+  const uint64_t bytes = exchange->request().body.size();
+  const auto errand = std::make_shared<Errand>(Errand{
+      .route = *place.route, .error_body = place.error_body, .tags = place.tags, .bytes = bytes, .call = {.app = *this, .exchange = exchange, .account = who ? *who : Account{}}});
+  const auto go = place.route->needs == Needs::kModel ? call_with_model : call_route;
+  if (bytes > kInlineBytes) return step_aside(errand, go);
+  go(errand);
 }
 
 void reply(Exchange& exchange, const Json& body) {

@@ -1,6 +1,7 @@
 // What all routes share: the models, the server, who may use them; and how a request comes to its route.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "server/http.h"
 #include "server/models.h"
 #include "server/origins.h"
+#include "server/workers.h"
 
 namespace venturi::server {
 
@@ -31,9 +33,10 @@ struct App {
   HttpServer* http = nullptr;
   std::shared_ptr<Ledger> ledger;  // of all models
   Sessions* sessions = nullptr;    // null: none are kept
+  Workers* workers = nullptr;  // for what is large; null: the server's thread does it
   std::vector<ApiKey> keys;
   Origins origins = {};    // where there are no keys
-  bool draining = false;
+  std::atomic<bool> draining = false;
 
   // The account of a request, or null where a key is asked for and none that is known came.
   const Account* account(const HttpRequest& request) const;
@@ -45,7 +48,7 @@ struct App {
   void handle(std::shared_ptr<Exchange> exchange);
 };
 
-// A request that has come to its route, on the HTTP server's thread.
+// A request that has come to its route, on the HTTP server's thread or a worker's.
 struct Call {
   App& app;
   std::shared_ptr<Exchange> exchange;

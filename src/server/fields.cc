@@ -9,6 +9,12 @@ std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+std::string with_member(std::string object, std::string_view name, std::string_view json) {
+  object.pop_back();
+  object.append(",\"").append(name).append("\":").append(json) += '}';
+  return object;
+}
+
 std::string dump(const ApiError& error) {
   const auto or_null = [](const std::string& s) { return s.empty() ? Json(nullptr) : Json(s); };
   return dump(Json{{"error",

@@ -25,6 +25,8 @@ struct ApiError {
 
 std::string dump(const Json& json);
 std::string dump(const ApiError& error);
+// The text of an object, not empty, with one member more whose value is JSON already.
+std::string with_member(std::string object, std::string_view name, std::string_view json);
 
 // About how many values a body holds, which may nest `depth` deep and hold `values` of them.
 Result<int64_t> count_values(std::string_view text, int depth = 64, int64_t values = 1 << 21);
@@ -60,6 +62,9 @@ class Fields {
   }
 
   void fail(std::string_view name, std::string_view what);
+  void refuse(ApiError error) {
+    if (!error_) error_ = std::move(error);
+  }
   // The first error of fields within one of these.
   void take_error(const Fields& inner) {
     if (!error_) error_ = inner.error_;

@@ -47,14 +47,60 @@ std::vector<AnswerPiece> Answer::pieces() const {
 
 namespace {
 
+// ---- what an answer takes beside the model's state ----
+
+constexpr uint64_t kAnswerBytes = 4 << 10, kTokenBytes = 4, kTextBytes = 12;  // of an answer; of a token; of its text
+// Of a token's log-probability: as text, and once more while the whole is put together. Usually less.
+constexpr uint64_t kLoggedBytes = 2 * 70;
+constexpr uint64_t kMatcherBytes = 64 << 10;
+
+uint64_t bytes_of(const GenerationRequest& r, int64_t context) {
+  uint64_t each = kAnswerBytes, all = 0;
+  for (const std::string& stop : r.stops) each += stop.size();
+  if (r.grammar) each += kMatcherBytes;
+  const auto logged = static_cast<uint64_t>(r.top_logprobs + 1) * kLoggedBytes;  // top_logprobs is -1 where there are none
+  for (const auto& prompt : r.prompts) {
+    const auto known = static_cast<uint64_t>(prompt.size());
+    const uint64_t drawn = r.max_tokens > 0 ? static_cast<uint64_t>(r.max_tokens) : static_cast<uint64_t>(context) - known + 1;
+    uint64_t bytes = each + (known + drawn) * kTokenBytes + drawn * kTextBytes;
+    if (!r.stream && !r.no_answer) bytes += drawn * (r.top_logprobs >= 0 ? logged + kLoggedBytes : 0);
+    if (r.prompt_logprobs) bytes += known * (logged + kLoggedBytes);
+    all += bytes * static_cast<uint64_t>(r.n);
+  }
+  return all;
+}
+
+// An automaton with the room that it takes, which is held as long as anything uses it.
+std::shared_ptr<const grammar::Automaton> kept(std::shared_ptr<const grammar::Automaton> automaton, Allowance::Share room) {
+  struct Kept {
+    std::shared_ptr<const grammar::Automaton> automaton;
+    Allowance::Share room;
+  };
+  const auto both = std::make_shared<Kept>(Kept{std::move(automaton), std::move(room)});
+  return {both, both->automaton.get()};
+}
+
+ApiError no_room(uint64_t bytes) {
+  return {.status = 503,
+          .type = "server_error",
+          .message = fmt::format("what is being answered to others leaves no room for this answer, which may take {} bytes; ask again", bytes),
+          .retry_after_seconds = 1};
+}
+ApiError never_room(uint64_t bytes) {
+  return {.message = fmt::format("this answer may take {} bytes, for which there is never room; ask for fewer answers, tokens or log-probabilities", bytes),
+          .param = "max_tokens"};
+}
+
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
-  Generation(Call call, GenerationRequest request, std::unique_ptr<AnswerFormat> format)
+  // `room`: bytes_of() them.
+  Generation(Call call, GenerationRequest request, std::unique_ptr<AnswerFormat> format, Allowance::Share room)
       : app_(call.app),
         target_(std::move(call.target)),
         exchange_(std::move(call.exchange)),
         r_(std::move(request)),
         format_(std::move(format)),
+        room_(std::move(room)),
         time_(exchange_->request().arrived) {}
 
   void start(const Account& account) {
@@ -153,9 +199,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
     if (done_ || !answer.finish.empty()) return;  // what is drawn after a stop text
     if (update.finish == Finish::kFailed) return fail(api_error(*update.error));
     if (update.finish == Finish::kCancelled) return fail(shutting_down());
-    for (const DrawnToken& t : update.prompt) answer.prompt.push_back({t.id, t.logprob, t.top});
     time_.add(update.times);
-    if (update.token && r_.stream) send([&] { return format_->prompt(i, answer); });
+    if (update.token && r_.prompt_logprobs && !std::exchange(answer.prompt_told, true)) tell_prompt(i, update.prompt);
+    if (done_) return;
     std::string text;
     std::vector<LoggedToken> tokens;
     if (update.token && !r_.no_answer) {
@@ -174,7 +220,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
       tokens.push_back(std::move(unsaid_[i].front().second));
       unsaid_[i].pop_front();
     }
-    answer.tokens.insert(answer.tokens.end(), tokens.begin(), tokens.end());
+    if (!r_.stream && !tokens.empty() && !grow(format_->log(i, tokens))) return;
     if (parsers_.empty()) {
       say(i, text, tokens);
     } else {
@@ -190,6 +236,25 @@ class Generation : public std::enable_shared_from_this<Generation> {
     if (--open_ == 0) usage_.timings = time_.timings(exchange_->sending_seconds());
     if (r_.stream) send([&] { return format_->last(i, answer, usage_); });
     if (open_ == 0) end();
+  }
+
+  void tell_prompt(int i, const std::vector<DrawnToken>& prompt) {
+    std::vector<LoggedToken> tokens;
+    for (const DrawnToken& t : prompt) tokens.push_back({t.id, t.logprob, t.top});
+    if (r_.stream) send([&] { return format_->prompt(i, tokens); });
+    else grow(format_->log_prompt(i, tokens));
+  }
+
+  // Where log-probabilities take more than was thought, they need more room.
+  bool grow(size_t bytes) {
+    logged_ += 2 * bytes;
+    if (done_ || logged_ <= room_.bytes()) return !done_;
+    if (auto more = exchange_->room(std::max<uint64_t>(logged_ - room_.bytes(), 256 << 10))) {
+      room_.add(std::move(*more));
+      return true;
+    }
+    fail(no_room(logged_));
+    return false;
   }
 
   std::string to_text(int i, TokenId id) {
@@ -247,14 +312,16 @@ class Generation : public std::enable_shared_from_this<Generation> {
   }
 
   void send_whole() {
-    Json body;
+    std::string body;
     {
       const Stopwatch watch(time_.write());
       body = format_->whole(answers_, usage_);
     }
     usage_.timings = time_.timings(exchange_->sending_seconds());
     usage_.add_timings(body);
-    reply(*exchange_, body);
+    answers_.clear();
+    room_.release();  // the exchange takes what the body needs
+    exchange_->reply(200, "application/json", std::move(body));
   }
 
   void fail(ApiError error) {
@@ -288,6 +355,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::vector<std::deque<std::pair<size_t, LoggedToken>>> unsaid_;  // of each answer, with where their text begins
   std::vector<std::unique_ptr<chat::ToolParser>> parsers_;  // none where no tools are offered
   std::vector<std::pair<int, Update>> early_;
+  Allowance::Share room_;  // for the prompts, the answers, and what goes with them
+  uint64_t logged_ = 0;    // bytes of log-probabilities
   Usage usage_;
   TimeLine time_;
   Ticket first_ = 0;  // of all, one after another; 0: they are not submitted
@@ -298,6 +367,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
 }  // namespace
 
 void generate(Call call, GenerationRequest request, std::unique_ptr<AnswerFormat> format) {
+  // Of the body nothing is needed any more.
+  call.body = {};
+  call.exchange->body_done();
   const int64_t context = call.target->engine->options().context;
   const auto refuse = [&](const ApiError& error) { reply(*call.exchange, error, format->error(error)); };
   if (!call.target->service) return refuse(ApiError{.message = "model gives embeddings, not text", .param = "model"});
@@ -320,8 +392,23 @@ void generate(Call call, GenerationRequest request, std::unique_ptr<AnswerFormat
                                     n, request.max_tokens, context, context - n + 1),
               .code = "context_length_exceeded"});
   }
+  const auto room_for = [&](uint64_t bytes) {
+    auto room = call.exchange->room(bytes);
+    if (!room) refuse(call.exchange->holds_all() ? never_room(bytes) : no_room(bytes));
+    return room;
+  };
+  if (request.grammar) {
+    auto room = room_for(request.grammar->bytes());
+    if (!room) return;
+    request.grammar = kept(std::move(request.grammar), std::move(*room));
+  }
+  auto room = room_for(bytes_of(request, context) + format->held_bytes());
+  if (!room) return;
   const Account account = call.account;
-  std::make_shared<Generation>(std::move(call), std::move(request), std::move(format))->start(account);
+  const auto exchange = call.exchange;
+  exchange->post([account, generation = std::make_shared<Generation>(std::move(call), std::move(request), std::move(format), std::move(*room))] {
+    generation->start(account);
+  });
 }
 
 }  // namespace venturi::server

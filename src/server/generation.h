@@ -1,7 +1,8 @@
 // The answers to one API request: submitted together, sent as they come or when all are whole.
 //
-// What the answers look like is an AnswerFormat, one per API. Everything here runs on the HTTP
-// server's thread. When the client goes, the requests are cancelled.
+// What the answers look like is an AnswerFormat, one per API. A request is read on the HTTP server's thread or a
+// worker's; from when it is submitted everything here runs on the HTTP server's. When the client goes, the requests are
+// cancelled.
 #pragma once
 
 #include <memory>
@@ -38,11 +39,10 @@ struct AnswerPiece {
 struct Answer {
   std::string text;
   std::vector<ToolCall> calls;
-  std::vector<LoggedToken> tokens;  // where logprobs were asked for
-  std::string finish;               // "stop", "length", "tool_calls"
-  std::string stop;                 // the stop text that ended it, if one did
-  std::vector<LoggedToken> prompt;  // where its logprobs were asked for: from its second token on
+  std::string finish;  // "stop", "length", "tool_calls"
+  std::string stop;    // the stop text that ended it, if one did
   int64_t n_tokens = 0;
+  bool prompt_told = false;
 
   std::vector<AnswerPiece> pieces() const;
 };
@@ -56,6 +56,9 @@ struct Usage {
   void add_timings(Json& to) const {
     if (tells_timings && timings.total > 0) to["venturi"]["timings"] = timings.json();
   }
+  void add_timings(std::string& object) const {
+    if (tells_timings && timings.total > 0) object = with_member(std::move(object), "venturi", dump(Json{{"timings", timings.json()}}));
+  }
 };
 
 // How answers and errors look in one API; texts go over the wire as they are.
@@ -65,8 +68,8 @@ class AnswerFormat {
   // Of a stream: "" sends nothing. first() comes once for every answer, before anything else.
   virtual std::string stream_type() const { return "text/event-stream; charset=utf-8"; }
   virtual std::string first(int index, const Usage& usage) = 0;
-  // Before the first token: what was asked of the prompt is known.
-  virtual std::string prompt(int index, const Answer& answer) { return ""; }
+  // Before the first token, where they were asked for: the prompt's tokens from the second on.
+  virtual std::string prompt(int index, const std::vector<LoggedToken>& tokens) { return ""; }
   virtual std::string delta(int index, const std::string& text, const std::vector<LoggedToken>& tokens) = 0;
   // Of the `n`th call of an answer, as it comes.
   virtual std::string call_begins(int index, int n, const ToolCall& call) { return ""; }
@@ -77,8 +80,12 @@ class AnswerFormat {
   virtual std::string last(int index, const Answer& answer, const Usage& usage) = 0;
   virtual std::string end(const Usage& usage) = 0;
   virtual std::string stream_error(const ApiError& error) = 0;
-  // All answers at once.
-  virtual Json whole(const std::vector<Answer>& answers, const Usage& usage) = 0;
+  // Of a whole answer, as it comes: what prompt() and delta() get, kept as the text that whole() needs. How many bytes it is.
+  virtual size_t log_prompt(int index, const std::vector<LoggedToken>& tokens) { return 0; }
+  virtual size_t log(int index, const std::vector<LoggedToken>& tokens) { return 0; }
+  // All answers at once: an object. Nothing is kept after it.
+  virtual std::string whole(const std::vector<Answer>& answers, const Usage& usage) = 0;
+  virtual size_t held_bytes() const { return 0; }  // of the request
   virtual std::string error(const ApiError& error) const { return dump(error); }
 };
 

@@ -196,6 +196,19 @@ void log_unknown(const Fields& fields, const Fields& others) {
   tell_unknown(names);
 }
 
+namespace {
+
+// Whether a text has more tokens than the context holds, as its length alone says, before it is cut into them.
+bool too_long(Fields& fields, const ServedModel& model, size_t bytes) {
+  const size_t most = model.tokenizer->most_bytes_per_token();
+  const auto context = static_cast<size_t>(model.engine->options().context);
+  if (most == 0 || bytes / most <= context) return false;
+  fields.refuse({.message = fmt::format("the prompt has at least {} tokens, the context holds {}", bytes / most, context), .code = "context_length_exceeded"});
+  return true;
+}
+
+}  // namespace
+
 std::vector<std::vector<TokenId>> read_texts(Fields& fields, const ServedModel& model, const char* name, size_t most) {
   const Json* given = fields.find(name);
   std::vector<std::vector<TokenId>> texts;
@@ -211,8 +224,11 @@ std::vector<std::vector<TokenId>> read_texts(Fields& fields, const ServedModel& 
     return tokens;
   };
   const auto add = [&](const Json& one) {
-    if (one.is_string()) texts.push_back(model.tokenizer->encode(one.get<std::string>()));
-    else if (one.is_array()) texts.push_back(ids(one));
+    if (one.is_string()) {
+      const auto& text = one.get_ref<const std::string&>();
+      const bool prompt = model.service && std::string_view(name) == "prompt";
+      if (!prompt || (!fields.error() && !too_long(fields, model, text.size()))) texts.push_back(model.tokenizer->encode(text));
+    } else if (one.is_array()) texts.push_back(ids(one));
     else fields.fail(name, "must be a string, a list of token ids, or a list of either");
   };
   if (!given || given->is_string() || !given->is_array() || given->empty() || (*given)[0].is_number()) {
@@ -255,6 +271,9 @@ std::vector<TokenId> chat_prompt(Fields& fields, const ServedModel& model, const
     return {};
   }
   if (tools.must) rendered->push_back({chat::tool_opening(*model.tool_format), true});
+  size_t bytes = 0;
+  for (const auto& segment : *rendered) bytes += segment.text.size();
+  if (too_long(fields, model, bytes)) return {};
   std::vector<TokenId> tokens = model.segments->encode(*rendered);
   if (const auto bos = tokenizer.bos();
       tokenizer.adds_bos() && bos && (tokens.empty() || tokens[0] != *bos))

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -50,7 +51,7 @@ class Exchange {
   // That writing to the connection has taken so far. On the server's thread.
   virtual double sending_seconds() const { return 0; }
 
-  // On the server's thread. The body is counted in the allowance until body_done(), taken or not.
+  // By one thread at a time, the server's or a worker's. The body is counted in the allowance until body_done(), taken or not.
   virtual std::string take_body() { return request().body; }
   // Room in the allowance, beside the body's, for what is made of it; false where there is none.
   virtual bool hold(uint64_t bytes) { return true; }
@@ -58,6 +59,10 @@ class Exchange {
   virtual uint64_t most_to_hold() const { return UINT64_MAX; }
   // Nothing is needed any more that was made of the body.
   virtual void body_done() {}
+  // Room for what is kept for the answer, as long as the share lives; none where there is none now. From any thread.
+  virtual std::optional<Allowance::Share> room(uint64_t bytes) { return Allowance::Share(); }
+  // Whether nobody else holds anything: what finds no room then never does.
+  virtual bool holds_all() const { return true; }
 };
 struct Handler {
   // Whether who asks may use the server, by the header alone; others have little room and give way. None: all may.

@@ -96,6 +96,13 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
     held_.release();
   }
 
+  std::optional<Allowance::Share> room(uint64_t bytes) override {
+    auto share = tally_.allowance->take(bytes, bytes > Allowance::kOrdinaryBody ? Allowance::Kind::kLarge : Allowance::Kind::kOrdinary);
+    if (!share) ++tally_.without_room;
+    return share;
+  }
+  bool holds_all() const override { return tally_.allowance->held() <= held_.bytes(); }
+
   // On the server's thread.
   bool keep(std::optional<Allowance::Share> share) {
     if (!share) {

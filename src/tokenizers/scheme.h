@@ -24,6 +24,9 @@ class Scheme {
   // The bytes of a token that is neither control nor unknown, inside a text.
   virtual std::string piece(TokenId id) const = 0;
 
+  // The most bytes of a text that one token stands for; 0: nobody knows, for some may be dropped.
+  virtual size_t most_bytes_per_token() const { return 0; }
+
   // Whether encode puts a space before a text that opens, which decode takes away again.
   virtual bool adds_space() const { return false; }
 };

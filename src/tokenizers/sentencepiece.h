@@ -48,6 +48,7 @@ class SentencePieceNormalizer {
   // The text to be cut, with every space spelled as kSpaceMark. `opens` as in Scheme::encode.
   std::string apply(std::string_view text, bool opens) const;
   bool adds_space() const { return add_space_; }
+  bool drops_bytes() const { return remove_extra_ || map_; }
 
  private:
   bool add_space_ = true;

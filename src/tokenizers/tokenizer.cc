@@ -54,6 +54,8 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, EncodeOptions opti
   return out;
 }
 
+size_t Tokenizer::most_bytes_per_token() const { return scheme_->most_bytes_per_token(); }
+
 std::string Tokenizer::decode(std::span<const TokenId> ids, bool special) const {
   std::string out;
   bool opens = scheme_->adds_space();

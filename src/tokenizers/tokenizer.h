@@ -54,6 +54,9 @@ class Tokenizer {
   ~Tokenizer();
 
   std::vector<TokenId> encode(std::string_view text, EncodeOptions options = {}) const;
+  // The most bytes of a text that one token stands for, by which a text's length tells a least number of tokens; 0:
+  // nobody knows.
+  size_t most_bytes_per_token() const;
   // The bytes of the tokens, one after another, less the space that encode puts before a text where
   // the scheme does that; control tokens give nothing unless `special`.
   std::string decode(std::span<const TokenId> ids, bool special = false) const;

@@ -61,6 +61,23 @@ TEST(Gpt2, EveryByteComesBack) {
   EXPECT_EQ(tokenizer->piece(255), "\xFF");
 }
 
+// So a text's length tells how many tokens it has at least.
+TEST(Gpt2, NoTokenStandsForMoreBytesThanSaid) {
+  const auto tokenizer = make(gpt2_metadata(kMerges));
+  const size_t most = tokenizer->most_bytes_per_token();
+  EXPECT_GE(most, 5u);
+  std::string text;
+  for (int i = 0; i < 1000; ++i) text += i % 3 ? "hello wo" : std::string(1, static_cast<char>(i));
+  for (const TokenId id : tokenizer->encode(text)) EXPECT_LE(tokenizer->piece(id).size(), most);
+  // Where bytes are dropped, nobody knows.
+  Metadata metadata = gpt2_metadata({});
+  auto tokens = *metadata.get_strings("tokenizer.ggml.tokens");
+  std::vector<std::string> changed(tokens.begin(), tokens.end());
+  changed['q'] = "unrelated";
+  metadata.set_strings("tokenizer.ggml.tokens", changed);
+  EXPECT_EQ(make(metadata)->most_bytes_per_token(), 0u);
+}
+
 TEST(Gpt2, AMergeThatIsNoTokenIsAStepOnly) {
   Metadata metadata = gpt2_metadata({{"x", "y"}, {"xy", "z"}});
   auto tokens = *metadata.get_strings("tokenizer.ggml.tokens");

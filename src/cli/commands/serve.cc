@@ -48,12 +48,12 @@ bool wait_until(const std::function<bool()>& over, double end) {
 }
 
 // Until what came before is answered, or is told that it will not be.
-void drain(server::HttpServer& http, server::Models& models, double seconds, const std::atomic<bool>& at_once) {
+void drain(server::HttpServer& http, server::Models& models, const server::Workers& workers, double seconds, const std::atomic<bool>& at_once) {
   const double end = now_seconds() + seconds;
   const auto answered = [&] { return http.requests() == 0; };
   wait_until([&] { return at_once.load(); }, std::min(end, now_seconds() + kReadSeconds));
   // What models refuse from now on must not be what was on its way before.
-  wait_until([&] { return at_once || http.bodies() == 0; }, end);
+  wait_until([&] { return at_once || (http.bodies() == 0 && workers.idle()); }, end);
   bool ended = false;
   do {
     ended = models.drain(std::clamp(end - now_seconds(), 0.0, 0.1)) && wait_until(answered, std::min(end, now_seconds() + 0.1));
@@ -79,7 +79,8 @@ Status run(const Options& o) {
   const auto models = TRY(server::Models::create(std::move(served.specs), loading));
   std::unique_ptr<server::Sessions> sessions;
   if (!o.session_folder.empty()) sessions = TRY(server::Sessions::open(o.session_folder));
-  server::App app{.models = models.get(), .ledger = served.ledger, .sessions = sessions.get(), .keys = std::move(keys),
+  auto workers = std::make_unique<server::Workers>();
+  server::App app{.models = models.get(), .ledger = served.ledger, .sessions = sessions.get(), .workers = workers.get(), .keys = std::move(keys),
                   .origins = {.allowed = o.http.cors_origins, .any_host = !server::is_loopback(o.http.host)}};
   server::HttpOptions listening = o.http;
   listening.allowance = server::Allowance::create(served.ledger);
@@ -97,7 +98,7 @@ Status run(const Options& o) {
   std::atomic<bool> asked_twice = false;
   std::thread drainer;
   http->run([&] {
-    if (std::exchange(app.draining, true)) {
+    if (app.draining.exchange(true)) {
       if (asked_twice.exchange(true)) return http->stop();
       return last_resort.in(kCutOffSeconds);
     }
@@ -105,12 +106,13 @@ Status run(const Options& o) {
     http->stop_listening();
     last_resort.in(o.drain_seconds + kCutOffSeconds);
     drainer = std::thread([&] {
-      drain(*http, *models, o.drain_seconds, asked_twice);
+      drain(*http, *models, *workers, o.drain_seconds, asked_twice);
       http->stop();
     });
   });
   last_resort.in(kCutOffSeconds);  // nobody is left to be answered
   if (drainer.joinable()) drainer.join();
+  workers.reset();
   if (served.plan && served.plan->meter)
     models->each([&](const server::Models::Entry& e) {
       if (e.model) std::fputs(served.plan->meter->report(*e.model->engine, served.plan->file).c_str(), stderr);

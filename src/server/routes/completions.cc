@@ -1,7 +1,9 @@
 // OpenAI: POST /v1/chat/completions and /v1/completions.
 #include <algorithm>
+#include <deque>
 
 #include "server/generation.h"
+#include "server/pieces.h"
 #include "tokenizers/utf8.h"
 
 namespace venturi::server {
@@ -10,28 +12,35 @@ namespace {
 
 std::string spelling(const ServedModel& model, TokenId id) { return model.tokenizer->piece(id, true); }
 
-Json bytes_of(const std::string& text) {
-  Json list = Json::array();
-  for (const char c : text) list.push_back(static_cast<unsigned char>(c));
+// An entry of chat completions' logprobs, but for its end.
+void add_entry(std::string& to, const ServedModel& model, TokenId id, double logprob) {
+  const std::string text = spelling(model, id);
+  to.append("{\"token\":").append(dump(Json(text))).append(",\"logprob\":").append(dump(Json(logprob))) += ",\"bytes\":[";
+  for (size_t i = 0; i < text.size(); ++i) to.append(i ? "," : "").append(std::to_string(static_cast<unsigned char>(text[i])));
+  to += ']';
+}
+
+// The entries of tokens, with a comma between them.
+std::string chat_entries(const ServedModel& model, const std::vector<LoggedToken>& tokens) {
+  std::string list;
+  for (const LoggedToken& t : tokens) {
+    if (!list.empty()) list += ',';
+    add_entry(list, model, t.id, t.logprob);
+    list += ",\"top_logprobs\":[";
+    for (size_t i = 0; i < t.top.size(); ++i) {
+      if (i) list += ',';
+      add_entry(list, model, t.top[i].first, t.top[i].second);
+      list += '}';
+    }
+    list += "]}";
+  }
   return list;
 }
 
-Json chat_logprobs(const ServedModel& model, const std::vector<LoggedToken>& tokens) {
-  Json list = Json::array();
-  const auto entry = [&](TokenId id, double logprob) {
-    const std::string text = spelling(model, id);
-    return Json{{"token", text}, {"logprob", logprob}, {"bytes", bytes_of(text)}};
-  };
-  for (const LoggedToken& t : tokens) {
-    Json one = entry(t.id, t.logprob);
-    one["top_logprobs"] = Json::array();
-    for (const auto& [id, logprob] : t.top) one["top_logprobs"].push_back(entry(id, logprob));
-    list.push_back(std::move(one));
-  }
-  return {{"content", std::move(list)}, {"refusal", nullptr}};
-}
+constexpr std::string_view kChatLogBegin = "{\"content\":[", kChatLogEnd = "],\"refusal\":null}";
 
-std::string event(const Json& json) { return "data: " + dump(json) + "\n\n"; }
+std::string event(const std::string& object) { return "data: " + object + "\n\n"; }
+std::string event(const Json& json) { return event(dump(json)); }
 
 // What both have in common: the head of an object, and how a stream ends.
 class Format : public AnswerFormat {
@@ -91,14 +100,29 @@ class ChatFormat : public Format {
     return call_chunk(index, {{"index", n}, {"function", {{"arguments", more}}}});
   }
   std::string last(int index, const Answer& answer, const Usage& usage) override {
-    Json json = choice(index, Json::object(), answer.finish, {});
+    std::string json = choice(index, Json::object(), answer.finish, {});
     usage.add_timings(json);
     return event(json);
   }
-  Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
+  size_t log(int index, const std::vector<LoggedToken>& tokens) override {
+    if (!logprobs_ || tokens.empty()) return 0;
+    logged_.resize(std::max(logged_.size(), static_cast<size_t>(index) + 1));
+    const std::string entries = chat_entries(*target_, tokens);
+    logged_[index].add_item(entries);
+    return entries.size() + 1;
+  }
+  std::string whole(const std::vector<Answer>& answers, const Usage& usage) override {
     Json json = head("chat.completion");
-    json["choices"] = Json::array();
-    for (const Answer& a : answers) {
+    json["usage"] = usage.json();
+    std::string body = dump(json);
+    logged_.resize(answers.size());
+    size_t size = body.size();
+    for (const Pieces& logged : logged_) size += logged.size();
+    body.reserve(size + 256 * answers.size());
+    body.pop_back();
+    body += ",\"choices\":[";
+    for (size_t i = 0; i < answers.size(); ++i) {
+      const Answer& a = answers[i];
       Json message = {{"role", "assistant"}, {"content", a.text}, {"refusal", nullptr}};
       if (!a.calls.empty() && a.text.empty()) message["content"] = nullptr;
       for (const ToolCall& call : a.calls)
@@ -106,14 +130,20 @@ class ChatFormat : public Format {
             {{"id", call.id},
              {"type", "function"},
              {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
-      json["choices"].push_back(
-          {{"index", json["choices"].size()},
-           {"message", std::move(message)},
-           {"logprobs", logprobs_ ? chat_logprobs(*target_, a.tokens) : Json(nullptr)},
-           {"finish_reason", a.finish}});
+      if (i) body += ',';
+      body += dump(Json{{"index", i}, {"message", std::move(message)}, {"finish_reason", a.finish}});
+      body.back() = ',';
+      body += "\"logprobs\":";
+      if (logprobs_) {
+        body += kChatLogBegin;
+        logged_[i].move_to(body);
+        body += kChatLogEnd;
+      } else {
+        body += "null";
+      }
+      body += '}';
     }
-    json["usage"] = usage.json();
-    return json;
+    return std::move(body += "]}");
   }
 
  private:
@@ -124,17 +154,15 @@ class ChatFormat : public Format {
                     const std::vector<LoggedToken>& tokens) const {
     return event(choice(index, std::move(delta), std::move(finish), tokens));
   }
-  Json choice(int index, Json delta, Json finish, const std::vector<LoggedToken>& tokens) const {
-    Json json = head("chat.completion.chunk");
-    json["choices"] = Json::array(
-        {{{"index", index},
-          {"delta", std::move(delta)},
-          {"logprobs", logprobs_ && !tokens.empty() ? chat_logprobs(*target_, tokens) : Json(nullptr)},
-          {"finish_reason", std::move(finish)}}});
-    return json;
+  std::string choice(int index, Json delta, Json finish, const std::vector<LoggedToken>& tokens) const {
+    std::string logged = "null";
+    if (logprobs_ && !tokens.empty()) logged = fmt::format("{}{}{}", kChatLogBegin, chat_entries(*target_, tokens), kChatLogEnd);
+    const std::string one = with_member(dump(Json{{"index", index}, {"delta", std::move(delta)}, {"finish_reason", std::move(finish)}}), "logprobs", logged);
+    return with_member(dump(head("chat.completion.chunk")), "choices", "[" + one + "]");
   }
 
   const bool logprobs_;
+  std::deque<Pieces> logged_;  // [answers], of whole ones
 };
 
 // What of a text's bytes begins a character.
@@ -152,6 +180,12 @@ std::string token_name(const ServedModel& model, TokenId id) {
   for (const char c : text) name += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
   return name;
 }
+
+// The four lists of completions' logprobs: items with a comma between them.
+template <typename List>
+struct TextLog {
+  List tokens, logprobs, tops, offsets;
+};
 
 struct Echo {
   std::string text;             // of the prompt; "" where it is not repeated
@@ -174,97 +208,124 @@ class TextFormat : public Format {
     const Echo& e = echo(index);
     return e.text.empty() || !e.tokens.empty() ? "" : choice(index, e.text, nullptr, {});
   }
-  std::string prompt(int index, const Answer& answer) override {
-    if (echo(index).tokens.empty() || answer.n_tokens > 0) return "";
-    Json logprobs = empty_logprobs();
-    add_prompt(logprobs, index, answer.prompt);
-    return event_of(one(index, echo(index).text, nullptr, std::move(logprobs)));
+  std::string prompt(int index, const std::vector<LoggedToken>& tokens) override {
+    if (echo(index).tokens.empty()) return "";
+    return event_of(one(index, echo(index).text, nullptr), written(of_prompt(index, tokens)));
   }
   std::string delta(int index, const std::string& text,
                     const std::vector<LoggedToken>& tokens) override {
     return choice(index, text, nullptr, tokens);
   }
   std::string last(int index, const Answer& answer, const Usage& usage) override {
-    Json json = head("text_completion");
-    json["choices"] = Json::array({one(index, "", answer.finish, empty_logprobs())});
+    std::string json = object_of(one(index, "", answer.finish), written({}));
     usage.add_timings(json);
     return event(json);
   }
-  Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
+  size_t log_prompt(int index, const std::vector<LoggedToken>& tokens) override { return keep(index, of_prompt(index, tokens)); }
+  size_t log(int index, const std::vector<LoggedToken>& tokens) override { return logprobs_ ? keep(index, of(index, tokens)) : 0; }
+  std::string whole(const std::vector<Answer>& answers, const Usage& usage) override {
     Json json = head("text_completion");
-    json["choices"] = Json::array();
-    for (size_t i = 0; i < answers.size(); ++i) {
-      const int index = static_cast<int>(i);
-      Json logprobs = empty_logprobs();
-      add_prompt(logprobs, index, answers[i].prompt);
-      add(logprobs, index, answers[i].tokens);
-      json["choices"].push_back(
-          one(index, echo(i).text + answers[i].text, answers[i].finish, std::move(logprobs)));
-    }
     json["usage"] = usage.json();
-    return json;
+    std::string body = dump(json);
+    kept_.resize(answers.size());
+    size_t size = body.size();
+    for (size_t i = 0; i < answers.size(); ++i)
+      size += 256 + kept_[i].tokens.size() + kept_[i].logprobs.size() + kept_[i].tops.size() + kept_[i].offsets.size() + echo(i).text.size() + answers[i].text.size();
+    body.reserve(size);
+    body.pop_back();
+    body += ",\"choices\":[";
+    for (size_t i = 0; i < answers.size(); ++i) {
+      if (i) body += ',';
+      body += dump(one(static_cast<int>(i), echo(i).text + answers[i].text, answers[i].finish));
+      body.back() = ',';
+      body += "\"logprobs\":";
+      if (!logprobs_) body += "null";
+      else write(body, kept_[i], [&](Pieces& list) { list.move_to(body); });
+      body += '}';
+    }
+    return std::move(body += "]}");
   }
 
  private:
+  using Log = TextLog<std::string>;
   const Echo& echo(size_t index) const { return echoes_[index / n_]; }
 
-  static Json empty_logprobs() {
-    return {{"tokens", Json::array()},
-            {"token_logprobs", Json::array()},
-            {"top_logprobs", Json::array()},
-            {"text_offset", Json::array()}};
+  template <typename List, typename Add>
+  static void write(std::string& to, TextLog<List>& log, const Add& add) {
+    to += "{\"tokens\":[";
+    add(log.tokens);
+    to += "],\"token_logprobs\":[";
+    add(log.logprobs);
+    to += "],\"top_logprobs\":[";
+    add(log.tops);
+    to += "],\"text_offset\":[";
+    add(log.offsets);
+    to += "]}";
+  }
+  std::string written(Log log) const {
+    std::string text;
+    if (!logprobs_) return "null";
+    write(text, log, [&](const std::string& list) { text += list; });
+    return text;
+  }
+  size_t keep(int index, const Log& log) {
+    if (log.tokens.empty()) return 0;
+    kept_.resize(std::max(kept_.size(), static_cast<size_t>(index) + 1));
+    TextLog<Pieces>& kept = kept_[index];
+    kept.tokens.add_item(log.tokens);
+    kept.logprobs.add_item(log.logprobs);
+    kept.tops.add_item(log.tops);
+    kept.offsets.add_item(log.offsets);
+    return log.tokens.size() + log.logprobs.size() + log.tops.size() + log.offsets.size() + 4;
   }
   // `t` is null for the first token of a prompt, which nothing foretells.
-  void add(Json& logprobs, int index, TokenId id, const LoggedToken* t) {
+  void add(Log& log, int index, TokenId id, const LoggedToken* t) {
     Json top = t ? Json::object() : Json(nullptr);
     if (t) {
       for (const auto& [other, logprob] : t->top) top[token_name(*target_, other)] = logprob;
       top[token_name(*target_, id)] = t->logprob;
     }
-    logprobs["tokens"].push_back(token_name(*target_, id));
-    logprobs["token_logprobs"].push_back(t ? Json(t->logprob) : Json(nullptr));
-    logprobs["top_logprobs"].push_back(std::move(top));
-    logprobs["text_offset"].push_back(offsets_[index]);
+    const char* comma = log.tokens.empty() ? "" : ",";
+    log.tokens.append(comma).append(dump(Json(token_name(*target_, id))));
+    log.logprobs.append(comma).append(t ? dump(Json(t->logprob)) : "null");
+    log.tops.append(comma).append(dump(top));
+    log.offsets.append(comma).append(std::to_string(offsets_[index]));
     offsets_[index] += count_characters(target_->tokenizer->piece(id));
   }
-  void add(Json& logprobs, int index, const std::vector<LoggedToken>& tokens) {
-    for (const LoggedToken& t : tokens) add(logprobs, index, t.id, &t);
+  Log of(int index, const std::vector<LoggedToken>& tokens) {
+    Log log;
+    for (const LoggedToken& t : tokens) add(log, index, t.id, &t);
+    return log;
   }
-  void add_prompt(Json& logprobs, int index, const std::vector<LoggedToken>& logged) {
+  Log of_prompt(int index, const std::vector<LoggedToken>& logged) {
+    Log log;
     const std::vector<TokenId>& tokens = echo(index).tokens;
-    if (tokens.empty() || logged.size() + 1 != tokens.size()) return;
+    if (tokens.empty() || logged.size() + 1 != tokens.size()) return log;
     size_t total = 0;
     for (size_t i = 0; i < tokens.size(); ++i) {
-      add(logprobs, index, tokens[i], i ? &logged[i - 1] : nullptr);
+      add(log, index, tokens[i], i ? &logged[i - 1] : nullptr);
       // A space that the tokenizer put before the text is not of it.
       const std::string piece = target_->tokenizer->piece(tokens[i]);
       if (total == 0 && piece.starts_with(' ') && !echo(index).text.starts_with(' '))
         --offsets_[index];
       total += piece.size();
     }
+    return log;
   }
-  Json one(int index, const std::string& text, Json finish, Json logprobs) {
-    return {{"index", index},
-            {"text", text},
-            {"logprobs", logprobs_ ? std::move(logprobs) : Json(nullptr)},
-            {"finish_reason", std::move(finish)}};
+  static Json one(int index, const std::string& text, Json finish) { return {{"index", index}, {"text", text}, {"finish_reason", std::move(finish)}}; }
+  std::string choice(int index, const std::string& text, Json finish, const std::vector<LoggedToken>& tokens) {
+    return event_of(one(index, text, std::move(finish)), written(of(index, tokens)));
   }
-  std::string choice(int index, const std::string& text, Json finish,
-                     const std::vector<LoggedToken>& tokens) {
-    Json logprobs = empty_logprobs();
-    add(logprobs, index, tokens);
-    return event_of(one(index, text, std::move(finish), std::move(logprobs)));
+  std::string object_of(const Json& choice, const std::string& logprobs) const {
+    return with_member(dump(head("text_completion")), "choices", "[" + with_member(dump(choice), "logprobs", logprobs) + "]");
   }
-  std::string event_of(Json choice) {
-    Json json = head("text_completion");
-    json["choices"] = Json::array({std::move(choice)});
-    return event(json);
-  }
+  std::string event_of(const Json& choice, const std::string& logprobs) const { return event(object_of(choice, logprobs)); }
 
   const bool logprobs_;
   const std::vector<Echo> echoes_;  // [prompts]
   const int n_;
   std::vector<size_t> offsets_;  // [prompts * n], in characters
+  std::deque<TextLog<Pieces>> kept_;  // [prompts * n], of whole answers
 };
 
 void chat(Call call) {

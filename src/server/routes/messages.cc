@@ -58,7 +58,7 @@ class MessageFormat : public AnswerFormat {
   std::string end(const Usage&) override { return event({{"type", "message_stop"}}); }
   std::string stream_error(const ApiError& error) override { return "event: error\ndata: " + error_body(error) + "\n\n"; }
   std::string error(const ApiError& error) const override { return error_body(error); }
-  Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
+  std::string whole(const std::vector<Answer>& answers, const Usage& usage) override {
     Json message = head();
     message["content"] = Json::array();
     for (const AnswerPiece& piece : answers[0].pieces()) {
@@ -71,7 +71,7 @@ class MessageFormat : public AnswerFormat {
     if (message["content"].empty()) message["content"].push_back({{"type", "text"}, {"text", ""}});
     message.update(ending(answers[0]));
     message["usage"] = counts(usage, usage.completion);
-    return message;
+    return dump(message);
   }
 
  private:

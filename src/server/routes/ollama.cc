@@ -48,11 +48,11 @@ class LineFormat : public AnswerFormat {
   std::string end(const Usage&) override { return ""; }
   std::string stream_error(const ApiError& error) override { return error_body(error) + "\n"; }
   std::string error(const ApiError& error) const override { return error_body(error); }
-  Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
+  std::string whole(const std::vector<Answer>& answers, const Usage& usage) override {
     Json json = done(answers[0].text, answers[0], usage);
     for (const ToolCall& call : answers[0].calls)
       if (auto arguments = call.object()) json["message"]["tool_calls"].push_back(spelled(call.name, std::move(*arguments)));
-    return json;
+    return dump(json);
   }
 
  private:

@@ -71,7 +71,7 @@ void status(Call call) {
   reply(*call.exchange, Json{{"model", models[0]["name"]},
                              {"models", models},
                              {"context", context},
-                             {"draining", app.draining},
+                             {"draining", app.draining.load()},
                              {"running", sum.scheduler.running},
                              {"waiting", sum.scheduler.queued},
                              {"connections", app.http->connections()},

@@ -51,7 +51,7 @@ class ResponseFormat : public AnswerFormat {
                   {"message", error.message},
                   {"param", nullptr}});
   }
-  Json whole(const std::vector<Answer>& answers, const Usage& usage) override {
+  std::string whole(const std::vector<Answer>& answers, const Usage& usage) override {
     const Answer& answer = answers[0];
     finish_ = answer.finish;
     const bool cut = finish_ == "length";
@@ -68,8 +68,9 @@ class ResponseFormat : public AnswerFormat {
       }
       items.push_back(std::move(item));
     }
-    return object(status_of(!cut), usage_json(usage), std::move(items));
+    return dump(object(status_of(!cut), usage_json(usage), std::move(items)));
   }
+  size_t held_bytes() const override { return 3 * dump(repeated_).size(); }
 
  private:
   static const char* status_of(bool whole) { return whole ? "completed" : "incomplete"; }

@@ -7,6 +7,7 @@
 // are merged. A merge may name a string that is no token: it works as a step on the way to one, and
 // if it remains at the end, its bytes are written instead. A byte without a token becomes the
 // unknown token where one is marked as such and is dropped where none is.
+#include <algorithm>
 #include <array>
 #include <unordered_map>
 
@@ -139,6 +140,10 @@ class ByteLevelBpe : public Scheme {
     encode_normal(to_normal_form(text, form_), out);
   }
 
+  size_t most_bytes_per_token() const override {
+    const bool drops = !unknown_ && std::any_of(byte_symbols_.begin(), byte_symbols_.end(), [&](int32_t id) { return id >= vocab_.size(); });
+    return drops || form_ != NormalForm::kNone ? 0 : vocab_.longest_text();
+  }
   std::string piece(TokenId id) const override { return unspell(vocab_.text(id)); }
 
  private:

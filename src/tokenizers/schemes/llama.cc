@@ -49,6 +49,11 @@ class SentencePieceBpe : public Scheme {
   }
 
   bool adds_space() const override { return normalizer_.adds_space(); }
+  size_t most_bytes_per_token() const override {
+    for (int byte = 0; byte < 256; ++byte)  // else a run of what is unknown is one token
+      if (vocab_.byte_token(static_cast<uint8_t>(byte)) < 0) return 0;
+    return normalizer_.drops_bytes() ? 0 : vocab_.longest_text();
+  }
 
  private:
   static constexpr size_t kLongestWord = size_t{1} << 30;  // offsets inside a word are 32 bits
