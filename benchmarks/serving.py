@@ -9,10 +9,13 @@ Rows, each a bounded run that starts the servers it needs, ours and the peer's i
   burst        a bursty trace at 80 % of that rate: goodput under targets of three times unloaded
   flood        one key floods, another sends now and then (ours alone)
   turn         the second turn of a 1,500-token conversation
-  overhead     what is not the model's of a decode step at batch 8 (ours alone)
+  turn_disk    likewise after another conversation has taken its pages and it went to the spill file in --folder, --turns times (ours alone)
+  overhead     what is not the model's of a decode step at batch 8, and CPU time of the HTTP thread beside it (ours alone)
   same         one request alone, in a batch of 32, again: the same bytes (ours alone)
   speculation  1, 4 and 8 streams that repeat themselves (greedy) or do not (sampled): tokens a second with --lookup, and with
-               --draft FILE, over without (ours alone)
+               --draft FILE, over without, and the share of guesses that held (ours alone; --ways draft leaves --lookup out). Where
+               weights are random, drafts that hold are those of the same weights in another type: tinyllama-1.1b-q8_0.gguf with
+               --draft tinyllama-1.1b-q4_0.gguf
 
 Prints JSON, and appends it to --out. Ratios are within a run; times are this machine's, today.
 """
@@ -110,7 +113,7 @@ class Stream:
         self.started = time.perf_counter()
         reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
         data = json.dumps(self.body).encode()
-        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
         try:
             while line := await reader.readline():
                 if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
@@ -191,7 +194,7 @@ def loadtest(o, server, *flags):
 
 
 def saturation(o):
-    with Server(False, o, streams=8) as s:
+    with Server(False, o, streams=o.peer_places) as s:
         alone = loadtest(o, s, *SHAPE[:-4], *SHAPE[-2:], "-n", 4, "--rate", 0.6, "--burst-shape", 1000, "--seed", 3)
         full = loadtest(o, s, *SHAPE, "-n", o.requests, "--rate", 1000, "--seed", o.seed)
     return {"rate": full["requests_per_second"], "ttft_s": alone["ttft_seconds"]["p50"], "tpot_s": alone["tpot_seconds"]["p50"]}
@@ -204,7 +207,7 @@ def burst(o):
     flags = [*SHAPE, "-n", o.requests, "--rate", 0.8 * o.rate, "--seed", o.seed, "--ttft-target", 3 * o.ttft, "--tpot-target", 3 * o.tpot]
     result = {"peer_saturation_per_s": o.rate, "peer_unloaded_ttft_s": o.ttft, "peer_unloaded_tpot_s": o.tpot}
     for name in ("ours", "peer"):
-        with Server(name == "ours", o, streams=16 if name == "ours" else 8) as s:
+        with Server(name == "ours", o, streams=16 if name == "ours" else o.peer_places) as s:
             r = loadtest(o, s, *flags)
         result[name] = {"goodput": r["goodput_per_second"], "within": r["within_targets"], "answered": r["answered"], "of": r["requests"], "seconds": r["seconds"],
                         "ttft": r["ttft_seconds"], "tpot": r["tpot_seconds"], "gap": r["inter_token_seconds"], "errors": r["errors"]}
@@ -267,6 +270,38 @@ def turn(o):
     return result
 
 
+async def turn_disk_once(server, turn):
+    seed = 10 * turn
+    prompt = text_of(1495, seed + 5)
+    first = Stream(server, prompt, 24, temperature=0)
+    await first.run()
+    # Others, until nothing of it can be in memory: pages are taken from who was here longest ago.
+    before = counter(server, "venturi_state_written_bytes_total")
+    for i in range(2):
+        await Stream(server, text_of(1495, seed + 6 + i), 24, temperature=0).run()
+    read, written = counter(server, "venturi_state_read_bytes_total"), counter(server, "venturi_state_written_bytes_total") - before
+    second = Stream(server, prompt + first.text + text_of(20, seed + 8), 4, temperature=0)
+    await second.run()
+    cached = second.usage.get("prompt_tokens_details", {}).get("cached_tokens", 0)
+    return {"first_s": first.ttft, "second_s": second.ttft, "second_over_first": second.ttft / first.ttft, "first_tokens": first.usage["prompt_tokens"],
+            "second_tokens": second.usage["prompt_tokens"], "cached": cached, "written_bytes": written,
+            "read_bytes": counter(server, "venturi_state_read_bytes_total") - read}
+
+
+def turn_disk(o):
+    with Server(True, o, streams=1) as s:
+        status = s.json("/status")
+        token = next(h["bytes"] for h in status["memory"]["holdings"] if h["holder"] == "sequence state") / status["state"]["capacity"]
+    with tempfile.TemporaryDirectory(dir=o.folder) as folder:
+        with Server(True, o, "--spill", folder, "--state-memory", int(1.1 * 2048 * token), streams=1) as s:
+            turns = [asyncio.run(turn_disk_once(s, i)) for i in range(o.turns)]
+    for t in turns:
+        # All of the first turn but its last token or two, and all of that from the file.
+        if t["cached"] < t["first_tokens"] or t["read_bytes"] < 0.95 * t["cached"] * token:
+            sys.exit(f"turn_disk: the second turn did not come from the disk: {t}; a token's state has {token} bytes")
+    return {"turns": turns, "second_over_first": statistics.median(t["second_over_first"] for t in turns)}
+
+
 async def overhead_once(server, temperature, seconds=8):
     streams, tasks = await streams_running(server, 8, temperature=temperature)
     await asyncio.sleep(1)
@@ -278,7 +313,10 @@ async def overhead_once(server, temperature, seconds=8):
     await asyncio.gather(*tasks, return_exceptions=True)
     engine, steps = after["engine_seconds"] - before["engine_seconds"], after["steps"] - before["steps"]
     step = after["step_seconds"] - before["step_seconds"]
-    return {"steps": steps, "step_ms": 1e3 * step / steps, "in_steps": 1 - engine / step, "of_wall": 1 - engine / wall}
+    # The HTTP thread works beside steps; as a share of them it counts as if each had waited for all of it.
+    http = after["http_seconds"] - before["http_seconds"]
+    return {"steps": steps, "step_ms": 1e3 * step / steps, "in_steps": 1 - engine / step, "of_wall": 1 - engine / wall,
+            "http_of_steps": http / step, "all": 1 - engine / step + http / step}
 
 
 def overhead(o):
@@ -305,19 +343,26 @@ def counter(server, name):
 
 async def speculation_once(server, n, tokens, temperature):
     """Tokens a second of all streams together, from when all have begun; the share of guesses that held."""
-    names = ("vllm:spec_decode_num_draft_tokens_total", "vllm:spec_decode_num_accepted_tokens_total")
+    names = [f"vllm:spec_decode_num_{name}_total" for name in ("draft_tokens", "accepted_tokens", "drafts")]
     before = [counter(server, name) for name in names]
     streams = [Stream(server, text_of(6, i + 1) * 8, tokens, seed=i, temperature=temperature) for i in range(n)]
     await asyncio.gather(*(s.run() for s in streams))
     begin, end = max(s.times[0] for s in streams), max(s.times[-1] for s in streams)
     drawn = sum(1 for s in streams for t in s.times if t > begin)  # tokens without text count for nobody
-    guessed, held = (counter(server, name) - b for name, b in zip(names, before))
-    return {"tokens_per_second": drawn / (end - begin), "guessed": guessed, "held": held, "text": [s.text for s in streams]}
+    while counter(server, "vllm:num_requests_running"):  # the last step is counted when it is over
+        await asyncio.sleep(0.05)
+    guessed, held, checks = (counter(server, name) - b for name, b in zip(names, before))
+    return {"tokens_per_second": drawn / (end - begin), "guessed": guessed, "held": held, "checks": checks, "text": [s.text for s in streams]}
 
 
 def speculation(o):
     """Each way on a server of its own, and the plain one twice: first and last, for the machine's speed may change."""
-    ways = {"none": [], "lookup": ["--lookup"], **({"draft": ["--draft-model", o.draft]} if o.draft else {}), "none again": []}
+    wanted = o.ways or (["lookup", "draft"] if o.draft else ["lookup"])
+    if "draft" in wanted and not o.draft:
+        sys.exit("speculation: give --draft FILE")
+    most = ["--draft-tokens", o.draft_tokens] if o.draft_tokens else []
+    guessing = {"lookup": ["--lookup", *most], "draft": ["--draft-model", o.draft, *most]}
+    ways = {"none": [], **{way: guessing[way] for way in wanted}, "none again": []}
     found = {}
     for way, flags in ways.items():
         with Server(True, o, *flags, "--no-prefix-cache", context=512, streams=8) as s:
@@ -330,13 +375,13 @@ def speculation(o):
         row = {"tokens_per_second": r["tokens_per_second"], "same_text": r["text"] == plain[0]["text"]}
         if way not in ("none", "none again"):
             row["over_none"] = r["tokens_per_second"] / statistics.mean(p["tokens_per_second"] for p in plain)
-            row |= {"guessed": r["guessed"], "held": r["held"]}
+            row |= {"guessed": r["guessed"], "held": r["held"], "held_share": r["held"] / max(r["guessed"], 1), "tokens_per_check": 1 + r["held"] / max(r["checks"], 1)}
         result[f"{way}, {kind}, {n}"] = row
     return result
 
 
 def main():
-    rows = {f.__name__: f for f in (arrival, saturation, burst, flood, turn, overhead, same, speculation)}
+    rows = {f.__name__: f for f in (arrival, saturation, burst, flood, turn, turn_disk, overhead, same, speculation)}
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("row", choices=rows)
     p.add_argument("--model", required=True)
@@ -345,10 +390,14 @@ def main():
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--requests", type=int, default=80, help="saturation, burst: how many")
     p.add_argument("--sent", type=int, default=12, help="flood: requests of the key that does not flood, alone and beside it")
-    p.add_argument("--turns", type=int, default=2, help="flood: how often")
+    p.add_argument("--turns", type=int, default=2, help="flood, turn_disk: how often")
+    p.add_argument("--folder", help="turn_disk: where the spill file is (default: where temporary files are)")
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--peer-places", type=int, default=8, help="saturation, burst: requests that the peer works at together; ours has 16 places")
     p.add_argument("--rate", type=float, help="burst: the peer's saturation rate")
     p.add_argument("--draft", help="speculation: a smaller model of the same vocabulary")
+    p.add_argument("--draft-tokens", type=int, help="speculation: guesses a step at most (default: the server's)")
+    p.add_argument("--ways", nargs="+", choices=["lookup", "draft"], help="speculation: which, beside none (default: lookup, and draft with --draft)")
     p.add_argument("--tokens", type=int, default=64, help="speculation: of a stream")
     p.add_argument("--ttft", type=float, help="burst: the peer's time to first token, unloaded")
     p.add_argument("--tpot", type=float, help="burst: the peer's time per output token, unloaded")

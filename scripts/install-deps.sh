@@ -2,9 +2,10 @@
 # Installs the Debian 12 (bookworm) packages that building and testing Venturi needs, and says why
 # each is there. Quick and offline when nothing is missing. As root, or through sudo.
 #
-#   scripts/install-deps.sh           what `make run` and `make test` need
-#   scripts/install-deps.sh --soak    also what `make soak`, `make fuzz` and `make format` need
-#   scripts/install-deps.sh --list    only print the packages and the reasons; install nothing
+#   scripts/install-deps.sh            what `make run` and `make test` need
+#   scripts/install-deps.sh --clients  also what the tests of npm clients and of the page need, which skip without
+#   scripts/install-deps.sh --soak     also that, and what `make soak`, `make fuzz` and `make format` need
+#   scripts/install-deps.sh --list     only print the packages and the reasons; install nothing
 set -euo pipefail
 
 # package, then why
@@ -30,8 +31,16 @@ libgtest-dev      unit tests (GoogleTest)
 libgmock-dev      unit tests (matchers)
 libbenchmark-dev  kernel benchmarks
 python3           end-to-end tests, standard library only
+curl              one of the clients that venturi serve is tested with
 python3-jsonschema  checks output that was held to a JSON Schema
 python3-prometheus-client  reads /metrics as Prometheus does
+"
+client_packages="
+nodejs            runs the npm clients openai and @anthropic-ai/sdk against venturi serve
+npm               fetches them
+chromium          the web page in a browser
+chromium-driver   drives it
+python3-selenium  speaks to the driver
 "
 soak_packages="
 clang             compiles the fuzzers
@@ -39,18 +48,16 @@ libclang-rt-14-dev  libFuzzer and the sanitizers' run time for clang
 clang-format      make format
 g++-aarch64-linux-gnu  compiles the NEON kernels
 qemu-user         runs the NEON kernels on this machine
-chromium          the web page in a browser; without it that test skips
-chromium-driver   drives it
-python3-selenium  speaks to the driver
 "
 
 packages=$build_packages
 for argument in "$@"; do
   case $argument in
-    --soak) packages+=$soak_packages ;;
+    --clients) packages+=$client_packages ;;
+    --soak) packages+=$client_packages$soak_packages ;;
     --list) list_only=1 ;;
     *)
-      sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+      sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
       exit 2
       ;;
   esac
@@ -71,7 +78,10 @@ if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
   exit 1
 fi
 
-installed() { [[ $(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
+# npm also comes within other builds of nodejs, which Debian's package would conflict with.
+installed() {
+  [[ $(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null) == installed ]] || { [[ $1 == npm ]] && command -v npm >/dev/null; }
+}
 
 missing=()
 while read -r name why; do

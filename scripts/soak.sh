@@ -2,7 +2,7 @@
 # What is too long for `make test`; docs/soak.md says what each part shows. Each part is bounded; the
 # first failure does not stop the others, and the exit status says whether any failed.
 #
-#   scripts/soak.sh [PART...]     of fuzz, asan, tsan, simulation, serving, neon; all where none is named
+#   scripts/soak.sh [PART...]     of fuzz, asan, tsan, simulation, serving, clients, neon; all where none is named
 #
 #   SOAK_SECONDS=1800   time of the longest part, a thousand streams; the others go by it
 #   FUZZ_SECONDS        of each fuzzer (SOAK_SECONDS / 30)
@@ -13,7 +13,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-all=(fuzz asan tsan simulation serving neon)
+all=(fuzz asan tsan simulation serving clients neon)
 parts=("$@")
 ((${#parts[@]})) || parts=("${all[@]}")
 for part in "${parts[@]}"; do
@@ -115,6 +115,12 @@ if wanted serving; then
   run "serving: build" build release venturi
   run "serving: a thousand streams for $seconds s, $requests malformed requests" env SERVING_SECONDS="$seconds" SERVING_REQUESTS="$requests" \
     python3 -B tests/serving_test.py --build build/release
+fi
+
+# Other people's clients, and the page in a browser; in `make test`, too, where Node and Chromium are. Here a skip is a failure.
+if wanted clients; then
+  run "clients: build" build release venturi
+  for test in server_clients page; do run "clients: $test" env VENTURI_MUST_RUN=1 python3 -B "tests/${test}_test.py" --build build/release; done
 fi
 
 if wanted neon; then

@@ -19,6 +19,13 @@ SCHEMAS = [
     {"type": "string", "pattern": "^[A-Z][a-z]{2,8}$"},
     {"type": "object", "properties": {"when": {"type": "string", "format": "date"}}, "required": ["when"],
      "additionalProperties": {"type": "string", "maxLength": 4}},
+    {"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": 8}, {"enum": [True, "a"]}], "type": ["string", "boolean"]},
+    {"oneOf": [{"type": "object", "properties": {"kind": {"const": "a"}, "n": {"type": "integer", "maximum": 99}}, "required": ["kind", "n"]},
+               {"type": "object", "properties": {"kind": {"const": "b"}, "s": {"type": "string", "maxLength": 8}}, "required": ["kind"]},
+               {"type": "object", "properties": {"other": {"type": "boolean"}}, "required": ["other"]}, {"type": "null"}, {"enum": ["x", "y"]}]},
+    {"oneOf": [{"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 3}, {"type": "integer"}, {"enum": [0.5, "x"]}]},
+    {"type": "object", "properties": {"to": {"type": "string", "format": "email"}, "at": {"type": "string", "format": "ipv6"},
+                                      "for": {"type": "string", "format": "duration"}}, "required": ["to", "at", "for"]},
 ]
 
 
@@ -39,7 +46,7 @@ class Grammar(ProgramTest):
                         continue  # cut off by -n; counted below
                     whole += 1
                     if jsonschema:
-                        jsonschema.validate(value, schema)
+                        jsonschema.validate(value, schema, format_checker=jsonschema.FormatChecker())
         self.assertGreaterEqual(whole, 9)
 
     def test_gbnf(self):

@@ -143,11 +143,27 @@ class Metrics(Serving):
         self.assertGreater(held["weights"], 1 << 20)
         self.assertGreaterEqual(self.value(after, "venturi_memory_peak_bytes"), sum(held.values()))
 
+    def test_the_http_threads_time(self):
+        """Of its processor, not the clock's: little while nothing goes on, and no more than has passed."""
+        def seconds():
+            return self.value(self.settled(), "venturi_http_thread_seconds_total"), time.monotonic()
+        (before, begin), body = seconds(), {"prompt": PROMPT * 10, "max_tokens": 1}
+        for _ in range(30):
+            self.post("/v1/completions", body)
+        after, end = seconds()
+        self.assertGreater(after, before)
+        self.assertLess(after - before, end - begin)
+        time.sleep(1)
+        idle, _ = seconds()
+        self.assertLess(idle - after, 0.5)
+        status = self.server.ask("GET", "/status")[1]["http_seconds"]
+        self.assertGreaterEqual(status, idle)
+
     def test_a_client_that_goes(self):
         before = self.settled()
         body = json.dumps({"prompt": PROMPT, "n": 32, "max_tokens": 200, "ignore_eos": True, "stream": True}).encode()
         with socket.create_connection(("127.0.0.1", self.server.port), 20) as s:
-            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             s.recv(100)
         deadline = time.monotonic() + 20
         ends = {}

@@ -1,10 +1,13 @@
 """The web page: what is served with it, and what it does in headless Chromium (skipped where that is absent)."""
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from pathlib import Path
@@ -170,6 +173,25 @@ class InABrowser(unittest.TestCase):
     def stored(self):
         return json.loads(self.driver.execute_script("return localStorage.getItem('venturi.conversations')"))
 
+    @contextlib.contextmanager
+    def slowed(self):
+        """The server runs a twentieth of the time: the small model would have said all of a long answer before a browser does anything."""
+        over = threading.Event()
+
+        def hold():
+            while not over.is_set():
+                self.server.process.send_signal(signal.SIGSTOP)
+                over.wait(0.04)
+                self.server.process.send_signal(signal.SIGCONT)
+                time.sleep(0.002)
+        thread = threading.Thread(target=hold)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
     def test_a_chat_is_kept_and_regenerated(self):
         self.set("max_tokens", 24)
         self.set("seed", 7)
@@ -208,27 +230,29 @@ class InABrowser(unittest.TestCase):
         self.assertEqual([c["title"][:7] for c in self.stored()], ["Another"])
 
     def test_an_answer_is_stopped(self):
-        self.set("max_tokens", 3500)
+        self.set("max_tokens", 1500)
         self.set("temperature", 1)
         for how in ("button", "escape"):
             self.by("new").click()  # however much the other had said before it was stopped
-            self.ask("Tell me a long story, and go on and on.")
-            self.wait(lambda: len(self.answers()[-1]) > 40)
-            self.by("stop").click() if how == "button" else self.by("prompt").send_keys(Keys.ESCAPE)
-            self.idle()
+            with self.slowed():
+                self.ask("Tell me a long story, and go on and on.")
+                self.wait(lambda: len(self.answers()[-1]) > 40)
+                self.by("stop").click() if how == "button" else self.by("prompt").send_keys(Keys.ESCAPE)
+                self.idle()
             self.assertEqual(self.all(".message.assistant .note")[-1].text, "stopped")
         self.assertTrue(self.server.settles())
 
     def test_the_picture_of_the_server_moves(self):
         self.assertIn("tiny", self.text("model"))
         self.assertIn("weights", self.text("holdings"))
-        self.set("max_tokens", 3500)
-        self.ask("Go on and on.")
-        self.wait(lambda: self.text("running") == "1")
-        self.wait(lambda: float(self.text("rate").replace("–", "0")) > 0)
-        self.wait(lambda: self.all("#chart polyline"))
-        self.by("stop").click()
-        self.idle()
+        self.set("max_tokens", 1500)
+        with self.slowed():
+            self.ask("Go on and on.")
+            self.wait(lambda: self.text("running") == "1")
+            self.wait(lambda: float(self.text("rate").replace("–", "0")) > 0)
+            self.wait(lambda: self.all("#chart polyline"))
+            self.by("stop").click()
+            self.idle()
         self.wait(lambda: self.text("running") == "0")
 
     def test_an_error_is_told(self):

@@ -42,6 +42,7 @@ class Scripts(unittest.TestCase):
 
     def test_the_ci_entry_runs_the_tests(self):
         self.assertIn("make test", (SOURCE / ".ci" / "run").read_text())
+        self.assertIn("install-deps.sh --clients", (SOURCE / ".ci" / "run").read_text())
 
 
 class InstallDeps(unittest.TestCase):
@@ -56,7 +57,8 @@ class InstallDeps(unittest.TestCase):
                 (tools / name).chmod(0o755)
             calls = Path(folder) / "calls"
             calls.touch()
-            environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "CALLS": str(calls), **variables}
+            path = f"{tools}:{os.environ['PATH']}:{variables.pop('PATH_END', '')}"
+            environment = {**os.environ, "PATH": path, "CALLS": str(calls), **variables}
             done = subprocess.run([INSTALL, *arguments], capture_output=True, text=True, env=environment)
             return done, [c for c in calls.read_text().splitlines() if c.startswith("apt-get")]
 
@@ -79,6 +81,13 @@ class InstallDeps(unittest.TestCase):
                 self.assertEqual(done.returncode, 0, done.stderr)
                 self.assertEqual(sum("update" in call for call in calls), 1, calls)
                 self.assertIn("install", calls[-1])
+
+    def test_an_npm_from_elsewhere_is_enough(self):
+        with tempfile.TemporaryDirectory() as folder:
+            npm = Path(folder) / "npm"
+            npm.symlink_to("/bin/true")
+            done, calls = self.run_script("--clients", MISSING="npm", PATH_END=str(folder))
+            self.assertEqual((done.returncode, calls), (0, []), done.stderr)
 
     def test_every_package_has_a_reason(self):
         done, calls = self.run_script("--list", "--soak")

@@ -22,8 +22,50 @@ class Origins(unittest.TestCase):
             _, _, headers = server.ask("GET", "/v1/models", headers={"Origin": "http://evil.example"})
             self.assertIsNone(headers["Access-Control-Allow-Origin"])
             status, _, headers = server.ask("OPTIONS", "/v1/completions", headers={"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"})
-            self.assertEqual(status, 405)
+            self.assertEqual(status, 403)
             self.assertIsNone(headers["Access-Control-Allow-Origin"])
+        finally:
+            self.assertEqual(server.stop(), 0)
+
+    def test_no_page_may_drive_a_server_without_keys(self):
+        server = Server("--streams", 2, "--alias", "tiny", "--cors-origin", "https://app.example")
+        try:
+            own = f"127.0.0.1:{server.port}"
+            plain = {"Content-Type": "text/plain"}  # what a page may send without asking first
+            foreign = [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"},
+                       {"Host": "evil.example", "Origin": "https://evil.example"}, {"Host": f"evil.example:{server.port}"},
+                       {"Host": "127.0.0.1.evil.example"}]
+            for headers in foreign:
+                for method, path, body in (("POST", "/models/unload", {"model": "tiny"}), ("POST", "/v1/messages", {}), ("POST", "/api/chat", {}),
+                                           ("GET", "/v1/models", None), ("GET", "/nowhere", None), ("GET", "/status", None)):
+                    with self.subTest(headers=headers, path=path):
+                        status, answer, _ = server.ask(method, path, body, {**plain, **headers})
+                        self.assertEqual(status, 403, answer)
+                        self.assertIn("--cors-origin", json.dumps(answer))
+                        self.assertEqual(answer["error"]["type"] if path == "/v1/messages" else "permission_error", "permission_error")
+                self.assertEqual(server.ask("GET", "/", headers=headers)[0], 200)  # the page's files are nobody's secret
+                self.assertEqual(server.ask("GET", "/health", headers=headers)[0], 200)
+            self.assertEqual(server.ask("GET", "/v1/models")[1]["data"][0]["status"]["value"], "loaded")
+            for headers in ({}, {"Origin": f"http://{own}"}, {"Host": f"localhost:{server.port}"}, {"Host": "[::1]:80"}, {"Origin": "https://app.example"},
+                            {"Host": f"localhost:{server.port}", "Origin": f"http://localhost:{server.port}"}, {"Host": "app.example"}):
+                with self.subTest(headers=headers):
+                    self.assertEqual(server.ask("POST", "/tokenize", {"content": "a"}, {**plain, **headers})[0], 200)
+        finally:
+            self.assertEqual(server.stop(), 0)
+
+    def test_a_key_is_enough_and_outside_any_name_will_do(self):
+        server = Server("--streams", 2, "--api-key", "k")
+        try:
+            headers = {"Host": "llm.example", "Origin": "https://evil.example", "Authorization": "Bearer k"}
+            self.assertEqual(server.ask("POST", "/tokenize", {"content": "a"}, headers)[0], 200)
+        finally:
+            self.assertEqual(server.stop(), 0)
+        server = Server("--streams", 2, "--host", "0.0.0.0", "--insecure", host="0.0.0.0")
+        try:
+            ask = lambda **headers: server.ask("POST", "/tokenize", {"content": "a"}, headers)[0]
+            self.assertEqual(ask(Host="box.example:80"), 200)
+            self.assertEqual(ask(Host="box.example:80", Origin="http://box.example:80"), 200)
+            self.assertEqual(ask(Host="box.example:80", Origin="https://evil.example"), 403)
         finally:
             self.assertEqual(server.stop(), 0)
 
@@ -62,6 +104,54 @@ class Bodies(unittest.TestCase):
                 self.assertIn(says, answer["error"]["message"])
         finally:
             self.assertEqual(server.stop(), 0)
+
+
+class Forms(unittest.TestCase):
+    def raw(self, server, sent):
+        with socket.create_connection(("127.0.0.1", server.port), 20) as s:
+            s.sendall(sent)
+            s.settimeout(30)
+            got = b""
+            while chunk := s.recv(1 << 16):
+                got += chunk
+                head, _, body = got.partition(b"\r\n\r\n")
+                length = [int(l.split(b":")[1]) for l in head.split(b"\r\n") if l.lower().startswith(b"content-length")]
+                if length and len(body) >= length[0]:
+                    return int(head.split()[1]), json.loads(body)
+        raise AssertionError(got)
+
+    def test_errors_before_a_route_look_as_its_own(self):
+        server = Server("--streams", 2, "--body-timeout", 0.3)
+        large = lambda path: f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {1 << 40}\r\n\r\n".encode()
+        slow = lambda path: f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{{".encode()
+        header = lambda path: f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX: {'a' * 30000}\r\n\r\n".encode()
+        try:
+            for make, expected, kind in ((large, 413, "request_too_large"), (slow, 408, "invalid_request_error"), (header, 431, "invalid_request_error")):
+                for path in ("/v1/chat/completions", "/v1/messages", "/api/chat"):
+                    with self.subTest(path=path, expected=expected):
+                        status, answer = self.raw(server, make(path))
+                        self.assertEqual(status, expected, answer)
+                        if path == "/v1/messages":
+                            self.assertEqual((answer["type"], answer["error"]["type"]), ("error", kind))
+                        elif path == "/api/chat":
+                            self.assertIsInstance(answer["error"], str)
+                        else:
+                            self.assertEqual((set(answer["error"]), answer["error"]["type"]), ({"message", "type", "param", "code"}, "invalid_request_error"))
+            status, answer = self.raw(server, b"nonsense\r\n\r\n")
+            self.assertEqual((status, set(answer["error"])), (400, {"message", "type", "param", "code"}))
+        finally:
+            self.assertEqual(server.stop(), 0)
+
+
+class Hosts(unittest.TestCase):
+    def test_localhost_is_this_machine(self):
+        server = Server("--streams", 2, "--host", "localhost", host="localhost")
+        try:
+            self.assertEqual(server.ask("GET", "/v1/models", headers={"Host": f"localhost:{server.port}"})[0], 200)
+        finally:
+            self.assertEqual(server.stop(), 0)
+        refused = venturi("serve", "-m", MODEL, "--port", 0, "--host", "0.0.0.0")
+        self.assertIn("--api-key-file", refused.err)
 
 
 @unittest.skipUnless(shutil.which("openssl"), "no openssl (Debian: apt-get install openssl)")
@@ -132,7 +222,7 @@ class Tls(unittest.TestCase):
     def test_plain_bytes_and_silence_hurt_nobody(self):
         with socket.create_connection(("127.0.0.1", self.server.port), 20) as silent:
             with socket.create_connection(("127.0.0.1", self.server.port), 20) as plain:
-                plain.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+                plain.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 plain.settimeout(20)
                 self.assertNotIn(b"200 OK", plain.recv(1 << 16))
             self.assertEqual(self.ask("GET", "/health")[0], 200)

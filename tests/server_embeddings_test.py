@@ -3,6 +3,7 @@ import base64
 import json
 import math
 import struct
+import time
 import unittest
 
 import support
@@ -43,6 +44,30 @@ class Embeddings(unittest.TestCase):
             finally:
                 self.assertEqual(server.stop(), 0)
 
+
+    def test_where_the_time_went(self):
+        server = Server("--streams", 4, model=MODELS / "bert-mean.gguf", context=64)
+        try:
+            ask = {"input": ["a b", "b"] * 20}
+            begin = time.monotonic()
+            status, answer, _ = server.ask("POST", "/v1/embeddings", {**ask, "venturi": {"timings": True}})
+            wall = time.monotonic() - begin
+            self.assertEqual(status, 200, answer)
+            timings = answer["venturi"]["timings"]
+            parts = [timings[f"{part}_seconds"] for part in ("tokenize", "queue", "prefill", "decode", "finish")]
+            self.assertEqual(set(timings), {f"{part}_seconds" for part in ("tokenize", "queue", "prefill", "decode", "finish", "total", "detokenize", "write")})
+            self.assertAlmostEqual(sum(parts), timings["total_seconds"], delta=1e-6)
+            self.assertLessEqual(timings["total_seconds"], wall)
+            for name in ("tokenize", "prefill", "finish", "write"):
+                self.assertGreater(timings[f"{name}_seconds"], 0, name)
+            self.assertLessEqual(timings["write_seconds"], timings["finish_seconds"])
+            self.assertEqual(timings["decode_seconds"], 0)
+            self.assertGreaterEqual(min(parts), 0)
+            self.assertNotIn("venturi", server.ask("POST", "/v1/embeddings", ask)[1])
+            status, answer, _ = server.ask("POST", "/v1/embeddings", {**ask, "venturi": True})
+            self.assertEqual((status, answer["error"]["param"]), (400, "venturi"))
+        finally:
+            self.assertEqual(server.stop(), 0)
 
     def shortened(self, server, whole, tokens):
         """dimensions: the first values, of unit length again."""

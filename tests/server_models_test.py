@@ -195,6 +195,33 @@ class Operators(ModelsTest):
         self.assertEqual(server.ask("GET", "/metrics")[0], 200)
         self.assertEqual(self.complete(server, name)["choices"][0]["text"], before)
 
+    def test_ollamas_clients_load_and_unload(self):
+        server = self.start()
+        def settles(states):
+            end = time.monotonic() + 30
+            while self.states(server) != states and time.monotonic() < end:
+                time.sleep(0.05)
+            self.assertEqual(self.states(server), states)
+        ask = lambda path, **body: server.ask("POST", path, {"stream": False, "options": {"num_predict": 3}, **body})[:2]
+        status, answer = ask("/api/generate", model="two")
+        self.assertEqual((status, answer["done"], answer["done_reason"], answer["response"]), (200, True, "load", ""))
+        settles({"one": "loaded", "two": "loaded"})
+        status, answer = ask("/api/chat", model="two", messages=[], keep_alive=0)
+        self.assertEqual((status, answer["done_reason"], answer["message"]), (200, "unload", {"role": "assistant", "content": ""}))
+        settles({"one": "loaded", "two": "unloaded"})
+        for keep, state in (("0s", "unloaded"), ("10m", "loaded"), (300, "loaded"), (-1, "loaded"), ("0", "unloaded")):
+            status, answer = ask("/api/generate", model="two", prompt="Hm", keep_alive=keep)
+            self.assertEqual((status, answer["model"]), (200, "two"), answer)
+            settles({"one": "loaded", "two": state})
+        # Who asks again before it is gone keeps it.
+        stream = server.connect()
+        stream.request("POST", "/api/generate", json.dumps({"model": "two", "prompt": "Hm", "keep_alive": 0, "options": {"num_predict": 200, "repeat_penalty": 1}}))
+        response = stream.getresponse()
+        response.readline()
+        self.complete(server, "two")
+        response.read()
+        settles({"one": "loaded", "two": "loaded"})
+
     def counters(self, server):
         text = server.ask("GET", "/metrics")[1]
         kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))

@@ -216,6 +216,92 @@ class StatesKeptWhole(SessionsTest):
                 other.stop()
 
 
+class Adapters(SessionsTest):
+    """A session is of the adapter that computed it, whatever that is called."""
+    TALK, MORE = StatesKeptWhole.TALK, StatesKeptWhole.MORE
+    FOLDER = support.SOURCE / "tests" / "data" / "adapters"
+
+    def start(self, *names, model=OTHER, **options):
+        flags = [part for name in names for part in ("--lora", name if "=" in name else f"{name}={self.FOLDER / f'llama-{name}'}")]
+        return super().start(*flags, "--alias", "m", **{"model": model, "context": 128, **options})
+
+    def complete(self, server, adapter, tokens=MORE):
+        answer = self.ask(server, "/v1/completions", {"model": f"m:{adapter}" if adapter else "m", "prompt": tokens, "max_tokens": 16, "temperature": 0,
+                                                      "ignore_eos": True, "logprobs": 1})
+        choice = answer["choices"][0]
+        return (choice["text"], choice["logprobs"]["token_logprobs"]), answer["usage"].get("prompt_tokens_details", {}).get("cached_tokens", 0)
+
+    def test_a_conversation_goes_on_under_its_adapter_and_no_other(self):
+        server = self.start("all", "ffn")
+        wanted = {adapter: self.complete(server, adapter)[0] for adapter in ("", "all", "ffn")}
+        self.assertEqual(len({text for text, _ in wanted.values()}), 3)
+        for adapter in ("all", ""):
+            saved = self.ask(server, "/sessions/save", {"model": f"m:{adapter}" if adapter else "m", "session": adapter or "alone", "prompt": self.TALK})
+            self.assertEqual((saved["tokens"], saved["model"]), (len(self.TALK), f"m:{adapter}" if adapter else "m"))
+        server.stop()
+
+        server = self.start("all", "ffn")
+        for model, session, code, of in (("m", "all", "session_of_another_adapter", "m:all"), ("m:ffn", "all", "session_of_another_adapter", "m:all"),
+                                         ("m:all", "alone", "session_of_another_adapter", "m")):
+            error = self.ask(server, "/sessions/restore", {"model": model, "session": session}, 409)["error"]
+            self.assertEqual((error["code"], error["param"]), (code, "session"))
+            self.assertIn(f'"model": "{of}"', error["message"])
+        restored = self.ask(server, "/sessions/restore", {"model": "m:all", "session": "all"})
+        self.assertEqual((restored["tokens"], restored["model"]), (len(self.TALK), "m:all"))
+        for adapter in ("", "ffn"):  # it is in the cache, and not theirs
+            self.assertEqual(self.complete(server, adapter), (wanted[adapter], 0))
+        again, cached = self.complete(server, "all")
+        self.assertEqual(again, wanted["all"])
+        self.assertGreaterEqual(cached, len(self.TALK) - 1)
+        server.stop()
+
+        # Under another name it is the same one; where it is not served, or is scaled, nobody's.
+        path = self.FOLDER / "llama-all"
+        server = self.start(f"poet={path}")
+        self.ask(server, "/sessions/restore", {"model": "m:poet", "session": "all"})
+        again, cached = self.complete(server, "poet")
+        self.assertEqual((again, cached >= len(self.TALK) - 1), (wanted["all"], True))
+        server.stop()
+        for adapters, models in ((["ffn"], ("m", "m:ffn")), ([f"all={path}=0.5"], ("m", "m:all"))):
+            server = self.start(*adapters)
+            for model in models:
+                self.assertEqual(self.ask(server, "/sessions/restore", {"model": model, "session": "all"}, 409)["error"]["code"], "session_of_another_model")
+            server.stop()
+
+    def test_states_that_are_kept_whole(self):
+        for name in ("mamba2", "gemma3"):
+            with self.subTest(model=name):
+                start = lambda: self.start(f"all={self.FOLDER / f'{name}-all'}", model=support.SOURCE / "tests" / "data" / "models" / f"{name}-plain.gguf")
+                server = start()
+                wanted = {adapter: self.complete(server, adapter)[0] for adapter in ("", "all")}
+                server.stop()
+                server = start()
+                self.ask(server, "/sessions/save", {"model": "m:all", "session": name, "prompt": self.TALK})
+                server.stop()
+                server = start()
+                self.assertEqual(self.ask(server, "/sessions/restore", {"session": name}, 409)["error"]["code"], "session_of_another_adapter")
+                self.ask(server, "/sessions/restore", {"model": "m:all", "session": name})
+                self.assertEqual(self.complete(server, ""), (wanted[""], 0))
+                self.assertEqual(self.complete(server, "all"), (wanted["all"], len(self.TALK)))
+                server.stop()
+
+    def test_damage_changes_nothing(self):
+        server = self.start("all")
+        wanted, _ = self.complete(server, "all")
+        self.ask(server, "/sessions/save", {"model": "m:all", "session": "a", "prompt": self.TALK})
+        server.stop()
+        path = self.folder / "a.session"
+        whole = path.read_bytes()
+        half = len(whole) // 2
+        server = self.start("all")
+        for damaged in (whole[:-1], whole[:100], whole[:half] + bytes([whole[half] ^ 4]) + whole[half + 1:], whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]):
+            path.write_bytes(damaged)
+            self.assertEqual(self.ask(server, "/sessions/restore", {"model": "m:all", "session": "a"}, 422)["error"]["code"], "session_damaged")
+        path.write_bytes(whole[:16] + bytes([whole[16] ^ 1]) + whole[17:])
+        self.assertEqual(self.ask(server, "/sessions/restore", {"model": "m:all", "session": "a"}, 409)["error"]["code"], "session_of_another_model")
+        self.assertEqual(self.complete(server, "all"), (wanted, 0))
+
+
 class Chat(SessionsTest):
     def chat(self, lines, *flags, code=0):
         outcome = venturi("chat", "-m", MODEL, "-c", 512, "-n", 30, "--temp", 0.8, "--seed", 5, "-t", 2, "-q", *flags, stdin="".join(line + "\n" for line in lines))

@@ -20,12 +20,12 @@ PROMPT = "It was the best of times, and the old gentleman"
 
 
 class Server:
-    def __init__(self, *flags, model=MODEL, context=256, scheme="http"):
+    def __init__(self, *flags, model=MODEL, context=256, scheme="http", host="127.0.0.1"):
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen([str(VENTURI), "serve", "-m", str(model), "--port", "0", "-c", str(context), "-t", "2", *map(str, flags)],
                                         stdout=subprocess.PIPE, stderr=self.errors, text=True, env=support.clean_environment())
         line = self.process.stdout.readline()
-        found = re.fullmatch(rf"listening on {scheme}://127\.0\.0\.1:(\d+)\n", line)
+        found = re.fullmatch(rf"listening on {scheme}://{re.escape(host)}:(\d+)\n", line)
         if not found:
             self.errors.seek(0)
             raise AssertionError(f"{line!r}: {self.errors.read()}")
@@ -148,6 +148,8 @@ class Answers(Serving):
         self.assertTrue(all(c["object"] == "chat.completion.chunk" and c["id"] == chunks[0]["id"] for c in chunks))
         self.assertEqual(chunks[0]["choices"][0]["delta"], {"role": "assistant", "content": ""})
         self.assertEqual(chunks[-1]["choices"], [])
+        self.assertEqual({c["usage"] for c in chunks[:-1]}, {None})
+        self.assertFalse(any("usage" in json.loads(e) for e in self.server.events("/v1/chat/completions", {**body, "stream": True})[:-1]))
         # The second time, the prompt but for its last token is known.
         usage = chunks[-1]["usage"]
         self.assertEqual(usage.pop("prompt_tokens_details")["cached_tokens"], usage["prompt_tokens"] - 1)
@@ -207,6 +209,23 @@ class Answers(Serving):
         self.assertEqual(len(old["tokens"]), 12)
         self.assertEqual(len(old["text_offset"]), 12)
 
+    def test_logprobs_are_of_what_is_said(self):
+        text = self.completion(max_tokens=40)["choices"][0]["text"]
+        for begin in (0, 3, 9, 14):
+            for length in (1, 7):
+                stop = text[begin:begin + length]
+                ask = {"max_tokens": 40, "stop": ["@@@@", stop], "logprobs": 1}
+                answer = self.completion(**ask)["choices"][0]
+                said, tokens = answer["text"], answer["logprobs"]["tokens"]
+                with self.subTest(stop=stop, said=said, tokens=tokens):
+                    # All tokens that something was said of, the last one perhaps in part.
+                    self.assertTrue("".join(tokens).startswith(said))
+                    self.assertTrue(not tokens or len("".join(tokens[:-1])) < len(said))
+                    events = [json.loads(e)["choices"][0] for e in self.server.events("/v1/completions", {
+                        "prompt": PROMPT, "temperature": 0, "ignore_eos": True, **ask, "stream": True})[:-1]]
+                    self.assertEqual([t for e in events for t in e["logprobs"]["tokens"]], tokens)
+                    self.assertEqual("".join(e["text"] for e in events), said)
+
     def test_logprobs_of_the_prompt(self):
         text = (PROMPT + " said. ") * 12
         ids = self.post("/tokenize", {"content": text})["tokens"][:96]
@@ -247,6 +266,31 @@ class Answers(Serving):
         self.assertNotEqual(self.completion(max_tokens=1, logit_bias={str(token): -100})["choices"][0]["text"], first)
         self.assertEqual(self.completion(max_tokens=3, logit_bias={str(token): 100})["choices"][0]["text"], first * 3)
 
+    def test_presence_and_frequency_count_what_was_sampled_alone(self):
+        prompt = "the door of the house and the"
+
+        def completion(n, **more):
+            return self.completion(prompt=prompt, max_tokens=n, **more)["choices"][0]["text"]
+
+        def ollama(n, **more):
+            options = {"temperature": 0, "repeat_penalty": 1, "num_predict": n, **more}
+            return self.post("/api/generate", {"prompt": prompt, "raw": True, "stream": False, "options": options})["response"]
+
+        for text in (completion, ollama):
+            for name in ("presence_penalty", "frequency_penalty"):
+                with self.subTest(text=text.__name__, name=name):
+                    self.assertEqual(text(1, **{name: 2}), text(1))
+                    self.assertNotEqual(text(40, **{name: 2}), text(40))
+        # Repetition counts the prompt.
+        self.assertNotEqual(completion(1, repetition_penalty=10), completion(1))
+
+    def test_seeds_are_64_bits(self):
+        texts = [self.completion(seed=seed, temperature=1, max_tokens=20)["choices"][0]["text"] for seed in (2**63 - 1, -2**63, 2**62 + 1, 2**63 - 1)]
+        self.assertEqual(texts[0], texts[3])
+        self.assertEqual(len(set(texts)), 3)
+        for seed in (2**63, -2**63 - 1, 2**64, 1.5, 1e30):
+            self.post("/v1/completions", {"prompt": "a", "seed": seed}, 400)
+
     def test_structured_output(self):
         schema = {"type": "object", "properties": {"name": {"enum": ["Ann", "Bob"]}, "old": {"type": "boolean"}},
                   "required": ["name", "old"], "additionalProperties": False}
@@ -262,7 +306,15 @@ class Answers(Serving):
 
     def test_models_and_health(self):
         self.assertEqual(self.server.ask("GET", "/health")[0], 200)
-        self.assertEqual(self.server.ask("GET", "/v1/models")[1]["data"][0]["id"], "tiny")
+        listed = self.server.ask("GET", "/v1/models")[1]["data"][0]
+        self.assertEqual(listed["id"], "tiny")
+        for path in ("/v1/models/tiny", "/v1/models/%74iny", "/v1/models/tiny?x=y"):
+            self.assertEqual(self.server.ask("GET", path)[:2], (200, listed))
+        for path in ("/v1/models/other", "/v1/models/tiny/", "/v1/models/%zz", "/v1/models/%"):
+            status, answer, _ = self.server.ask("GET", path)
+            self.assertEqual((status, answer["error"]["code"]), (404, "model_not_found"))
+        self.assertEqual(self.server.ask("GET", "/v1/models/")[1]["error"]["code"], "not_found")
+        self.assertEqual(self.server.ask("DELETE", "/v1/models/tiny")[0], 405)
 
 
 class Ollama(Serving):
@@ -295,10 +347,16 @@ class Ollama(Serving):
                                              "format": {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}})
         self.assertIsInstance(json.loads(answer["response"])["a"], bool)
         self.assertEqual(self.server.ask("GET", "/api/tags")[1]["models"][0]["name"], "tiny")
-        for body in ({"prompt": "a", "options": {"top_p": 3}}, {"prompt": "a", "model": "other"}, {"prompt": "a", "options": {"num_ctx": 1 << 20}},
-                     {"prompt": "a", "images": ["x"]}):
-            status, wrong, _ = self.server.ask("POST", "/api/generate", body)
-            self.assertEqual((status, list(wrong)), (400, ["error"]), wrong)
+        for body, expected in (({"options": {"top_p": 3}}, 400), ({"options": {"num_ctx": 1 << 20}}, 400), ({"images": ["x"]}, 400),
+                               ({"model": "other"}, 404), ({"model": "other:latest"}, 404), ({"model": "tiny:latest:latest"}, 404)):
+            status, wrong, _ = self.server.ask("POST", "/api/generate", {"prompt": "a", **body})
+            self.assertEqual((status, list(wrong)), (expected, ["error"]), wrong)
+
+    def test_the_tag_that_clients_append_is_none(self):
+        for path, body in (("/api/chat", {"messages": [{"role": "user", "content": "Hm"}]}), ("/api/generate", {"prompt": "Hm"})):
+            answer = self.post(path, {"model": "tiny:latest", "stream": False, "options": {"num_predict": 2}, **body})
+            self.assertEqual(answer["model"], "tiny")
+        self.post("/v1/completions", {"model": "tiny:latest", "prompt": "Hm"}, 404)
 
 
 class Refusals(Serving):
@@ -315,7 +373,8 @@ class Refusals(Serving):
                             ({"n": 0}, "n"), ({"n": 1.5}, "n"), ({"max_tokens": 0}, "max_tokens"), ({"stop": [1]}, "stop"),
                             ({"stop": [""]}, "stop"), ({"logit_bias": {"x": 1}}, "logit_bias"), ({"stream": "yes"}, "stream"),
                             ({"top_logprobs": 2}, "top_logprobs"), ({"messages": []}, "messages"), ({"messages": "Hm"}, "messages"),
-                            ({"messages": [{"content": "a"}]}, "messages[0]"), ({"model": "other"}, "model"),
+                            ({"messages": [{"content": "a"}]}, "messages[0]"), ({"messages": [{"role": "foo", "content": "a"}]}, "messages[0].role"),
+                            ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].tool_call_id"),
                             ({"stream_options": {}}, "stream_options"),
                             ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content"),
                             ({"tools": [{"type": "function"}]}, "tools"), ({"response_format": {"type": "xml"}}, "response_format"),
@@ -327,6 +386,15 @@ class Refusals(Serving):
                 # The same before the first byte of a stream.
                 if "stream" not in body and "stream_options" not in body:
                     self.assertEqual(self.refused("/v1/chat/completions", {**chat, **body, "stream": True}, 400, "")["param"], param)
+
+    def test_an_unknown_model_is_not_found(self):
+        for model in ("other", "tiny:adapter", "tiny:", "TINY"):
+            for path, body in (("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hm"}]}), ("/v1/completions", {"prompt": "Hm"}),
+                               ("/v1/responses", {"input": "Hm"}), ("/tokenize", {"content": "a"}), ("/models/unload", {})):
+                error = self.refused(path, {"model": model, **body}, 404, model)
+                self.assertEqual((error["param"], error["code"]), ("model", "model_not_found"))
+        status, answer, _ = self.server.ask("POST", "/v1/messages", {"model": "other", "max_tokens": 2, "messages": [{"role": "user", "content": "Hm"}]})
+        self.assertEqual((status, answer["error"]["type"]), (404, "not_found_error"))
 
     def test_unknown_fields_are_passed_over(self):
         self.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hm"}], "max_tokens": 2, "frobnicate": 3})
@@ -372,7 +440,7 @@ class Refusals(Serving):
 class Disconnects(Serving):
     def request_bytes(self, stream, tokens=200):
         body = json.dumps({"prompt": PROMPT, "max_tokens": tokens, "ignore_eos": True, "stream": stream}).encode()
-        return b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        return b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
     def test_whoever_goes_is_cancelled_and_the_rest_go_on(self):
         beside = concurrent.futures.ThreadPoolExecutor(1)
@@ -399,7 +467,7 @@ class Disconnects(Serving):
 
     def test_requests_sent_ahead_are_answered_in_order(self):
         with socket.create_connection(("127.0.0.1", self.server.port), 20) as s:
-            s.sendall(self.request_bytes(False, 3) + b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            s.sendall(self.request_bytes(False, 3) + b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             got = b""
             while chunk := s.recv(1 << 16):
                 got += chunk
@@ -408,7 +476,7 @@ class Disconnects(Serving):
 
     def test_slow_requests_hold_nobody_up(self):
         with socket.create_connection(("127.0.0.1", self.server.port), 60) as slow:
-            slow.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nX: ")
+            slow.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nX: ")
             self.completion(max_tokens=3)
             slow.sendall(b"y")
             slow.settimeout(30)

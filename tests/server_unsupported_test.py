@@ -89,7 +89,23 @@ REFUSED = [
     (GENERATE, {"options": {"mirostat": 2, "mirostat_tau": -1}}, "options.mirostat_tau"),
 ]
 
+# Of other servers, or of other APIs of this one.
+for name, value in (("guided_choice", ["a", "b"]), ("guided_regex", "a+"), ("guided_grammar", GRAMMAR), ("structured_outputs", {"choice": ["a"]}), ("stop_token_ids", [5]),
+                    ("min_tokens", 3), ("n_predict", 3), ("prompt_logprobs", 0), ("bad_words", ["a"]), ("repeat_last_n", 64), ("skip_special_tokens", False),
+                    ("add_generation_prompt", False), ("dry_multiplier", 0.8), ("chat_template", "x")):
+    REFUSED += [(path, {name: value}, name) for path in (CHAT, "/v1/completions", RESPONSES, MESSAGES)]
+REFUSED += [(path, {name: {"type": "object"}, "response_format": {"type": "json_object"}}, name) for path in (CHAT, "/v1/completions") for name in ("json_schema", "guided_json")]
+REFUSED += [(path, {name: {"type": "string", "format": "uri"}}, name) for path in (CHAT, "/v1/completions", RESPONSES) for name in ("json_schema", "guided_json")]
+REFUSED += [("/v1/completions", {name: value}, name) for name, value in (("tools", function()), ("tool_choice", "required"), ("messages", [USER]), ("max_completion_tokens", 3), ("top_logprobs", 2))]
+REFUSED += [(RESPONSES, {name: value}, name) for name, value in (("max_tokens", 3), ("max_completion_tokens", 3), ("response_format", {"type": "json_object"}), ("messages", [USER]))]
+REFUSED += [(MESSAGES, {name: value}, name) for name, value in (("response_format", {"type": "json_object"}), ("grammar", GRAMMAR), ("stop", ["a"]), ("n", 2), ("logprobs", True),
+                                                                ("logit_bias", {"5": 1}), ("frequency_penalty", 1), ("repetition_penalty", 1.1), ("mirostat", 2))]
+REFUSED += [(path, {name: value}, name) for path in (OLLAMA, GENERATE) for name, value in (("response_format", {"type": "json_object"}), ("grammar", GRAMMAR), ("stop", "a"), ("keep_alive", [1]))]
+
 TAKEN = [
+    *((path, {"guided_choice": [], "stop_token_ids": [], "min_tokens": 0, "repeat_last_n": -1, "prompt_logprobs": None, "skip_special_tokens": True, "n_predict": -1}) for path in (CHAT, RESPONSES, MESSAGES)),
+    (MESSAGES, {"seed": 3, "n": 1, "frequency_penalty": 0, "stop": []}),
+    ("/v1/completions", {"tools": [], "tool_choice": "none", "best_of": 1}),
     (CHAT, {"store": False, "reasoning_effort": None, "verbosity": None, "audio": None, "functions": [], "function_call": "none", "modalities": ["text"]}),
     (CHAT, {"store": None, "reasoning_effort": "none", "verbosity": "medium", "metadata": {"a": "b"}, "service_tier": "auto", "user": "u"}),
     (CHAT, {"grammar": GRAMMAR, "response_format": {"type": "text"}}),
@@ -157,6 +173,21 @@ class Unsupported(unittest.TestCase):
         text = lambda **options: self.post(GENERATE, {**ask, "options": {"num_predict": 40, "seed": 3, "temperature": 1, "top_k": 0, "top_p": 1, **options}})[1]["response"]
         self.assertEqual(text(mirostat=2), text(mirostat=2, mirostat_tau=5, mirostat_eta=0.1))
         self.assertNotEqual(text(mirostat=2, mirostat_tau=0.5), text())
+
+    def test_what_others_call_otherwise_is_followed(self):
+        schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}
+        for name in ("json_schema", "guided_json"):
+            text = self.post(CHAT, chat(max_tokens=60, **{name: schema}))[1]["choices"][0]["message"]["content"]
+            self.assertIn(json.loads(text), ({"a": 1}, {"a": 2}))
+            text = self.post("/v1/completions", {"prompt": "Hm", "max_tokens": 60, name: schema})[1]["choices"][0]["text"]
+            self.assertIn(json.loads(text), ({"a": 1}, {"a": 2}))
+        text = lambda **more: self.post(CHAT, chat(max_tokens=40, seed=3, **more) | {"max_tokens": 40})[1]["choices"][0]["message"]["content"]
+        self.assertEqual(text(temperature=0, repeat_penalty=1.5), text(temperature=0, repetition_penalty=1.5))
+        self.assertNotEqual(text(temperature=0, repeat_penalty=1.5), text(temperature=0))
+        self.assertNotEqual(text(mirostat=2, mirostat_tau=0.5), text())
+        said = lambda **more: self.post(MESSAGES, chat(**more) | {"max_tokens": 20})[1]["content"]
+        self.assertEqual(said(seed=3), said(seed=3))
+        self.assertNotEqual(said(seed=3), said(seed=4))
 
     def test_a_strict_function_is_called_by_its_schema(self):
         # Made to call by a bias on nothing but the first token: what follows is free but for the schema.

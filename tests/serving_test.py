@@ -27,7 +27,7 @@ KEYS = 8
 def request_bytes(body, key="", close=True, path="/v1/completions"):
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     extra = (f"Authorization: Bearer {key}\r\n" if key else "") + ("Connection: close\r\n" if close else "")
-    return f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{extra}Content-Length: {len(data)}\r\n\r\n".encode() + data
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{extra}Content-Length: {len(data)}\r\n\r\n".encode() + data
 
 
 def resident(pid):
@@ -197,11 +197,11 @@ class Hostile(unittest.TestCase):
             return bytes(draws.randrange(256) for _ in range(draws.randint(1, 200))) + b"\r\n\r\n", (400, 431, None)
         if kind == 5:  # lengths that lie
             wrong = draws.choice(["-1", "abc", "99999999999999999999", "1e3", ""])
-            return f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {wrong}\r\n\r\n{{}}".encode(), (400, 413, None)
+            return f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {wrong}\r\n\r\n{{}}".encode(), (400, 413, None)
         if kind == 6:  # nested beyond measure
             return request_bytes(b"[" * draws.randint(100, 20000)), (400,)
         path = "/" + "".join(chr(draws.randint(33, 126)) for _ in range(draws.randint(1, 60))).replace("#", "").replace("?", "")
-        return f"{draws.choice(['GET', 'PUT', 'DELETE', 'BREW', 'OPTIONS'])} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode(), (400, 404, 405, 204, None)
+        return f"{draws.choice(['GET', 'PUT', 'DELETE', 'BREW', 'OPTIONS'])} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode(), (400, 404, 405, 204, None)
 
     def send(self, data):
         """The status of the first answer, or None where there is none."""

@@ -113,8 +113,9 @@ SamplingParams sampling_params(const venturi_generate_options& o) {
                    .mirostat_eta = o.mirostat_eta,
                    .logit_bias = {},
                    .seed = o.seed};
-  for (size_t i = 0; i < o.n_logit_bias; ++i)
-    p.logit_bias[o.logit_bias[i].token] = o.logit_bias[i].bias;
+  LogitBias biases;
+  for (size_t i = 0; i < o.n_logit_bias; ++i) biases[o.logit_bias[i].token] = o.logit_bias[i].bias;
+  if (!biases.empty()) p.logit_bias = std::make_shared<const LogitBias>(std::move(biases));
   return p;
 }
 

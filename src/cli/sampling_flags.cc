@@ -32,7 +32,7 @@ void SamplingFlags::add(CLI::App& app) {
 }
 
 Result<Sampler> SamplingFlags::sampler() const {
-  SamplingParams p = params;
+  LogitBias biases;
   for (const std::string& item : bias) {
     const size_t sign = item.find_first_of("+-", 1);
     char *id_end = nullptr, *value_end = nullptr;
@@ -42,8 +42,10 @@ Result<Sampler> SamplingFlags::sampler() const {
     const float value = std::strtof(item.c_str() + sign, &value_end);
     if (*value_end != 0)
       return error(Code::kInvalidArgument, "--logit-bias '{}': '{}' is not a number", item, item.substr(sign));
-    p.logit_bias[static_cast<int32_t>(id)] = value;
+    biases[static_cast<int32_t>(id)] = value;
   }
+  SamplingParams p = params;
+  p.logit_bias = std::make_shared<const LogitBias>(std::move(biases));
   return Sampler::create(p);
 }
 

@@ -45,7 +45,7 @@ Embedder::~Embedder() {
     const auto turn = take_turn(o_.turn.get());
     items_.clear();
   }
-  for (const auto& job : jobs_) job->done(error(Code::kIo, "the server is shutting down"));
+  for (const auto& job : jobs_) job->done(error(Code::kIo, "the server is shutting down"), job->times);
 }
 
 Result<uint64_t> Embedder::submit(std::vector<std::vector<TokenId>> texts, Done done) {
@@ -72,6 +72,7 @@ Result<uint64_t> Embedder::submit(std::vector<std::vector<TokenId>> texts, Done 
   job->out.resize(texts.size());
   job->texts = std::move(texts);
   job->done = std::move(done);
+  job->times.submitted = now_seconds();
   jobs_.push_back(std::move(job));
   ++counts_.requests;
   wake_.notify_one();
@@ -248,6 +249,8 @@ void Embedder::loop() {
     {
       const auto turn = take_turn(o_.turn.get());
       begin = now_seconds();
+      for (const Item& item : items_)
+        if (item.rows > 0 && item.job->times.started == 0) item.job->times.started = begin;
       status = run();
     }
     std::vector<std::unique_ptr<Job>> over, gone;
@@ -258,8 +261,10 @@ void Embedder::loop() {
       over = settle(status);
       gone.swap(cancelled_);  // what they hold is let go of without the lock
     }
-    for (const auto& job : over)
-      job->done(status ? Result<Embeddings>(std::move(job->out)) : Result<Embeddings>(status.error()));
+    for (const auto& job : over) {
+      job->times.ended = now_seconds();
+      job->done(status ? Result<Embeddings>(std::move(job->out)) : Result<Embeddings>(status.error()), job->times);
+    }
     const std::lock_guard lock(mutex_);
     busy_ = false;
     if (jobs_.empty()) idle_.notify_all();

@@ -29,7 +29,10 @@ Result<std::optional<Pooling>> pooling_of(const Engine& engine);
 class Embedder {
  public:
   using Embeddings = std::vector<std::vector<float>>;  // [n_texts][d_model], not scaled to length 1
-  using Done = std::function<void(Result<Embeddings>)>;
+  struct Times {
+    double submitted = 0, started = 0, ended = 0;  // started: the first step with it
+  };
+  using Done = std::function<void(Result<Embeddings>, const Times&)>;
 
   struct Counts {
     uint64_t steps = 0, texts = 0, tokens = 0, requests = 0, failed = 0, cancelled = 0;
@@ -64,6 +67,7 @@ class Embedder {
     std::vector<std::vector<TokenId>> texts;
     Done done;
     Embeddings out;
+    Times times;
     size_t next = 0, ready = 0;
   };
   // A text that is being computed, in a sequence of its own.

@@ -30,7 +30,7 @@ Result<Embedder::Embeddings> embed(Embedder& embedder, std::vector<std::vector<T
   std::promise<Result<Embedder::Embeddings>> promise;
   auto future = promise.get_future();
   auto id = embedder.submit(
-      std::move(texts), [&](Result<Embedder::Embeddings> r) { promise.set_value(std::move(r)); });
+      std::move(texts), [&](Result<Embedder::Embeddings> r, const Embedder::Times&) { promise.set_value(std::move(r)); });
   if (!id) return std::move(id).error();
   return future.get();
 }
@@ -73,7 +73,7 @@ TEST(Embedder, RefusesCancelsAndDrains) {
   int refused = 0;
   for (int i = 0; i < 40; ++i) {
     auto id = (*embedder)->submit(std::vector<std::vector<TokenId>>(30, {2, 7, 8, 3}),
-                                  [&](Result<Embedder::Embeddings>) { ++done; });
+                                  [&](Result<Embedder::Embeddings>, const Embedder::Times&) { ++done; });
     if (!id) {
       ++refused;
       EXPECT_EQ(id.error().code, Code::kOutOfBudget);

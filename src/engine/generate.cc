@@ -87,7 +87,7 @@ Result<GenerationReport> generate(Engine& engine, SequenceState& sequence, Sampl
   const Tokenizer* tokenizer = TRY(engine.tokenizer());
   TRY(check_speculation(engine, options.speculator));
   const double begin = now_seconds();
-  for (const TokenId id : prompt) sampler.accept(id);
+  for (const TokenId id : prompt) sampler.accept_prompt(id);
   Rows rows(engine, sequence, sampler, options);
   std::span<const float> logits = TRY(rows.prefill(prompt));
   report.prefill_seconds = now_seconds() - begin;

@@ -15,7 +15,7 @@ struct Service::Request {
   Ticket ticket = 0;
   Submission asked;
   Sampler sampler;
-  Listener listener;
+  std::shared_ptr<const Listener> listener;  // of its group
   std::vector<TokenId> tokens;  // prompt and drawn
   std::vector<TokenId> guesses = {};  // of what comes next, in the step at hand
   std::vector<DrawnToken> drawn = {};  // in the step at hand
@@ -62,6 +62,7 @@ Service::Service(Engine& engine, const Tokenizer& tokenizer, const ServiceOption
       std::max<int64_t>(o.max_running, std::min(o.max_step_rows, engine.options().batch));
   o.max_step_outputs = engine.options().outputs;
   max_running_ = o.max_running;
+  largest_group_ = Scheduler::largest_group(o);
   scheduler_ = std::make_unique<Scheduler>(o, options.cost ? *options.cost : first_cost(engine), *store_);
   const int64_t shared = engine.state_pool().shared_pages();
   at_work_.state_capacity =
@@ -96,7 +97,7 @@ Service::~Service() {
   if (thread_.joinable()) thread_.join();
 }
 
-Result<Ticket> Service::submit(Submission submission, Listener listener) {
+Status Service::check(const Submission& submission) const {
   if (submission.prompt.empty()) return error(Code::kInvalidArgument, "the prompt has no tokens");
   for (const TokenId id : submission.prompt)
     if (id < 0 || id >= engine_.info().vocab_size)
@@ -105,14 +106,30 @@ Result<Ticket> Service::submit(Submission submission, Listener listener) {
   if (submission.max_new_tokens < 1)
     return error(Code::kInvalidArgument, "max_tokens is {}; it must be 1 or more",
                  submission.max_new_tokens);
-  Sampler sampler = TRY(Sampler::create(submission.sampling));
+  return {};
+}
+
+Result<Ticket> Service::submit(Submission submission, Listener listener) {
+  std::vector<Submission> alone;
+  alone.push_back(std::move(submission));
+  return submit(std::move(alone), std::move(listener));
+}
+
+Result<Ticket> Service::submit(std::vector<Submission> group, Listener listener) {
+  assert(!group.empty());
+  std::vector<Sampler> samplers;
+  for (const Submission& submission : group) {
+    TRY(check(submission));
+    samplers.push_back(TRY(Sampler::create(submission.sampling)));
+  }
+  auto shared = std::make_shared<const Listener>(std::move(listener));
   const std::lock_guard lock(mutex_);
-  const Ticket ticket = next_ticket_++;
-  arrivals_.push_back({ticket, std::move(submission), std::move(sampler), std::move(listener),
-                       now_seconds(), draining_});
+  const Ticket first = next_ticket_;
+  next_ticket_ += group.size();
+  arrivals_.push_back({first, std::move(group), std::move(samplers), std::move(shared), now_seconds(), draining_});
   is_idle_ = false;
   wake_.notify_one();
-  return ticket;
+  return first;
 }
 
 void Service::cancel(Ticket ticket, Finish why) {
@@ -221,7 +238,8 @@ void Service::loop() {
     is_idle_ = true;
     idle_.notify_all();
   }
-  for (Arrival& a : left) a.listener({.ticket = a.ticket, .finish = Finish::kCancelled});
+  for (const Arrival& a : left)
+    for (size_t i = 0; i < a.group.size(); ++i) (*a.listener)({.ticket = a.first + i, .finish = Finish::kCancelled});
 }
 
 // For something to do; while the disk is at work, in little steps.
@@ -246,38 +264,39 @@ void Service::take_in(std::deque<Arrival>& arrivals, const std::deque<Cancel>& c
 }
 
 void Service::take_in(Arrival& arrival) {
-  Submission& asked = arrival.submission;
   const auto refuse = [&](Refusal refusal) {
-    arrival.listener(
-        {.ticket = arrival.ticket, .finish = Finish::kRefused, .refusal = std::move(refusal)});
+    (*arrival.listener)({.ticket = arrival.first, .finish = Finish::kRefused, .refusal = std::move(refusal)});
   };
   if (arrival.late) return refuse({Refusal::Why::kQueueFull, 1, "the server is shutting down"});
-  const auto after = ids_.find(asked.after);
-  const auto [id, refusal] =
-      scheduler_->submit({.key = asked.key,
-                          .weight = asked.weight,
-                          .priority = asked.priority,
-                          .max_priority = asked.max_priority,
-                          .prompt_tokens = static_cast<int64_t>(asked.prompt.size()),
-                          .max_new_tokens = asked.max_new_tokens,
-                          .prompt_outputs = asked.prompt_logprobs >= 0,
-                          .after = after == ids_.end() ? 0 : after->second},
-                         now_seconds());
+  std::vector<RequestSpec> specs;
+  for (const Submission& asked : arrival.group) {
+    specs.push_back({.key = asked.key,
+                     .weight = asked.weight,
+                     .priority = asked.priority,
+                     .max_priority = asked.max_priority,
+                     .prompt_tokens = static_cast<int64_t>(asked.prompt.size()),
+                     .max_new_tokens = asked.max_new_tokens,
+                     .prompt_outputs = asked.prompt_logprobs >= 0,
+                     .after = 0});
+    if (asked.same_prompt >= 0 && asked.same_prompt < std::ssize(specs) - 1 && asked.prompt_logprobs < 0 && engine_.prefix_cache())
+      specs.back().after = scheduler_->next_id() + static_cast<RequestId>(asked.same_prompt);
+  }
+  const auto [first, refusal] = scheduler_->submit(specs, now_seconds());
   if (refusal) return refuse(*refusal);
-  auto request = std::make_unique<Request>(Request{.ticket = arrival.ticket,
-                                                   .asked = std::move(asked),
-                                                   .sampler = std::move(*arrival.sampler),
-                                                   .listener = std::move(arrival.listener),
-                                                   .tokens = {},
-                                                   .prompt_tokens = 0,
-                                                   .cached_tokens = 0,
-                                                   .times = {.submitted = arrival.submitted}});
-  request->tokens = std::move(request->asked.prompt);
-  request->prompt_tokens = static_cast<int64_t>(request->tokens.size());
-  for (const TokenId token : request->tokens) request->sampler.accept(token);
-  ids_[arrival.ticket] = id;
-  const Request& there = *(requests_[id] = std::move(request));
-  tell(there, {.ticket = there.ticket, .times = there.times});
+  for (size_t i = 0; i < arrival.group.size(); ++i) {
+    auto request = std::make_unique<Request>(Request{.ticket = arrival.first + i,
+                                                     .asked = std::move(arrival.group[i]),
+                                                     .sampler = std::move(arrival.samplers[i]),
+                                                     .listener = arrival.listener,
+                                                     .tokens = {},
+                                                     .times = {.submitted = arrival.submitted}});
+    request->tokens = std::move(request->asked.prompt);
+    request->prompt_tokens = static_cast<int64_t>(request->tokens.size());
+    for (const TokenId token : request->tokens) request->sampler.accept_prompt(token);
+    ids_[request->ticket] = first + i;
+    const Request& there = *(requests_[first + i] = std::move(request));
+    tell(there, {.ticket = there.ticket, .times = there.times});
+  }
 }
 
 void Service::do_chores() {
@@ -530,7 +549,7 @@ void Service::finish(RequestId id, Finish why, std::optional<DrawnToken> token,
 
 void Service::tell(const Request& r, const Update& update) {
   const double begin = now_seconds();
-  r.listener(update);
+  (*r.listener)(update);
   at_work_.tell_seconds += now_seconds() - begin;
 }
 

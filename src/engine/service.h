@@ -49,7 +49,8 @@ struct Submission {
   double weight = 1;     // of the key
   int priority = 0;      // among the requests of the key
   int max_priority = 0;  // of the key: so much of it counts before other keys, too
-  Ticket after = 0;  // not before that one has its prompt computed or has ended
+  // Its prompt is that of this one of its group, which is computed once where prefixes are kept; -1: of none before it.
+  int64_t same_prompt = -1;
 };
 
 struct DrawnToken {
@@ -154,6 +155,10 @@ class Service {
 
   // Checked before it is queued: an empty prompt, sampling out of range.
   Result<Ticket> submit(Submission submission, Listener listener);
+  // Requests of one key that belong together, with one listener: all are taken in, or none, and then it is told kRefused
+  // once, for the first. The ticket is the first one's; the others follow it, in order.
+  Result<Ticket> submit(std::vector<Submission> group, Listener listener);
+  int64_t largest_group() const { return largest_group_; }  // no more may be submitted at once
   // Ends a request wherever it is, after the step that runs; nothing if it has ended. `why` is what its
   // listener is told: kEnd where it has what it wanted (a stop text).
   void cancel(Ticket ticket, Finish why = Finish::kCancelled);
@@ -167,10 +172,10 @@ class Service {
  private:
   struct Request;
   struct Arrival {
-    Ticket ticket;
-    Submission submission;
-    std::optional<Sampler> sampler;
-    Listener listener;
+    Ticket first;
+    std::vector<Submission> group;
+    std::vector<Sampler> samplers;
+    std::shared_ptr<const Listener> listener;
     double submitted;
     bool late;  // it came while draining
   };
@@ -185,6 +190,7 @@ class Service {
   void loop();
   void take_in(std::deque<Arrival>& arrivals, const std::deque<Cancel>& cancels);
   void take_in(Arrival& arrival);
+  Status check(const Submission& submission) const;
   void speculate();
   void wait(std::unique_lock<std::mutex>& lock, bool disk);
   void do_chores();
@@ -212,7 +218,7 @@ class Service {
   std::unique_ptr<Scheduler> scheduler_;
   std::map<RequestId, std::unique_ptr<Request>> requests_;
   std::map<Ticket, RequestId> ids_;
-  int64_t max_running_ = 0;
+  int64_t max_running_ = 0, largest_group_ = 0;
   std::vector<std::vector<float>> masked_;  // for each thread
   double moved_seconds_ = 0;  // of the cache's file, as seen last
   ServiceCounts at_work_;     // the service's own, published after every step

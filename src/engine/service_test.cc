@@ -110,6 +110,56 @@ TEST(Service, NeighboursChangeNothing) {
   }
 }
 
+// n answers and many prompts in one: they are taken together, with one listener, and draw what each would alone.
+TEST(Service, AGroupIsTakenOrRefusedWhole) {
+  const auto engine = open(4);
+  ServiceOptions options;
+  options.scheduler.max_queued_per_key = 12;
+  options.scheduler.max_queued_seconds = 1e-3;  // what it has to do itself is no wait
+  auto service = Service::start(*engine, options);
+  ASSERT_TRUE(service);
+  EXPECT_EQ((*service)->largest_group(), 12);
+  const auto group = [&](int n) {
+    std::vector<Submission> all;
+    for (int i = 0; i < n; ++i) all.push_back(request(*engine, i, 16));
+    return all;
+  };
+  std::vector<Answer> answers(12);
+  std::vector<Listener> listeners;
+  for (Answer& a : answers) listeners.push_back(a.listener());
+  std::atomic<Ticket> base = 0;
+  std::promise<void> known;
+  const auto is_known = known.get_future().share();
+  const auto first = (*service)->submit(group(12), [&](const Update& u) {
+    is_known.wait();
+    listeners[u.ticket - base](u);
+  });
+  ASSERT_TRUE(first);
+  base = *first;
+  Answer refused;
+  ASSERT_TRUE((*service)->submit(group(5), refused.listener()));
+  known.set_value();
+  for (int i = 0; i < 12; ++i) {
+    ASSERT_TRUE(answers[i].wait());
+    EXPECT_EQ(answers[i].tokens, alone(i, 16)) << i;
+    EXPECT_EQ(answers[i].ends, 1);
+  }
+  ASSERT_TRUE(refused.wait());
+  EXPECT_EQ(refused.finish, Finish::kRefused);
+  EXPECT_EQ(refused.ends, 1);
+  // A part of it ends by itself.
+  Answer last;
+  std::promise<void> rest;
+  std::atomic<int> ended = 0;
+  const auto second = (*service)->submit(group(3), [&](const Update& u) {
+    if (u.finish != Finish::kNone && ++ended == 3) rest.set_value();
+  });
+  ASSERT_TRUE(second);
+  EXPECT_EQ(*second, *first + 17);
+  (*service)->cancel(*second + 1);
+  EXPECT_EQ(rest.get_future().wait_for(std::chrono::seconds(60)), std::future_status::ready);
+}
+
 // Two places and three keys of different weight: places are taken away, prompts and answers
 // computed again.
 TEST(Service, PreemptionChangesNothing) {

@@ -70,7 +70,7 @@ std::vector<Case> cases() {
       p.temperature = temperature;
       p.seed = 17 + all.size();
       if (all.size() % 3 == 1) p.repetition_penalty = 1.2f;
-      if (all.size() % 3 == 2) p.frequency_penalty = 0.3f, p.penalty_last_n = -1;
+      if (all.size() % 3 == 2) p.frequency_penalty = 0.3f, p.penalty_last_n = -1, p.prompt_counts = all.size() < 3;
       all.push_back({text, p});
     }
   all.push_back({loop, {}});

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <set>
 
+#include "grammar/json_formats.h"
+#include "grammar/json_overlap.h"
 #include "grammar/json_parts.h"
 #include "grammar/regex.h"
 
@@ -29,21 +31,6 @@ constexpr const char* kRestricting[] = {"type", "nullable", "enum", "const", "pr
                                         "oneOf", "allOf", "$ref"};
 constexpr const char* kTypes[] = {"object", "array", "string", "number", "integer", "boolean", "null"};
 
-struct Format {
-  const char *name, *pattern;
-};
-#define DATE "[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
-#define TIME "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
-constexpr Format kFormats[] = {
-    {"date", "^" DATE "$"},
-    {"time", "^" TIME "$"},
-    {"date-time", "^" DATE "T" TIME "$"},
-    {"uuid", "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"},
-    {"ipv4", "^(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\\.(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])){3}$"},
-};
-#undef DATE
-#undef TIME
-
 bool has_type(const Json& value, std::string_view type) {
   if (type == "integer") return value.is_number_integer();
   if (type == "number") return value.is_number();
@@ -56,7 +43,7 @@ bool has_type(const Json& value, std::string_view type) {
 
 class Builder {
  public:
-  explicit Builder(const Json& root) : root_(root), parts_(g_) {}
+  explicit Builder(const Json& root) : root_(root), values_(root), parts_(g_) {}
 
   Result<Grammar> run() {
     g_.reference("root");
@@ -134,14 +121,37 @@ class Builder {
     if (const auto others = restricting(s, {key, "type"}); !others.empty())
       return cannot(where, fmt::format("'{}' beside '{}' is not supported", key, others[0]));
     if (!s[key].is_array() || s[key].empty()) return wrong(where, fmt::format("'{}' must be a list of schemas", key));
+    const Json& branches = s[key];
+    if (std::string_view(key) == "oneOf")
+      for (size_t a = 0; a < branches.size(); ++a)
+        for (size_t b = 0; b < a; ++b)
+          if (!values_.apart(branches[a], branches[b]))
+            return cannot(fmt::format("{}/oneOf/{}", where, a), fmt::format("a value could satisfy branch {}, too; anyOf admits that", b));
+    Kinds outer = s.contains("type") ? 0 : kind::kAll;
+    const std::vector<std::string> types = TRY(types_of(s, where));
+    for (const std::string& type : types) outer |= kinds_of_type(type);
     std::vector<int> choices;
-    int i = 0;
-    for (const Json& branch : s[key]) {
-      Json b = branch;
-      if (s.contains("type") && b.is_object() && !b.contains("type") && !b.contains("$ref")) b["type"] = s["type"];
-      choices.push_back(TRY(schema(b, fmt::format("{}/{}/{}", where, key, i++), depth + 1)));
+    for (size_t i = 0; i < branches.size(); ++i) {
+      const std::string place = fmt::format("{}/{}/{}", where, key, i);
+      if (const auto branch = TRY(within(branches[i], outer, place))) choices.push_back(TRY(schema(*branch, place, depth + 1)));
     }
+    if (choices.empty()) return wrong(where, "no value satisfies it");
     return g_.choice(std::move(choices));
+  }
+
+  // A branch of something that is of these kinds; nothing where it has none of them.
+  Result<std::optional<Json>> within(const Json& branch, Kinds outer, const std::string& where) const {
+    if (outer == kind::kAll) return std::optional<Json>(branch);
+    const Kinds own = values_.kinds(branch, true), both = own & outer;
+    if (own == both || !(branch.is_object() || branch.is_boolean())) return std::optional<Json>(branch);
+    if (both == 0) return std::optional<Json>();
+    const std::vector<std::string> types = types_of_kinds(both);
+    if (types.empty() || (branch.is_object() && branch.contains("$ref")))
+      return cannot(where, "it admits more than the 'type' beside it, which is not supported");
+    Json narrowed = branch.is_object() ? branch : Json::object();
+    narrowed["type"] = types;
+    if (!(both & kind::kNull)) narrowed.erase("nullable");
+    return std::optional<Json>(std::move(narrowed));
   }
 
   // One schema out of several for objects, where they do not speak of the same things.
@@ -234,7 +244,7 @@ class Builder {
       };
       if (any({"properties", "required", "additionalProperties"})) types = {"object"};
       else if (any({"items", "prefixItems", "minItems", "maxItems"})) types = {"array"};
-      else if (any({"minLength", "maxLength", "pattern"})) types = {"string"};
+      else if (any({"minLength", "maxLength", "pattern", "format"})) types = {"string"};
       else if (any({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})) types = {"number"};
       else return parts_.value();
     }
@@ -275,13 +285,10 @@ class Builder {
       own = s["pattern"];
       pattern = own.c_str();
     }
-    if (s.contains("format") && s["format"].is_string()) {
-      // Other formats are annotations, as the standard has it.
-      for (const Format& f : kFormats)
-        if (s["format"] == f.name) {
-          if (pattern) return cannot(where, "'pattern' beside 'format' is not supported");
-          pattern = f.pattern;
-        }
+    if (s.contains("format")) {
+      if (pattern) return cannot(where, "'pattern' beside 'format' is not supported");
+      pattern = s["format"].is_string() ? format_pattern(s["format"].get<std::string>()) : nullptr;
+      if (!pattern) return cannot(where, fmt::format("the format {} is not supported", s["format"].dump()));
     }
     if (!pattern) return bounded ? parts_.string_between(static_cast<int>(min), static_cast<int>(max)) : parts_.string();
     if (bounded) return cannot(where, "'pattern' or 'format' beside 'minLength' or 'maxLength' is not supported");
@@ -381,10 +388,10 @@ class Builder {
       if (!s["properties"].is_object()) return wrong(where, "'properties' must be an object");
       for (const auto& [name, property] : s["properties"].items()) {
         const bool needed = required.erase(name) > 0;
+        names.push_back(name);
         if (property == false && !needed) continue;
         const int value = TRY(schema(property, fmt::format("{}/properties/{}", where, name), depth + 1));
         properties.push_back({parts_.pair(parts_.literal(name), value), needed});
-        names.push_back(name);
       }
     }
     for (const std::string& name : required) {
@@ -420,6 +427,7 @@ class Builder {
   }
 
   const Json& root_;
+  const SchemaValues values_;
   Grammar g_;
   JsonParts parts_;
   std::set<std::string> requested_;

@@ -2,12 +2,13 @@
 //
 // Draft 2020-12, the part that a context-free grammar can hold: type (one or several), nullable,
 // enum, const, properties, required, additionalProperties, items, prefixItems, minItems, maxItems,
-// minLength, maxLength, pattern (regex.h), format (date, time, date-time, uuid, ipv4), minimum and
-// maximum (exclusive too) of integers, anyOf, oneOf (as anyOf), allOf of objects, $ref inside the
-// document. Properties come in the order of the schema; a list of properties without
-// additionalProperties admits no others. Any other keyword that restricts is an Error naming where
-// it stands, since a text could then break it; annotations are passed over. What is produced may be
-// less than what the schema admits (numbers of bounded length, little white space), never more.
+// minLength, maxLength, pattern (regex.h), format of strings (json_formats.h), minimum and maximum
+// (exclusive too), anyOf, oneOf of branches that are seen to have no value in common
+// (json_overlap.h), a type beside either, allOf of objects, $ref inside the document. Properties
+// come in the order of the schema; a list of properties without additionalProperties admits no
+// others. Any other keyword that restricts, and any other format of a string, is an Error naming
+// where it stands, since a text could then break it; annotations are passed over. What is produced
+// may be less than what the schema admits (numbers of bounded length, little white space), never more.
 #pragma once
 
 #include <nlohmann/json.hpp>

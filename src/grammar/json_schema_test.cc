@@ -1,5 +1,7 @@
 #include "grammar/json_schema.h"
 
+#include <arpa/inet.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -54,6 +56,28 @@ TEST(JsonSchema, AcceptsWhatSatisfiesItAndNothingElse) {
       {R"({"type":"string","pattern":"^[A-Z]{2}\\d+$"})", {"\"AB1\"", "\"ZZ007\""}, {"\"A1\"", "\"AB\"", "\"AB1x\""}},
       {R"({"type":"string","pattern":"b|^a\"$"})", {"\"xbx\"", "\"a\\\"\"", "\"b\""}, {"\"a\"", "\"xa\\\"\""}},
       {R"({"type":"string","format":"date"})", {"\"2024-02-28\"", "\"1999-12-31\""}, {"\"2024-13-01\"", "\"2023-02-30\"", "\"24-01-01\""}},
+      {R"({"anyOf":[{"type":"integer"},{"type":"string"}],"type":"string"})", {"\"a\""}, {"1", "null"}},
+      {R"({"anyOf":[{"type":"number"},{"type":["string","null"]},{"minLength":1},true],"type":["integer","null"]})", {"1", "null"}, {"1.5", "\"a\"", "true"}},
+      {R"({"anyOf":[{"enum":["a",1]},{"type":"boolean","nullable":true}],"type":["string","boolean"]})", {"\"a\"", "true"}, {"1", "null"}},
+      {R"({"anyOf":[{"anyOf":[{"type":"integer"},{"const":"b"}]},{"type":"array"}],"type":["string","integer"]})", {"1", "\"b\""}, {"[]", "\"c\""}},
+      {R"({"oneOf":[{"type":"integer"},{"type":"string"},{"enum":[null,1.5]}]})", {"1", "\"a\"", "null", "1.5"}, {"2.5", "true"}},
+      {R"({"oneOf":[{"enum":["a","b"]},{"const":"c"}]})", {"\"a\"", "\"c\""}, {"\"d\""}},
+      {R"({"oneOf":[{"type":"object","properties":{"k":{"const":"x"},"v":{"type":"integer"}},"required":["k"]},
+                    {"type":"object","properties":{"k":{"const":"y"},"v":{"type":"string"}},"required":["k"]}]})",
+       {R"({"k":"x","v":1})", R"({"k":"y","v":"a"})"}, {R"({"k":"x","v":"a"})", R"({"k":"z"})", R"({})"}},
+      {R"({"oneOf":[{"type":"object","properties":{"a":{}},"required":["a"]},{"type":"object","properties":{"b":{}},"required":["b"]},{"type":"null"}]})",
+       {R"({"a":1})", R"({"b":1})", "null"}, {R"({})", R"({"a":1,"b":1})"}},
+      {R"({"$defs":{"i":{"type":"integer"},"s":{"oneOf":[{"type":"string"},{"type":"null"}]}},"oneOf":[{"$ref":"#/$defs/i"},{"$ref":"#/$defs/s"}]})",
+       {"1", "\"a\"", "null"}, {"true"}},
+      {R"({"type":"object","properties":{"ab":false},"additionalProperties":true})", {R"({"a":1})", R"({"abc":1})"}, {R"({"ab":1})"}},
+      {R"({"format":"ipv4"})", {"\"1.2.3.255\""}, {"\"1.2.3.256\"", "1"}},
+      {R"({"type":"string","format":"email"})", {"\"a.b+c@mail.example.org\"", "\"x@y.de\""},
+       {"\"a\"", "\"a@\"", "\"@b.de\"", "\"a..b@c.de\"", "\".a@c.de\"", "\"a.@c.de\"", "\"a@-c.de\"", "\"a@c-.de\"", "\"a b@c.de\"", "\"a@c..de\"", "\"a@b@c.de\""}},
+      {R"({"type":"string","format":"hostname"})", {"\"a\"", "\"xn--bcher-kva.example\"", "\"3com.com\""}, {"\"\"", "\"-a\"", "\"a-\"", "\"a..b\"", "\".a\"", "\"a.\"", "\"a_b\""}},
+      {R"({"type":"string","format":"ipv6"})", {"\"::\"", "\"::1\"", "\"1::\"", "\"fe80::1:2\"", "\"1:2:3:4:5:6:7:8\"", "\"1:2:3:4:5:6:7::\"", "\"::2:3:4:5:6:7:8\"", "\"1::3:4:5:6:7:8\""},
+       {"\"\"", "\":\"", "\":::\"", "\"1\"", "\"1:2:3:4:5:6:7\"", "\"1:2:3:4:5:6:7:8:9\"", "\"1::2::3\"", "\"12345::\"", "\"::g\"", "\"1:2:3:4:5:6:7:8::\"", "\"::1:2:3:4:5:6:7:8\"", "\"1:\"", "\":1\""}},
+      {R"({"type":"string","format":"duration"})", {"\"P1Y2M3DT4H5M6S\"", "\"PT0S\"", "\"P3W\"", "\"P1M\"", "\"PT1M\"", "\"P1DT12H\""},
+       {"\"P\"", "\"PT\"", "\"P1\"", "\"1D\"", "\"P1D2Y\"", "\"P1Y3D\"", "\"PT1H3S\"", "\"P1W2D\"", "\"P1DT\"", "\"P1S\""}},
       {R"({"type":"integer","nullable":true,"maximum":1,"minimum":1})", {"1", "null"}, {"0"}},
       {"true", {"[1,{\"a\":null}]", "\"x\""}, {"", "{"}},
   };
@@ -89,6 +113,21 @@ TEST(JsonSchema, RefusesWhatAGrammarCannotHold) {
       {R"({"type":"object","additionalProperties":false,"required":["a"]})", "neither listed"},
       {R"({"type":"object","properties":{"n":{"$ref":"#"}},"required":["n"]})", "never end"},
       {R"([1])", "expected an object"},
+      {R"({"anyOf":[{"type":"integer"}],"type":"string"})", "no value"},
+      {R"({"anyOf":[[1]],"type":"string"})", "expected an object"},
+      {R"({"$defs":{"n":{"type":["integer","string"]}},"anyOf":[{"$ref":"#/$defs/n"}],"type":"string"})", "#/anyOf/0: it admits more"},
+      {R"({"oneOf":[{"type":"integer"},{"type":"number"}]})", "#/oneOf/1: a value could satisfy branch 0"},
+      {R"({"oneOf":[{"type":"string"},{"type":"boolean"},{"const":"a"}]})", "#/oneOf/2: a value could satisfy branch 0"},
+      {R"({"oneOf":[{"enum":["a",{"x":1,"y":2}]},{"const":{"y":2,"x":1}}]})", "#/oneOf/1"},
+      {R"({"oneOf":[{"properties":{"a":{"const":1}},"required":["a"]},{"type":"string"}]})", "#/oneOf/1"},
+      {R"({"oneOf":[{"type":"object","properties":{"a":{}},"required":["a"]},{"type":"object","properties":{"a":{},"b":{}}}]})", "#/oneOf/1"},
+      {R"({"oneOf":[{"type":"object","properties":{"a":{}},"required":["a"],"additionalProperties":true},{"type":"object","properties":{"b":{}},"required":["b"]}]})", "#/oneOf/1"},
+      {R"({"oneOf":[{"type":"object","properties":{"k":{"const":"x"}}},{"type":"object","properties":{"k":{"const":"y"}}}]})", "#/oneOf/1"},
+      {R"({"oneOf":[{"type":"string","nullable":true},{"type":"null"}]})", "#/oneOf/1"},
+      {R"({"$defs":{"i":{"oneOf":[{"$ref":"#/$defs/i"},{"type":"null"}]}},"$ref":"#/$defs/i"})", "oneOf/1"},
+      {R"({"$defs":{"i":{"anyOf":[{"$ref":"#/$defs/i"},{"$ref":"#/$defs/i"},{"$ref":"#/$defs/i"}]}},"oneOf":[{"$ref":"#/$defs/i"},{"type":"null"}]})", "oneOf/1"},
+      {R"({"type":"string","format":"uri"})", "the format \"uri\""},
+      {R"({"properties":{"a":{"type":["string","null"],"format":3}}})", "#/properties/a: the format 3"},
   };
   for (const auto& [schema, what] : cases) {
     const auto automaton = compiled(schema);
@@ -98,6 +137,28 @@ TEST(JsonSchema, RefusesWhatAGrammarCannotHold) {
   std::string deep;
   for (int i = 0; i < 200; ++i) deep += R"({"type":"array","items":)";
   EXPECT_FALSE(json_schema_grammar(Json::parse(deep + "true" + std::string(200, '}'))).ok());
+}
+
+TEST(JsonSchema, AddressesAsTheSystemReadsThem) {
+  const auto automaton = compiled(R"({"type":"string","format":"ipv6"})");
+  ASSERT_TRUE(automaton.ok()) << automaton.error().message;
+  Matcher m(*automaton);
+  std::mt19937 random(3);
+  in6_addr address{};
+  int ended = 0;
+  for (int i = 0; i < 2000; ++i) {
+    const std::string text = random_text(m, random);
+    if (text.size() < 2) continue;
+    ++ended;
+    EXPECT_EQ(inet_pton(AF_INET6, text.substr(1, text.size() - 2).c_str(), &address), 1) << text;
+  }
+  EXPECT_GT(ended, 1000);
+  for (int i = 0; i < 2000; ++i) {
+    for (uint8_t& byte : address.s6_addr) byte = random() % 3 ? 0 : static_cast<uint8_t>(random());
+    char text[INET6_ADDRSTRLEN];
+    const std::string written = inet_ntop(AF_INET6, &address, text, sizeof text);
+    if (written.find('.') == std::string::npos) EXPECT_TRUE(matches(m, "\"" + written + "\"")) << written;
+  }
 }
 
 TEST(JsonSchema, IntegersBetweenBounds) {

@@ -19,6 +19,11 @@ Error out_of_range(const char* name, double value, const char* range) {
   return error(Code::kInvalidArgument, "{} is {}; it must be {}", name, value, range);
 }
 
+const LogitBias& bias_of(const SamplingParams& p) {
+  static const LogitBias kNone;
+  return p.logit_bias ? *p.logit_bias : kNone;
+}
+
 }  // namespace
 
 Status validate(const SamplingParams& p) {
@@ -46,7 +51,7 @@ Status validate(const SamplingParams& p) {
     return out_of_range("mirostat_tau", p.mirostat_tau, "more than 0");
   if (!(p.mirostat_eta > 0) || !finite(p.mirostat_eta))
     return out_of_range("mirostat_eta", p.mirostat_eta, "more than 0");
-  for (const auto& [token, bias] : p.logit_bias) {
+  for (const auto& [token, bias] : bias_of(p)) {
     if (token < 0) return out_of_range("a token of logit_bias", token, "0 or more");
     if (std::isnan(bias) || bias == std::numeric_limits<float>::infinity())
       return out_of_range("a value of logit_bias", bias, "a number below infinity");
@@ -137,13 +142,20 @@ void Sampler::accept(int32_t token) {
     mu_ -= static_cast<double>(params_.mirostat_eta) *
            (drawn_surprise_ - static_cast<double>(params_.mirostat_tau));
   drawn_ = -1;
+  remember(token, true);
+}
+
+void Sampler::remember(int32_t token, bool drawn) {
   if (!penalises()) return;
-  recent_.push_back(token);
-  ++counts_[token];
+  recent_.push_back({token, drawn});
+  Counts& counts = counts_[token];
+  ++counts.all;
+  counts.drawn += drawn;
   if (params_.penalty_last_n < 0) return;
   while (recent_.size() > static_cast<size_t>(params_.penalty_last_n)) {
-    const auto oldest = counts_.find(recent_.front());
-    if (--oldest->second == 0) counts_.erase(oldest);
+    const auto oldest = counts_.find(recent_.front().token);
+    oldest->second.drawn -= recent_.front().drawn;
+    if (--oldest->second.all == 0) counts_.erase(oldest);
     recent_.pop_front();
   }
 }
@@ -167,17 +179,17 @@ Status Sampler::load(std::span<const float> logits, uint64_t position) {
     return error(Code::kInvalidArgument, "position {}: there are no logits", position);
   logits_.assign(logits.begin(), logits.end());
   const auto size = static_cast<int64_t>(logits_.size());
-  for (const auto& [token, bias] : params_.logit_bias) {
+  for (const auto& [token, bias] : bias_of(params_)) {
     if (token >= size)
       return error(Code::kInvalidArgument, "logit_bias names token {}, but the vocabulary has {}",
                    token, size);
     logits_[static_cast<size_t>(token)] += bias;
   }
-  for (const auto& [token, count] : counts_) {
+  for (const auto& [token, counts] : counts_) {
     if (token < 0 || token >= size) continue;
     float& logit = logits_[static_cast<size_t>(token)];
     logit = logit > 0 ? logit / params_.repetition_penalty : logit * params_.repetition_penalty;
-    logit -= params_.presence_penalty + params_.frequency_penalty * static_cast<float>(count);
+    if (counts.drawn > 0) logit -= params_.presence_penalty + params_.frequency_penalty * static_cast<float>(counts.drawn);
   }
 
   // A plain pass, which the compiler turns into vector instructions: of NaN and infinity, and of the greatest.

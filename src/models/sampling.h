@@ -13,9 +13,10 @@
 // position, the logits and the tokens accepted before (through penalties and mirostat), and of
 // nothing else.
 //
-// Penalties look at the last `penalty_last_n` accepted tokens, c of them being the token at hand:
-//   logit ← logit / r if logit > 0, else logit · r       (Keskar et al. 2019, arXiv 1909.05858)
-//   logit ← logit − presence · [c > 0] − frequency · c   (as the OpenAI API defines them)
+// Penalties look at the last `penalty_last_n` accepted tokens, c of them being the token at hand, d of those not of the
+// prompt, or d = c where `prompt_counts`:
+//   logit ← logit / r if c > 0 and logit > 0, logit · r if c > 0 and not   (Keskar et al. 2019, arXiv 1909.05858)
+//   logit ← logit − presence · [d > 0] − frequency · d                     (the OpenAI API counts what was sampled alone)
 // Typical: Meister et al. 2023, arXiv 2202.00666. Top-p: Holtzman et al. 2020, arXiv 1904.09751.
 // Min-p: Nguyen et al. 2024, arXiv 2407.01082. Mirostat: Basu et al. 2021, arXiv 2007.14966,
 // algorithm 1 (version 1), and its authors' version 2, which cuts at the surprise μ itself. The
@@ -27,6 +28,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -34,6 +36,8 @@
 #include "base/result.h"
 
 namespace venturi {
+
+using LogitBias = std::map<int32_t, float>;  // by token; -infinity bans one
 
 struct SamplingParams {
   float temperature = 0.8f;  // 0: greedy
@@ -45,10 +49,11 @@ struct SamplingParams {
   float presence_penalty = 0.0f;
   float frequency_penalty = 0.0f;
   int32_t penalty_last_n = 64;          // 0: no penalties, -1: the whole sequence
+  bool prompt_counts = true;            // for presence and frequency, too
   int32_t mirostat = 0;                 // 0: off, 1, 2
   float mirostat_tau = 5.0f;            // the surprise to hold, in bits
   float mirostat_eta = 0.1f;            // the learning rate
-  std::map<int32_t, float> logit_bias = {};  // -infinity bans a token
+  std::shared_ptr<const LogitBias> logit_bias = {};  // null: none; copies share it
   uint64_t seed = 0;
 };
 
@@ -73,9 +78,10 @@ class Sampler {
   // sorted.
   Result<std::vector<Candidate>> distribution(std::span<const float> logits, uint64_t position);
 
-  // A token became part of the sequence: of the prompt, drawn, or forced. Mirostat learns from it
-  // if it is the one drawn last.
+  // A token became part of the sequence: drawn, or forced. Mirostat learns from it if it is the one drawn last.
   void accept(int32_t token);
+  // One of the prompt did.
+  void accept_prompt(int32_t token) { remember(token, params_.prompt_counts); }
 
   // Becomes as `other` is now, which may be done often: to say what it would draw.
   void follow(const Sampler& other);
@@ -89,6 +95,7 @@ class Sampler {
   Status load(std::span<const float> logits, uint64_t position);  // bias and penalties into logits_
   Status make_candidates(std::span<const float> logits, uint64_t position);
   bool penalises() const;
+  void remember(int32_t token, bool drawn);
   void take_all();
   void take_top(size_t k);
   void weigh(float temperature);      // probabilities of candidates_
@@ -106,8 +113,15 @@ class Sampler {
   std::vector<double> block_sums_;
   float max_logit_ = 0;
 
-  std::deque<int32_t> recent_;
-  std::unordered_map<int32_t, int32_t> counts_;  // of recent_
+  struct Recent {
+    int32_t token;
+    bool drawn;  // or counted as if it had been
+  };
+  struct Counts {
+    int32_t all = 0, drawn = 0;
+  };
+  std::deque<Recent> recent_;
+  std::unordered_map<int32_t, Counts> counts_;  // of recent_
 
   double mu_ = 0;
   int32_t drawn_ = -1;

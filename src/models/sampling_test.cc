@@ -1,5 +1,6 @@
 #include "models/sampling.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -24,6 +25,10 @@ SamplingParams plain() {  // nothing but a draw
   p.top_p = 1;
   p.min_p = 0;
   return p;
+}
+
+std::shared_ptr<const LogitBias> one_bias(int32_t token, float bias) {
+  return std::make_shared<const LogitBias>(LogitBias{{token, bias}});
 }
 
 Sampler make(const SamplingParams& params) { return Sampler::create(params).value(); }
@@ -158,8 +163,9 @@ TEST(Sampler, FiltersLeaveWhatTorchLeaves) {
     p.repetition_penalty = q.value("repetition_penalty", 1.0f);
     p.presence_penalty = q.value("presence_penalty", 0.0f);
     p.frequency_penalty = q.value("frequency_penalty", 0.0f);
-    for (const auto& bias : q.value("logit_bias", nlohmann::json::array()))
-      p.logit_bias[bias[0]] = bias[1];
+    LogitBias biases;
+    for (const auto& bias : q.value("logit_bias", nlohmann::json::array())) biases[bias[0]] = bias[1];
+    p.logit_bias = std::make_shared<const LogitBias>(biases);
     Sampler sampler = make(p);
     for (const int32_t token : q.value("history", std::vector<int32_t>())) sampler.accept(token);
     const std::vector<float> logits = one["logits"];
@@ -273,7 +279,7 @@ TEST(Sampler, GreedyTakesTheLowestOfEqualsWhateverTheSeed) {
   }
   SamplingParams p;
   p.temperature = 0;
-  p.logit_bias[300] = -kInfinity;
+  p.logit_bias = one_bias(300, -kInfinity);
   p.presence_penalty = 60;
   Sampler sampler = make(p);
   EXPECT_EQ(sampler.sample(logits, 0).value(), 700);
@@ -324,6 +330,30 @@ TEST(Sampler, PenaltiesForgetWhatIsOld) {
   EXPECT_FLOAT_EQ(gap(none), 0);
 }
 
+TEST(Sampler, ThePromptCountsForRepetitionAndForTheOthersWhereItShall) {
+  SamplingParams p = plain();
+  p.presence_penalty = 0.5f;
+  p.frequency_penalty = 1;
+  p.repetition_penalty = 2;
+  p.penalty_last_n = 3;
+  const std::vector<float> logits = {8, 8, 8};
+  const auto after = [&](bool prompt_counts, std::initializer_list<int32_t> prompt, std::initializer_list<int32_t> drawn) {
+    p.prompt_counts = prompt_counts;
+    Sampler s = make(p);
+    for (const int32_t token : prompt) s.accept_prompt(token);
+    for (const int32_t token : drawn) s.accept(token);
+    std::vector<float> left(3);
+    for (const auto& c : s.distribution(logits, 0).value()) left[static_cast<size_t>(c.token)] = c.logit;
+    return left;
+  };
+  using testing::ElementsAre;
+  EXPECT_THAT(after(true, {0, 0}, {1}), ElementsAre(1.5f, 2.5f, 8));
+  EXPECT_THAT(after(false, {0, 0}, {1}), ElementsAre(4, 2.5f, 8));
+  EXPECT_THAT(after(false, {0, 0}, {1, 0}), ElementsAre(2.5f, 2.5f, 8));     // 0, 1, 0: one of the two was drawn
+  EXPECT_THAT(after(false, {2}, {0, 1, 1}), ElementsAre(2.5f, 1.5f, 8));     // the prompt is too old
+  EXPECT_THAT(after(false, {}, {0, 1, 1, 2}), ElementsAre(8, 1.5f, 2.5f));
+}
+
 TEST(Sampler, BadLogitsAreErrorsThatNameThePosition) {
   Sampler sampler = make({});
   std::vector<float> logits(100, 1.0f);
@@ -338,7 +368,7 @@ TEST(Sampler, BadLogitsAreErrorsThatNameThePosition) {
   EXPECT_FALSE(sampler.sample({}, 0).ok());
   EXPECT_FALSE(sampler.sample(std::vector<float>(5, -kInfinity), 0).ok());
   SamplingParams p;
-  p.logit_bias[100] = 1;
+  p.logit_bias = one_bias(100, 1);
   EXPECT_FALSE(make(p).sample(logits, 0).ok());
 }
 
@@ -382,8 +412,8 @@ TEST(SamplingParams, RangesAreChecked) {
   EXPECT_TRUE(refused([](P& p) { p.mirostat = 3; }));
   EXPECT_TRUE(refused([](P& p) { p.mirostat_tau = 0; }));
   EXPECT_TRUE(refused([](P& p) { p.mirostat_eta = -1; }));
-  EXPECT_TRUE(refused([](P& p) { p.logit_bias[-1] = 0; }));
-  EXPECT_TRUE(refused([](P& p) { p.logit_bias[1] = kInfinity; }));
+  EXPECT_TRUE(refused([](P& p) { p.logit_bias = one_bias(-1, 0); }));
+  EXPECT_TRUE(refused([](P& p) { p.logit_bias = one_bias(1, kInfinity); }));
   EXPECT_FALSE(refused([](P&) {}));
 }
 

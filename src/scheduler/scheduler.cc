@@ -76,27 +76,45 @@ double Scheduler::queue_seconds(const RequestSpec& spec) const {
   return std::min(before * weight / spec.weight, before + others);
 }
 
-Scheduler::Submitted Scheduler::submit(const RequestSpec& spec, double now) {
-  assert(spec.prompt_tokens > 0 && spec.max_new_tokens > 0 && spec.weight > 0);
-  const auto refuse = [&](Refusal::Why why, double retry, std::string message) {
-    ++counts_.refused;
-    return Submitted{.refusal = Refusal{why, retry, std::move(message)}};
-  };
-  // The last token drawn takes no place.
-  const int64_t tokens = spec.prompt_tokens + spec.max_new_tokens - 1;
-  if (!store_.can_ever_hold(tokens))
-    return refuse(Refusal::Why::kNever, 0, fmt::format("{} tokens of prompt and {} to generate do not fit the state's memory", spec.prompt_tokens, spec.max_new_tokens));
+std::optional<Refusal> Scheduler::refusal(std::span<const RequestSpec> group) const {
+  for (const RequestSpec& spec : group) {
+    // The last token drawn takes no place.
+    const int64_t tokens = spec.prompt_tokens + spec.max_new_tokens - 1;
+    if (!store_.can_ever_hold(tokens))
+      return Refusal{Refusal::Why::kNever, 0, fmt::format("{} tokens of prompt and {} to generate do not fit the state's memory", spec.prompt_tokens, spec.max_new_tokens)};
+  }
+  const RequestSpec& spec = group.front();
+  const auto n = static_cast<int64_t>(group.size());
+  if (n > largest_group(options_))
+    return Refusal{Refusal::Why::kNever, 0, fmt::format("{} requests in one are more than the {} that may wait", n, largest_group(options_))};
   const auto known = keys_.find(spec.key);
   const int64_t of_key = known == keys_.end() ? 0 : known->second.queued;
   const double wait = counts_.queued + counts_.moved_out > 0 ? queue_seconds(spec) : 0;
   const double retry = std::max(1.0, wait / 2);  // when half of what waits is gone
-  if (of_key >= options_.max_queued_per_key)
-    return refuse(Refusal::Why::kKeyQueueFull, retry, fmt::format("{} requests of this key wait already", of_key));
-  if (counts_.queued >= options_.max_queued)
-    return refuse(Refusal::Why::kQueueFull, retry, fmt::format("{} requests wait already", counts_.queued));
+  const std::string more = n > 1 ? fmt::format("; there is no room for {} more", n) : "";
+  if (of_key + n > options_.max_queued_per_key)
+    return Refusal{Refusal::Why::kKeyQueueFull, retry, fmt::format("{} requests of this key wait already{}", of_key, more)};
+  if (counts_.queued + n > options_.max_queued)
+    return Refusal{Refusal::Why::kQueueFull, retry, fmt::format("{} requests wait already{}", counts_.queued, more)};
   if (wait > options_.max_queued_seconds)
-    return refuse(Refusal::Why::kTooLong, retry, fmt::format("it would wait for {:.0f} s", wait));
+    return Refusal{Refusal::Why::kTooLong, retry, fmt::format("it would wait for {:.0f} s", wait)};
+  return std::nullopt;
+}
 
+Scheduler::Submitted Scheduler::submit(std::span<const RequestSpec> group, double now) {
+  assert(!group.empty());
+  for ([[maybe_unused]] const RequestSpec& spec : group)
+    assert(spec.prompt_tokens > 0 && spec.max_new_tokens > 0 && spec.weight > 0 && spec.key == group.front().key);
+  if (auto why = refusal(group)) {
+    counts_.refused += group.size();
+    return {.refusal = std::move(why)};
+  }
+  const RequestId first = next_id_;
+  for (const RequestSpec& spec : group) add(spec, now);
+  return {.id = first};
+}
+
+RequestId Scheduler::add(const RequestSpec& spec, double now) {
   Key& key = keys_[spec.key];
   key.weight = spec.weight;
   key.max_priority = spec.max_priority;
@@ -119,7 +137,7 @@ Scheduler::Submitted Scheduler::submit(const RequestSpec& spec, double now) {
   ++counts_.submitted;
   const RequestId id = request->id;
   requests_.emplace(id, std::move(request));
-  return {.id = id};
+  return id;
 }
 
 Scheduler::Request* Scheduler::find(RequestId id) const {

@@ -39,15 +39,18 @@
 //               something always gets on.
 //   disk        What comes from the disk takes a place at once and runs when it is there; the others go on meanwhile.
 //   refusal     What can never fit, and what would queue too long (by number, or by the time that the requests
-//               before it will take), is refused at submit().
+//               before it will take), is refused at submit(). Requests that belong together are taken or refused
+//               together, by what was there before them.
 //
 // Every request ends exactly once: by complete(), cancel() or fail_all(). Threads: one at a time.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -165,7 +168,13 @@ class Scheduler {
     RequestId id = 0;
     std::optional<Refusal> refusal = std::nullopt;
   };
-  Submitted submit(const RequestSpec& spec, double now);
+  Submitted submit(const RequestSpec& spec, double now) { return submit({&spec, 1}, now); }
+  // All or none of a group, not empty, whose key and weight are one. The number is the first one's; the others follow it.
+  Submitted submit(std::span<const RequestSpec> group, double now);
+  // That the next request will have.
+  RequestId next_id() const { return next_id_; }
+  // The requests of a group that may be taken where nothing waits.
+  static int64_t largest_group(const SchedulerOptions& options) { return std::min(options.max_queued, options.max_queued_per_key); }
   // Ends a request wherever it is. Its pages come free at once, or, if it is part of the step that is
   // running, when that completes. False if it has ended before.
   bool cancel(RequestId id);
@@ -218,6 +227,8 @@ class Scheduler {
   int64_t prompt_rows(const Request& request, const StepWork& streams, const StepWork& work) const;
   double work_seconds(const Request& request) const;
   double queue_seconds(const RequestSpec& spec) const;
+  std::optional<Refusal> refusal(std::span<const RequestSpec> group) const;
+  RequestId add(const RequestSpec& spec, double now);
 
   const SchedulerOptions options_;
   StepCost cost_;

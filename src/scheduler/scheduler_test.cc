@@ -358,6 +358,38 @@ TEST(Scheduler, WhatCannotFitOrWouldQueueTooLongIsRefused) {
   EXPECT_EQ(w.scheduler->counts().refused, 3u);
 }
 
+// One request of many prompts is no queue to itself: what waited before it decides, once.
+TEST(Scheduler, AGroupIsTakenOrRefusedWhole) {
+  World w = world();
+  w.options.max_running = 1;
+  w.options.max_queued = 100;
+  w.options.max_queued_per_key = 40;
+  w.options.max_queued_seconds = 1;
+  w.start();
+  const auto why = [&](const RequestSpec& spec, size_t n) { return w.scheduler->submit(std::vector<RequestSpec>(n, spec), w.now).refusal; };
+  // More than ever may wait, never; so long as nobody waits, as many as may and as long as it takes.
+  const RequestSpec spec{.key = "a", .prompt_tokens = 100, .max_new_tokens = 100};
+  EXPECT_EQ(why(spec, 41)->why, Refusal::Why::kNever);
+  EXPECT_EQ(w.scheduler->counts().refused, 41u);
+  EXPECT_EQ(w.submit_group(spec, 100, 40).size(), 40u);
+  EXPECT_EQ(w.scheduler->counts().queued, 40);
+  // Another key's few, which find forty seconds of work and more before them that they need not wait for.
+  EXPECT_EQ(w.submit_group({.key = "b", .prompt_tokens = 10, .max_new_tokens = 4}, 4, 3).size(), 3u);
+  // Whoever comes next of that key waits behind it, and is told so once for all.
+  EXPECT_EQ(why({.key = "b", .prompt_tokens = 1, .max_new_tokens = 1}, 38)->why, Refusal::Why::kKeyQueueFull);
+  EXPECT_EQ(why(spec, 1)->why, Refusal::Why::kKeyQueueFull);
+  EXPECT_EQ(w.scheduler->counts().queued, 43);
+  w.step();
+  EXPECT_EQ(w.scheduler->counts().running, 1);
+  EXPECT_EQ(why(spec, 1)->why, Refusal::Why::kTooLong);
+  w.drain();
+  EXPECT_EQ(w.scheduler->counts().finished, 43u);
+  // One that does not fit, and none is taken.
+  EXPECT_EQ(w.scheduler->submit(std::vector<RequestSpec>{spec, {.key = "a", .prompt_tokens = 1 << 30, .max_new_tokens = 1}}, w.now).refusal->why,
+            Refusal::Why::kNever);
+  EXPECT_TRUE(w.scheduler->idle());
+}
+
 // What is taken in starts in about the time that was said; who is told to come back later and does finds a place.
 TEST(Scheduler, NobodyQueuesLongerThanSaid) {
   World w = world(2000);

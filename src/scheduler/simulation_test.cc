@@ -36,11 +36,9 @@ struct Crowd {  // who asks in a world
     const RequestId next = world.scheduler->counts().submitted + 1;
     if (one_in(3) && !spec.prompt_outputs)
       world.store.cached[next] = pick(0, spec.prompt_tokens - 1) / FakeStore::kPage * FakeStore::kPage;
-    if (const RequestId id = world.submit(spec, pick(1, spec.max_new_tokens))) {
-      asked.push_back(id);
-    } else {
-      world.store.cached.erase(next);
-    }
+    const auto taken = world.submit_group(spec, pick(1, spec.max_new_tokens), one_in(5) ? pick(2, 6) : 1);
+    asked.insert(asked.end(), taken.begin(), taken.end());
+    if (taken.empty()) world.store.cached.erase(next);
   }
 
   // While a step runs.

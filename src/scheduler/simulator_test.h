@@ -150,6 +150,18 @@ struct World {
     return submitted.id;
   }
 
+  // Of `n` requests alike that are taken together.
+  std::vector<RequestId> submit_group(RequestSpec spec, int64_t answer, int64_t n) {
+    spec.max_new_tokens = std::max(spec.max_new_tokens, answer);
+    const auto submitted = scheduler->submit(std::vector<RequestSpec>(static_cast<size_t>(n), spec), now);
+    std::vector<RequestId> ids;
+    for (int64_t i = 0; i < n && !submitted.refusal; ++i) {
+      ids.push_back(submitted.id + static_cast<RequestId>(i));
+      enter(ids.back(), spec, answer);
+    }
+    return ids;
+  }
+
   void enter(RequestId id, const RequestSpec& spec, int64_t answer) {
     alive.insert(id);
     users[id] = {.spec = spec, .answer = answer, .submitted = now, .last_plan = plans(), .waits_since = now};

@@ -14,7 +14,7 @@ std::shared_ptr<Allowance> Allowance::create(std::shared_ptr<Ledger> ledger) {
 
 std::optional<Allowance::Share> Allowance::take(uint64_t bytes, Kind kind) {
   const std::lock_guard lock(mutex_);
-  const uint64_t kept = kind == Kind::kLarge ? kOwn / 2 : kind == Kind::kOrdinary ? kOwn / 4 : 0;
+  const uint64_t kept = kept_from(kind);
   if (bytes > kOwn + most_blocks_ * kBlock) return std::nullopt;
   while (held_ + bytes + kept > room()) {
     auto block = blocks_.size() < most_blocks_ ? ledger_->acquire(kBlock, "clients") : error(Code::kOutOfBudget, "");
@@ -41,6 +41,13 @@ void Allowance::trim() {
 uint64_t Allowance::held() const {
   const std::lock_guard lock(mutex_);
   return held_;
+}
+
+uint64_t Allowance::most(Kind kind) const {
+  const std::lock_guard lock(mutex_);
+  uint64_t blocks = most_blocks_;
+  if (ledger_->limit() != Ledger::kUnlimited) blocks = std::min(blocks, blocks_.size() + ledger_->available() / kBlock);
+  return kOwn - kept_from(kind) + blocks * kBlock;
 }
 
 }  // namespace venturi::server

@@ -70,11 +70,17 @@ class Allowance : public std::enable_shared_from_this<Allowance> {
     return take(kCopies * more, whole > kOrdinaryBody ? Kind::kLarge : Kind::kOrdinary);
   }
   uint64_t held() const;
-  uint64_t largest_body() const { return (kOwn / 2 + most_blocks_ * kBlock) / kCopies; }
+  // The most that there could be for one request if no other held anything; what is more is not worth waiting for.
+  // What models hold counts as theirs for good.
+  uint64_t most(Kind kind) const;
+  uint64_t largest_body() const { return most(Kind::kLarge) / kCopies; }
 
  private:
   explicit Allowance(std::shared_ptr<Ledger> ledger);
   void give_back(uint64_t bytes);
+  static constexpr uint64_t kept_from(Kind kind) {
+    return kind == Kind::kLarge ? kOwn / 2 : kind == Kind::kOrdinary ? kOwn / 4 : 0;
+  }
   uint64_t room() const { return kOwn + blocks_.size() * kBlock; }
   void trim();
 

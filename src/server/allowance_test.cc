@@ -57,5 +57,20 @@ TEST(Allowance, WhatItSaysIsTheLargestBodyHasRoom) {
   }
 }
 
+TEST(Allowance, TheMostIsWhatModelsLeave) {
+  const auto ledger = Ledger::create(64 * kMiB);
+  const auto allowance = Allowance::create(ledger);
+  EXPECT_EQ(allowance->most(Kind::kAnswer), 24 * kMiB);
+  EXPECT_EQ(allowance->most(Kind::kLarge), 20 * kMiB);
+  const auto model = ledger->acquire(61 * kMiB + 1, "a model").value();
+  EXPECT_EQ(allowance->most(Kind::kAnswer), 10 * kMiB);
+  // Whoever holds of it.
+  const auto other = allowance->take(9 * kMiB, Kind::kAnswer);
+  ASSERT_TRUE(other);
+  EXPECT_EQ(allowance->most(Kind::kAnswer), 10 * kMiB);
+  EXPECT_EQ(allowance->most(Kind::kOrdinary), 8 * kMiB);
+  EXPECT_EQ(allowance->most(Kind::kLarge), 6 * kMiB);
+}
+
 }  // namespace
 }  // namespace venturi::server

@@ -8,6 +8,7 @@
 #include "server/fields.h"
 #include "server/http.h"
 #include "server/models.h"
+#include "server/origins.h"
 
 namespace venturi::server {
 
@@ -31,10 +32,13 @@ struct App {
   std::shared_ptr<Ledger> ledger;  // of all models
   Sessions* sessions = nullptr;    // null: none are kept
   std::vector<ApiKey> keys;
+  Origins origins = {};    // where there are no keys
   bool draining = false;
 
   // The account of a request, or null where a key is asked for and none that is known came.
   const Account* account(const HttpRequest& request) const;
+  // An error of a path in the form of its API.
+  static std::string error_body(std::string_view path, int status, std::string_view message);
   // Finds the route and checks the key, which takes no body; answers where either is wrong.
   bool admits(Exchange& exchange) const;
   // What was admitted: finds the model, calls the route, at once, or when the model is loaded.
@@ -59,7 +63,7 @@ enum class Needs {
 };
 struct Route {
   const char* method;
-  const char* path;
+  const char* path;  // at its end, * stands for anything but nothing
   RouteHandler handler;
   Needs needs = Needs::kKey;
 };
@@ -68,6 +72,7 @@ using ErrorBody = std::string (*)(const ApiError& error);
 struct Routes {
   std::vector<Route> routes;
   ErrorBody error_body = dump;
+  bool tags = false;  // NAME:latest is NAME
 };
 
 void reply(Exchange& exchange, const Json& body);
@@ -75,5 +80,6 @@ void reply(Exchange& exchange, const ApiError& error);
 void reply(Exchange& exchange, const ApiError& error, std::string body);
 // What the engine's errors are over HTTP.
 ApiError api_error(const Error& error);
+ApiError shutting_down();
 
 }  // namespace venturi::server

@@ -1,5 +1,6 @@
 #include "server/fields.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace venturi::server {
@@ -91,14 +92,24 @@ double Fields::number(const char* name, double otherwise, double low, double hig
   return otherwise;
 }
 
+namespace {
+
+std::optional<int64_t> whole(const Json& number) {
+  if (number.is_number_unsigned() && number.get<uint64_t>() > INT64_MAX) return std::nullopt;
+  if (number.is_number_integer()) return number.get<int64_t>();
+  // 16.0 is an integer to many a client.
+  constexpr double kEnd = 9223372036854775808.0;
+  const double value = number.is_number() ? number.get<double>() : NAN;
+  if (std::trunc(value) == value && value >= -kEnd && value < kEnd) return static_cast<int64_t>(value);
+  return std::nullopt;
+}
+
+}  // namespace
+
 int64_t Fields::integer(const char* name, int64_t otherwise, int64_t low, int64_t high) {
   const Json* found = find(name);
   if (!found) return otherwise;
-  // 16.0 is an integer to many a client.
-  const double value = found->is_number() ? found->get<double>() : NAN;
-  if (std::trunc(value) == value && value >= static_cast<double>(low) &&
-      value <= static_cast<double>(high))
-    return found->is_number_integer() ? found->get<int64_t>() : static_cast<int64_t>(value);
+  if (const auto value = whole(*found); value && *value >= low && *value <= high) return *value;
   fail(name, fmt::format("must be an integer from {} to {}", low, high));
   return otherwise;
 }
@@ -138,6 +149,26 @@ void Fields::only(const char* name, const Json& allowed) {
   fail(name, allowed.is_null() ? "is not supported"
                                : fmt::format("is not supported but for {}", dump(allowed)));
   if (error_->code.empty()) error_->code = "unsupported";
+}
+
+namespace {
+
+constexpr size_t kMostWithin = 64;
+
+}  // namespace
+
+void Fields::take(const Fields& inner) {
+  take_error(inner);
+  for (const std::string& name : inner.unknown())
+    if (within_.size() < kMostWithin) within_.insert(inner.where_ + name);
+  for (const std::string& path : inner.within_)
+    if (within_.size() < kMostWithin) within_.insert(path);
+}
+
+void Fields::look_within(const Json& object, std::string_view where, std::initializer_list<std::string_view> known) {
+  if (!object.is_object()) return;
+  for (const auto& [name, value] : object.items())
+    if (std::find(known.begin(), known.end(), name) == known.end() && within_.size() < kMostWithin) within_.insert(std::string(where) + name);
 }
 
 std::vector<std::string> Fields::unknown() const {

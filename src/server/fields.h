@@ -64,14 +64,21 @@ class Fields {
   void take_error(const Fields& inner) {
     if (!error_) error_ = inner.error_;
   }
+  // Its error, and the names in it that nothing asked for.
+  void take(const Fields& inner);
+  // Names of an object within these fields, at `where` ("messages[]."), that are not among the known ones.
+  void look_within(const Json& object, std::string_view where, std::initializer_list<std::string_view> known);
   const std::optional<ApiError>& error() const { return error_; }
   // Names that nothing asked for.
   std::vector<std::string> unknown() const;
+  // Such names within, with their paths; some, where they are many.
+  const std::set<std::string>& unknown_within() const { return within_; }
 
  private:
   const Json& object_;
   std::string where_;
   std::set<std::string, std::less<>> seen_;
+  std::set<std::string> within_;
   std::optional<ApiError> error_;
 };
 

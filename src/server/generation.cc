@@ -1,6 +1,7 @@
 #include "server/generation.h"
 
 #include <algorithm>
+#include <deque>
 
 #include "chat/tools/tool_parser.h"
 
@@ -36,7 +37,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void start(const Account& account) {
     const int total = static_cast<int>(r_.prompts.size()) * r_.n;
     answers_.resize(total);
-    tickets_.resize(total);
+    unsaid_.resize(total);
     waiting_ = open_ = total;
     const bool tools = r_.tools.offered();
     const bool opened = r_.tools.must && !chat::tool_opening(*target_->tool_format).empty();
@@ -47,22 +48,25 @@ class Generation : public std::enable_shared_from_this<Generation> {
     exchange_->on_close([self = shared_from_this()] {
       if (!self->done_) self->cancel();
     });
-    for (int i = 0; i < total; ++i) {
-      auto ticket = target_->service->submit(
-          submission(i, account), [self = shared_from_this(), i](const Update& update) {
-            self->exchange_->post([self, i, update] { self->take(i, update); });
-          });
-      if (!ticket) return fail(api_error(ticket.error()));
-      tickets_[i] = *ticket;
-    }
+    if (done_) return;  // it has gone already
+    exchange_->on_cut_off([self = shared_from_this()] { self->fail(shutting_down()); });
     usage_.tells_timings = r_.timings;
     for (const auto& prompt : r_.prompts) usage_.prompt += static_cast<int64_t>(prompt.size());
+    std::vector<Submission> group;
+    for (int i = 0; i < total; ++i) group.push_back(submission(i, account));
+    // No update is looked at before this returns: it comes on this thread.
+    auto first = target_->service->submit(std::move(group), [self = shared_from_this()](const Update& update) {
+      self->exchange_->post([self, update] { self->take(static_cast<int>(update.ticket - self->first_), update); });
+    });
+    if (!first) return fail(api_error(first.error()));
+    first_ = *first;
   }
 
  private:
   Submission submission(int i, const Account& account) {
     Submission s;
     s.prompt = r_.prompts[i / r_.n];
+    if (i % r_.n > 0) s.same_prompt = i - i % r_.n;
     s.max_new_tokens = r_.max_tokens > 0 ? r_.max_tokens
                                          : target_->engine->options().context -
                                                static_cast<int64_t>(s.prompt.size()) + 1;
@@ -125,9 +129,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     Answer& answer = answers_[i];
     if (done_ || !answer.finish.empty()) return;  // what is drawn after a stop text
     if (update.finish == Finish::kFailed) return fail(api_error(*update.error));
-    if (update.finish == Finish::kCancelled)
-      return fail(
-          {.status = 503, .type = "server_error", .message = "the server is shutting down"});
+    if (update.finish == Finish::kCancelled) return fail(shutting_down());
     for (const DrawnToken& t : update.prompt) answer.prompt.push_back({t.id, t.logprob, t.top});
     time_.add(update.times);
     if (update.token && r_.stream) send([&] { return format_->prompt(i, answer); });
@@ -135,15 +137,20 @@ class Generation : public std::enable_shared_from_this<Generation> {
     std::vector<LoggedToken> tokens;
     if (update.token && !r_.no_answer) {
       ++answer.n_tokens;
-      if (!update.token->ends) {
-        text = to_text(i, update.token->id);
-        if (r_.top_logprobs >= 0)
-          tokens.push_back({update.token->id, update.token->logprob, update.token->top});
-      }
+      const size_t begins = streams_[i].came();
+      if (!update.token->ends) text = to_text(i, update.token->id);
+      // Who has a prompt scored cuts off the token that is drawn behind it: it is there though it ends the text.
+      if (r_.top_logprobs >= 0 && (!update.token->ends || r_.prompt_logprobs))
+        unsaid_[i].emplace_back(begins, LoggedToken{update.token->id, update.token->logprob, update.token->top});
     }
     const bool ended = update.finish != Finish::kNone;
     if (ended) text += streams_[i].finish();
     const bool stopped = streams_[i].stopped();
+    // Logged with their text: that of a stop text never comes.
+    while (!unsaid_[i].empty() && (unsaid_[i].front().first < streams_[i].given() || (ended && !stopped))) {
+      tokens.push_back(std::move(unsaid_[i].front().second));
+      unsaid_[i].pop_front();
+    }
     answer.tokens.insert(answer.tokens.end(), tokens.begin(), tokens.end());
     if (parsers_.empty()) {
       say(i, text, tokens);
@@ -155,7 +162,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     const bool length = r_.no_answer || (update.finish == Finish::kLength && !stopped);
     answer.finish = length ? "length" : "stop";
     if (answer.finish == "stop" && !answer.calls.empty()) answer.finish = "tool_calls";
-    if (!ended) target_->service->cancel(tickets_[i], Finish::kEnd);
+    if (!ended) target_->service->cancel(first_ + static_cast<Ticket>(i), Finish::kEnd);
     usage_.completion += answer.n_tokens;
     if (--open_ == 0) usage_.timings = time_.timings(exchange_->sending_seconds());
     if (r_.stream) send([&] { return format_->last(i, answer, usage_); });
@@ -236,8 +243,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   void cancel() {
     done_ = true;
-    for (const Ticket ticket : tickets_)
-      if (ticket) target_->service->cancel(ticket);
+    for (size_t i = 0; i < answers_.size() && first_; ++i)
+      if (answers_[i].finish.empty()) target_->service->cancel(first_ + i);
   }
 
   template <typename Text>
@@ -254,11 +261,12 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const std::unique_ptr<AnswerFormat> format_;
   std::vector<Answer> answers_;
   std::vector<TextStream> streams_;
+  std::vector<std::deque<std::pair<size_t, LoggedToken>>> unsaid_;  // of each answer, with where their text begins
   std::vector<std::unique_ptr<chat::ToolParser>> parsers_;  // none where no tools are offered
-  std::vector<Ticket> tickets_;
   std::vector<std::pair<int, Update>> early_;
   Usage usage_;
   TimeLine time_;
+  Ticket first_ = 0;  // of all, one after another; 0: they are not submitted
   int waiting_ = 0, open_ = 0;  // not yet taken in; not yet ended
   bool begun_ = false, done_ = false;
 };
@@ -269,6 +277,11 @@ void generate(Call call, GenerationRequest request, std::unique_ptr<AnswerFormat
   const int64_t context = call.target->engine->options().context;
   const auto refuse = [&](const ApiError& error) { reply(*call.exchange, error, format->error(error)); };
   if (!call.target->service) return refuse(ApiError{.message = "model gives embeddings, not text", .param = "model"});
+  const auto requests = static_cast<int64_t>(request.prompts.size()) * request.n;
+  if (const int64_t most = call.target->service->largest_group(); requests > most)
+    return refuse(ApiError{.message = fmt::format("{} prompts with {} answers to each are {} requests; at most {} may come at once",
+                                                  request.prompts.size(), request.n, requests, most),
+                           .param = "n"});
   for (const auto& prompt : request.prompts) {
     const int64_t n = static_cast<int64_t>(prompt.size());
     if (n == 0) return refuse(ApiError{.message = "the prompt has no tokens"});

@@ -89,6 +89,8 @@ struct GenerationRequest {
 // The fields that the APIs of OpenAI's kind share: sampling, stop, stream, response_format, n.
 // include_usage is stream_options' own.
 GenerationRequest read_generation(Fields& fields, const ServedModel& model, bool* include_usage = nullptr, ToolUse tools = {});
+// Fields by which llama.cpp's, vLLM's or OpenAI's server gives other answers, and this one does not.
+void refuse_known_elsewhere(Fields& fields);
 // Null, and an error of `name`, where the grammar cannot be compiled.
 std::shared_ptr<const grammar::Automaton> compile_grammar(Fields& fields, const std::string& name,
                                                           const Result<grammar::Grammar>& parsed);

@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <charconv>
 #include <mutex>
-#include <set>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "chat/render.h"
 #include "grammar/json_schema.h"
+#include "server/unknown_names.h"
 
 namespace venturi::server {
 
@@ -22,6 +23,7 @@ bool wants_timings(Fields& fields) {
   Fields inner(*given, "venturi.");
   const bool wanted = inner.flag("timings", false);
   if (inner.error()) fields.fail("venturi", "must be an object whose timings is true or false");
+  fields.take(inner);
   return wanted;
 }
 
@@ -49,14 +51,22 @@ struct OwnGrammar {
 std::optional<OwnGrammar> read_grammar(Fields& fields) {
   const std::string gbnf = fields.text("grammar", "");
   const Json* format = fields.find("response_format");
+  if (format) fields.look_within(*format, "response_format.", {"type", "json_schema"});
   const Json type = format && format->is_object() ? format->value("type", Json()) : Json();
   const bool formatted = format && type != "text";
   if (!gbnf.empty() && formatted) fields.fail("response_format", "cannot be followed beside grammar");
   if (!gbnf.empty()) return OwnGrammar{"grammar", grammar::parse_gbnf(gbnf)};
+  // Of llama.cpp's server, and of vLLM's.
+  for (const char* name : {"json_schema", "guided_json"})
+    if (const Json* schema = fields.find(name)) {
+      if (formatted) fields.fail(name, "cannot be followed beside response_format");
+      return OwnGrammar{name, grammar::json_schema_grammar(*schema)};
+    }
   if (!formatted) return std::nullopt;
   if (type == "json_object") return OwnGrammar{"response_format", grammar::json_object_grammar()};
   if (type == "json_schema") {
     const auto held = format->find("json_schema");
+    if (held != format->end()) fields.look_within(*held, "response_format.json_schema.", {"name", "description", "schema", "strict"});
     if (held != format->end() && held->is_object() && held->contains("schema"))
       return OwnGrammar{"response_format.json_schema.schema", grammar::json_schema_grammar(held->at("schema"))};
     fields.fail("response_format.json_schema", "must be an object with a schema");
@@ -72,6 +82,7 @@ void read_bias(Fields& fields, const ServedModel& model, SamplingParams& samplin
   if (!bias) return;
   if (!bias->is_object() || bias->size() > 1024)
     return fields.fail("logit_bias", "must be an object of at most 1024 token ids");
+  LogitBias biases;
   for (const auto& [name, value] : bias->items()) {
     int32_t id = -1;
     const auto [end, failed] = std::from_chars(name.data(), name.data() + name.size(), id);
@@ -81,27 +92,48 @@ void read_bias(Fields& fields, const ServedModel& model, SamplingParams& samplin
       return fields.fail("logit_bias",
                          fmt::format("must map token ids below {} to numbers from -100 to 100",
                                      model.tokenizer->vocab_size()));
-    sampling.logit_bias[id] = value.get<float>();
+    biases[id] = value.get<float>();
   }
+  sampling.logit_bias = std::make_shared<const LogitBias>(std::move(biases));
 }
 
 }  // namespace
 
+void refuse_known_elsewhere(Fields& fields) {
+  static const std::pair<const char*, Json> kNames[] = {
+      {"guided_choice", nullptr}, {"guided_regex", nullptr}, {"guided_grammar", nullptr}, {"structured_outputs", nullptr}, {"structural_tag", nullptr},
+      {"stop_token_ids", nullptr}, {"include_stop_str_in_output", nullptr}, {"min_tokens", 0}, {"n_predict", -1}, {"t_max_predict_ms", -1},
+      {"prompt_logprobs", nullptr}, {"n_probs", 0}, {"return_token_ids", nullptr}, {"return_tokens_as_token_ids", nullptr},
+      {"bad_words", nullptr}, {"allowed_token_ids", nullptr}, {"logits_processors", nullptr}, {"samplers", nullptr}, {"min_keep", 0},
+      {"repeat_last_n", -1}, {"dry_multiplier", 0}, {"xtc_probability", 0}, {"dynatemp_range", 0}, {"top_n_sigma", -1}, {"top_a", 0}, {"tfs_z", 1}, {"tfs", 1},
+      {"use_beam_search", nullptr}, {"length_penalty", 1}, {"truncate_prompt_tokens", nullptr},
+      {"chat_template", nullptr}, {"documents", nullptr}, {"continue_final_message", nullptr}, {"lora", nullptr},
+  };
+  for (const auto& [name, allowed] : kNames) fields.only(name, allowed);
+  for (const char* name : {"skip_special_tokens", "add_generation_prompt"})
+    if (!fields.flag(name, true)) fields.fail(name, "is not supported but for true");
+}
+
 GenerationRequest read_generation(Fields& fields, const ServedModel& model, bool* include_usage, ToolUse tools) {
   GenerationRequest r;
+  refuse_known_elsewhere(fields);
   SamplingParams& s = r.sampling;
   s.temperature = static_cast<float>(fields.number("temperature", 1, 0, 1000));
   s.top_p = static_cast<float>(fields.number("top_p", 1, 0, 1));
   s.top_k = static_cast<int32_t>(fields.integer("top_k", 0, -1, 1 << 30));
   s.min_p = static_cast<float>(fields.number("min_p", 0, 0, 1));
   s.typical_p = static_cast<float>(fields.number("typical_p", 1, 0, 1));
-  s.repetition_penalty = static_cast<float>(fields.number("repetition_penalty", 1, 0.01, 100));
+  s.repetition_penalty = static_cast<float>(fields.number("repetition_penalty", fields.number("repeat_penalty", 1, 0.01, 100), 0.01, 100));
   s.presence_penalty = static_cast<float>(fields.number("presence_penalty", 0, -2, 2));
   s.frequency_penalty = static_cast<float>(fields.number("frequency_penalty", 0, -2, 2));
   s.penalty_last_n = -1;
+  s.prompt_counts = false;
   s.top_k = std::max(s.top_k, 0);
+  s.mirostat = static_cast<int32_t>(fields.integer("mirostat", 0, 0, 2));
+  s.mirostat_tau = static_cast<float>(fields.number("mirostat_tau", 5, 0.001, 1000));
+  s.mirostat_eta = static_cast<float>(fields.number("mirostat_eta", 0.1, 0.001, 1000));
   s.seed = static_cast<uint64_t>(
-      fields.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN / 2, INT64_MAX / 2));
+      fields.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN, INT64_MAX));
   read_bias(fields, model, s);
   r.n = static_cast<int>(fields.integer("n", 1, 1, 128));
   r.ignore_end = fields.flag("ignore_eos", false);
@@ -123,6 +155,7 @@ GenerationRequest read_generation(Fields& fields, const ServedModel& model, bool
       if (inner.error() && inner.error()->code == "unsupported") fields.take_error(inner);
       if (inner.error())
         fields.fail("stream_options", "must be an object whose include_usage is true or false");
+      fields.take(inner);
     }
   }
   const auto own = read_grammar(fields);
@@ -135,30 +168,32 @@ GenerationRequest read_generation(Fields& fields, const ServedModel& model, bool
 
 namespace {
 
-// Each name once, and no more than so many of them: clients do not fill the log.
+// Clients do not fill the log.
 void tell_unknown(const std::vector<std::string>& names) {
-  constexpr size_t kNames = 64, kLength = 64;
   static std::mutex mutex;
-  static std::set<std::string> told;
+  static UnknownNames told;
   const std::lock_guard lock(mutex);
-  for (const std::string& name : names) {
-    if (told.size() >= kNames || !told.insert(name.substr(0, kLength)).second) continue;
-    spdlog::warn("a request has a field {} that means nothing here; it is passed over{}",
-                 Json(name.substr(0, kLength)).dump(-1, ' ', true, Json::error_handler_t::replace),
-                 told.size() == kNames ? ", and no further names are told" : "");
-  }
+  const std::vector<std::string> news = told.news(names, now_seconds());
+  for (const std::string& name : news)
+    spdlog::warn("a request has a field {} that means nothing here; it is passed over{}", Json(name).dump(-1, ' ', true, Json::error_handler_t::replace),
+                 told.full() && &name == &news.back() ? ", and no further names are told for a minute" : "");
 }
 
 }  // namespace
 
-void log_unknown(const Fields& fields) { tell_unknown(fields.unknown()); }
+void log_unknown(const Fields& fields) {
+  std::vector<std::string> names = fields.unknown();
+  names.insert(names.end(), fields.unknown_within().begin(), fields.unknown_within().end());
+  tell_unknown(names);
+}
 
 void log_unknown(const Fields& fields, const Fields& others) {
   const std::vector<std::string> theirs = others.unknown();
-  std::vector<std::string> of_neither;
+  std::vector<std::string> names;
   for (const std::string& name : fields.unknown())
-    if (std::find(theirs.begin(), theirs.end(), name) != theirs.end()) of_neither.push_back(name);
-  tell_unknown(of_neither);
+    if (std::find(theirs.begin(), theirs.end(), name) != theirs.end()) names.push_back(name);
+  for (const Fields* of : {&fields, &others}) names.insert(names.end(), of->unknown_within().begin(), of->unknown_within().end());
+  tell_unknown(names);
 }
 
 std::vector<std::vector<TokenId>> read_texts(Fields& fields, const ServedModel& model, const char* name, size_t most) {

@@ -7,17 +7,17 @@
 #include <boost/beast/ssl.hpp>
 
 #include <poll.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <array>
 #include <csignal>
 #include <optional>
 
-#include <nlohmann/json.hpp>
-
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/http_exchange.h"
+#include "server/origins.h"
 
 namespace venturi::server {
 
@@ -31,6 +31,7 @@ namespace {
 
 constexpr int kSendBuffer = 128 << 10;  // bytes; the kernel takes twice as many
 constexpr uint64_t kReadAhead = 16 << 10, kSmallHeader = 4 << 10;
+constexpr uint64_t kUnknownHeaders = Allowance::kOwn / 8;  // that large headers may hold until they are whole
 constexpr double kGoodbyeSeconds = 5;  // for a client to notice that it has been told to go
 
 // Cancels what a socket reads after a while, and leaves it open, so that the client can be told;
@@ -70,6 +71,7 @@ HttpRequest header_of(const http::request<http::string_body>& from) {
   to.api_key = std::string(from["x-api-key"]);
   to.content_type = std::string(from[http::field::content_type]);
   to.origin = std::string(from[http::field::origin]);
+  to.host = std::string(from[http::field::host]);
   to.cors_method = std::string(from[http::field::access_control_request_method]);
   to.cors_headers = std::string(from[http::field::access_control_request_headers]);
   to.arrived = now_seconds();
@@ -85,6 +87,16 @@ bool has_closed(tcp::socket& socket) {
   return ::poll(&watched, 1, 0) > 0 && (watched.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
 
+// Where a connection comes from; whoever has an IPv6 address has a network of them.
+std::string peer_of(const tcp::socket& socket) {
+  error_code failed;
+  const asio::ip::address address = socket.remote_endpoint(failed).address();
+  if (failed || address.is_v4()) return failed ? "" : address.to_string();
+  if (address.to_v6().is_v4_mapped()) return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6()).to_string();
+  const auto bytes = address.to_v6().to_bytes();
+  return std::string(bytes.begin(), bytes.begin() + 8);
+}
+
 // One connection: requests one after another. Stream is Plain or Tls.
 template <typename Stream>
 class Session : public std::enable_shared_from_this<Session<Stream>> {
@@ -96,8 +108,10 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
         o_(options),
         handler_(handler),
         tally_(tally),
-        pause_(lowest().get_executor()) {
+        pause_(lowest().get_executor()),
+        peer_(peer_of(lowest().socket())) {
     ++tally_.connections;
+    unknown_.emplace(tally_.strangers, peer_, [this] { lowest().close(); });
   }
   ~Session() {
     if (exchange_) exchange_->finished();
@@ -111,7 +125,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
     for (bool first = true;; first = false) {
       Parser parser;
       parser.header_limit(o_.max_header_bytes);
-      parser.body_limit(std::min(o_.max_body_bytes, tally_.allowance->largest_body()));
+      parser.body_limit(boost::none);  // read_body() has it; who may not use the server is told that, not how much
       Allowance::Share share;  // of a large header
       error_code failed;
       if (!first && buffer.size() == 0) {  // the time between requests is longer than within one
@@ -121,26 +135,40 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
       }
       failed = co_await read_header(buffer, parser, share);
       if (failed) {
-        co_await refuse(failed);
+        co_await refuse(failed, header_of(parser.get()).path);
         break;
       }
       exchange_ = std::make_shared<HttpExchange>(lowest().get_executor(), header_of(parser.get()), o_.max_unsent_bytes, tally_,
                                                  [this] { lowest().close(); });
-      exchange_->keep(std::move(share));
-      if (is_preflight()) {
+      const bool known = !handler_.knows || handler_.knows(exchange_->request());
+      if (known) unknown_.reset();
+      if (!keep_header(std::move(share), known)) {
+        refuse_for_room();
+      } else if (is_preflight()) {
         exchange_->reply(204, "text/plain", "", preflight_headers());
-      } else if (handler_.admits(*exchange_)) {
-        failed = co_await read_body(buffer, parser);
-        if (failed == asio::error::no_buffer_space) {
+      } else if (handler_.admits(*exchange_) && !exchange_->answered()) {
+        if (!known && !parser.is_done()) {
+          exchange_->reply(413, "application/json", tally_.error_body(exchange_->request().path, 413, "a request without a key may have no body"), {});
+        } else {
+          exchange_->begin_body([this] {
+            error_code ignored;
+            lowest().socket().cancel(ignored);
+          });
+          failed = co_await read_body(buffer, parser);
+          exchange_->end_body();
+        }
+        if (exchange_->answered()) {
+          // It was refused, or cut off.
+        } else if (!failed) {
+          exchange_->body_is_here(std::move(parser.get().body()), now_seconds());
+          handler_.handle(exchange_);
+        } else if (failed == asio::error::no_buffer_space) {
           refuse_for_room();
-        } else if (failed) {
-          co_await refuse(failed);
+        } else {
+          co_await refuse(failed, exchange_->request().path);
           exchange_->finished();
           exchange_.reset();
           break;
-        } else {
-          exchange_->body_is_here(std::move(parser.get().body()), now_seconds());
-          handler_.handle(exchange_);
         }
       }
       // Behind a body that was not read comes nothing that could be understood.
@@ -160,9 +188,11 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
       error_code ignored;
       lowest().socket().cancel(ignored);  // the watch
       pause_.cancel();
-      if (!sent || !keep) break;
+      if (!sent || !keep || tally_.cut_off) break;
     }
+    ++tally_.leaving;
     co_await say_goodbye();
+    --tally_.leaving;
   }
 
  private:
@@ -172,6 +202,8 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
 
   asio::awaitable<error_code> read_header(beast::flat_buffer& buffer, Parser& parser, Allowance::Share& share) {
     error_code failed;
+    bool gave_way = false;
+    std::optional<Strangers::Place> place;
     const Deadline deadline(lowest().socket(), o_.header_seconds);
     lowest().expires_never();
     parser.eager(false);
@@ -181,23 +213,41 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
       failed = {};
       if (parser.is_header_done()) break;
       if (buffer.size() > kSmallHeader && share.bytes() == 0) {
-        auto room = tally_.allowance->take(Allowance::kCopies * o_.max_header_bytes, Allowance::Kind::kLarge);
-        if (!room) co_return asio::error::no_buffer_space;
-        share = std::move(*room);
+        const uint64_t room = Allowance::kCopies * o_.max_header_bytes;
+        if ((tally_.large_headers.size() + 1) * room > kUnknownHeaders && tally_.large_headers.drop_one()) ++tally_.gave_way;
+        place.emplace(tally_.large_headers, peer_, [this, &gave_way] {
+          gave_way = true;
+          error_code ignored;
+          lowest().socket().cancel(ignored);
+        });
+        auto taken = tally_.allowance->take(room, Allowance::Kind::kOrdinary);
+        if (!taken) co_return asio::error::no_buffer_space;
+        share = std::move(*taken);
       }
       const size_t more = beast::read_size(buffer, kReadAhead);
       if (more == 0) co_return http::error::buffer_overflow;
       buffer.commit(co_await stream_.async_read_some(buffer.prepare(more), token(failed)));
+      if (gave_way) share.release();
+      if (gave_way) co_return asio::error::no_buffer_space;
       if (deadline.passed()) co_return beast::error::timeout;
     }
     co_return failed;
+  }
+
+  // The room of a large header that is whole now. Of one who is known it counts as a large body's.
+  bool keep_header(Allowance::Share share, bool known) {
+    if (share.bytes() == 0) return true;
+    if (!known) return exchange_->keep(std::move(share));
+    return exchange_->keep(tally_.allowance->take(share.bytes(), Allowance::Kind::kLarge));
   }
 
   // Every byte has room in the allowance before it is read; no_buffer_space where there is none.
   asio::awaitable<error_code> read_body(beast::flat_buffer& buffer, Parser& parser) {
     if (parser.is_done()) co_return error_code();
     const auto length = parser.content_length();
+    parser.body_limit(body_limit_ = std::min(o_.max_body_bytes, exchange_->most_to_hold() / Allowance::kCopies));
     uint64_t room = length ? *length : kReadAhead;
+    if (room > body_limit_) co_return http::error::body_limit;
     if (!exchange_->keep(tally_.allowance->take_body(room, room))) co_return asio::error::no_buffer_space;
     error_code failed;
     if (beast::iequals(parser.get()[http::field::expect], "100-continue")) {
@@ -209,12 +259,13 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
     lowest().expires_never();
     buffer.reserve(std::min<uint64_t>(room, kReadAhead));  // else it is read by half kilobytes
     parser.eager(true);
-    while (!failed && !parser.is_done()) {
+    while (!failed && !parser.is_done() && !exchange_->answered()) {
       co_await http::async_read_some(stream_, buffer, parser, token(failed));
       if (deadline.passed()) co_return beast::error::timeout;
       if (const uint64_t there = parser.get().body().size(); !length && there + kReadAhead > room) {
-        if (!exchange_->keep(tally_.allowance->take_body(there, 2 * there))) co_return asio::error::no_buffer_space;
-        room += there;
+        const uint64_t more = std::min(there, body_limit_ - room);
+        if (!exchange_->keep(tally_.allowance->take_body(more, 2 * there))) co_return asio::error::no_buffer_space;
+        room += more;
       }
     }
     co_return failed;
@@ -222,7 +273,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
 
   void refuse_for_room() {
     exchange_->reply(503, "application/json",
-                     HttpServer::error_body(503, "other requests take the room that there is for bodies; ask again"), {{"Retry-After", "1"}});
+                     tally_.error_body(exchange_->request().path, 503, "other requests take the room that there is for bodies; ask again"), {{"Retry-After", "1"}});
   }
 
   asio::awaitable<bool> shake_hands() {
@@ -267,7 +318,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
   }
 
   // What goes wrong before there is a request to hand on.
-  asio::awaitable<void> refuse(error_code failed) {
+  asio::awaitable<void> refuse(error_code failed, std::string path) {
     int status = 400;
     std::string message = "this is not an HTTP request: " + failed.message();
     if (failed == http::error::end_of_stream || failed == asio::error::eof ||
@@ -279,7 +330,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
       message = "the request took too long to arrive";
     } else if (failed == http::error::body_limit) {
       status = 413;
-      message = fmt::format("the body is larger than {} bytes", std::min(o_.max_body_bytes, tally_.allowance->largest_body()));
+      message = fmt::format("the body is larger than {} bytes", body_limit_);
     } else if (failed == http::error::header_limit || failed == http::error::buffer_overflow) {
       status = 431;
       message = fmt::format("the header is larger than {} bytes", o_.max_header_bytes);
@@ -291,7 +342,7 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
     http::response<http::string_body> response(static_cast<http::status>(status), 11);
     response.set(http::field::content_type, "application/json");
     response.keep_alive(false);
-    response.body() = HttpServer::error_body(status, message);
+    response.body() = tally_.error_body(path, status, message);
     response.prepare_payload();
     lowest().expires_after(seconds(o_.write_seconds));
     error_code ignored;
@@ -399,22 +450,32 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
   const Handler& handler_;
   Tally& tally_;
   asio::steady_timer pause_;  // of look()
+  uint64_t body_limit_ = 0;   // of the request that is read
+  const std::string peer_;
+  std::optional<Strangers::Place> unknown_;  // until it has shown a key
   std::shared_ptr<HttpExchange> exchange_;
 };
+
+std::string plain_error(std::string_view, int, std::string_view message) { return std::string(message); }
 
 class Server : public HttpServer {
  public:
   Server(const HttpOptions& options, Handler handler)
       : o_(options), handler_(std::move(handler)), acceptor_(context_), signals_(context_) {
+    tally_.error_body = handler_.error_body ? handler_.error_body : plain_error;
     tally_.allowance = o_.allowance ? o_.allowance : Allowance::create(Ledger::create());
   }
 
   Status open() {
     error_code failed;
-    const auto address = asio::ip::make_address(o_.host, failed);
+    auto address = asio::ip::make_address(o_.host, failed);
+    if (failed && is_loopback(o_.host)) {  // a name is this machine, whatever a resolver says
+      address = asio::ip::address_v4::loopback();
+      failed.clear();
+    }
     if (failed)
       return error(Code::kInvalidArgument,
-                   "--host {} is not an address; give one like 127.0.0.1 or ::", o_.host);
+                   "--host {} is not an address; give one like 127.0.0.1 or ::, or localhost", o_.host);
     TRY(open_tls());
     const tcp::endpoint endpoint(address, o_.port);
     acceptor_.open(endpoint.protocol(), failed);
@@ -433,10 +494,20 @@ class Server : public HttpServer {
   uint16_t port() const override { return port_; }
   int64_t connections() const override { return tally_.connections; }
   int64_t stalled() const override { return tally_.stalled; }
+  int64_t requests() const override { return tally_.requests; }
+  int64_t bodies() const override { return tally_.bodies; }
+  int64_t leaving() const override { return tally_.leaving; }
   uint64_t held_bytes() const override { return tally_.allowance->held(); }
   int64_t without_room() const override { return tally_.without_room; }
+  int64_t gave_way() const override { return tally_.gave_way; }
+  double cpu_seconds() const override {
+    timespec used{};
+    if (runs_) ::clock_gettime(clock_, &used);
+    return static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
+  }
 
   void run(std::function<void()> on_signal) override {
+    runs_ = ::pthread_getcpuclockid(::pthread_self(), &clock_) == 0;
     asio::co_spawn(context_, accept(), asio::detached);
     asio::co_spawn(
         context_,
@@ -450,12 +521,28 @@ class Server : public HttpServer {
         },
         asio::detached);
     context_.run();
+    runs_ = false;
   }
 
   void stop_listening() override {
     asio::post(context_, [this] {
-      error_code ignored;
-      acceptor_.close(ignored);
+      // Whoever has connected is answered.
+      error_code failed;
+      acceptor_.non_blocking(true, failed);
+      while (!failed) {
+        tcp::socket socket(context_);
+        acceptor_.accept(socket, failed);
+        if (!failed) take(std::move(socket));
+      }
+      acceptor_.close(failed);
+    });
+  }
+  void cut_off() override {
+    asio::post(context_, [this] {
+      tally_.cut_off = true;
+      std::vector<std::shared_ptr<HttpExchange>> open;
+      for (HttpExchange* exchange : tally_.open) open.push_back(exchange->shared_from_this());
+      for (const auto& exchange : open) exchange->cut_off();
     });
   }
   void stop() override { context_.stop(); }
@@ -493,6 +580,24 @@ class Server : public HttpServer {
         });
   }
 
+  void take(tcp::socket socket) {
+    if (tally_.connections >= o_.max_connections && tally_.strangers.drop_one()) {
+      ++tally_.gave_way;
+    } else if (tally_.connections >= o_.max_connections) {
+      spdlog::warn("{} connections are open already; one more is refused", tally_.connections.load());
+      return;
+    }
+    error_code ignored;
+    socket.set_option(tcp::no_delay(true), ignored);
+    // The kernel would take megabytes for a client that does not read, and they are nobody's in the ledger.
+    socket.set_option(asio::socket_base::send_buffer_size(kSendBuffer), ignored);
+    if (tls_) {
+      serve<Tls>(std::move(socket), *tls_);
+    } else {
+      serve<Plain>(std::move(socket));
+    }
+  }
+
   asio::awaitable<void> accept() {
     for (;;) {
       error_code failed;
@@ -506,19 +611,7 @@ class Server : public HttpServer {
         co_await pause.async_wait(token(failed));
         continue;
       }
-      if (tally_.connections >= o_.max_connections) {
-        spdlog::warn("{} connections are open already; one more is refused", tally_.connections.load());
-        continue;
-      }
-      error_code ignored;
-      socket.set_option(tcp::no_delay(true), ignored);
-      // The kernel would take megabytes for a client that does not read, and they are nobody's in the ledger.
-      socket.set_option(asio::socket_base::send_buffer_size(kSendBuffer), ignored);
-      if (tls_) {
-        serve<Tls>(std::move(socket), *tls_);
-      } else {
-        serve<Plain>(std::move(socket));
-      }
+      take(std::move(socket));
     }
   }
 
@@ -530,6 +623,8 @@ class Server : public HttpServer {
   tcp::acceptor acceptor_;
   asio::signal_set signals_;
   uint16_t port_ = 0;
+  clockid_t clock_ = 0;  // of the thread in run()
+  std::atomic<bool> runs_ = false;
 };
 
 }  // namespace
@@ -539,16 +634,6 @@ Result<std::unique_ptr<HttpServer>> HttpServer::listen(const HttpOptions& option
   auto server = std::make_unique<Server>(options, std::move(handler));
   TRY(server->open());
   return std::unique_ptr<HttpServer>(std::move(server));
-}
-
-std::string HttpServer::error_body(int status, std::string_view message) {
-  const nlohmann::ordered_json body = {
-      {"error",
-       {{"message", message},
-        {"type", status >= 500 ? "server_error" : "invalid_request_error"},
-        {"param", nullptr},
-        {"code", nullptr}}}};
-  return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace venturi::server

@@ -21,7 +21,7 @@ namespace venturi::server {
 
 struct HttpRequest {
   std::string method, path, query;                           // path without the query, as sent
-  std::string authorization, api_key, content_type, origin;  // headers; "" where absent
+  std::string authorization, api_key, content_type, origin, host;  // headers; "" where absent
   std::string cors_method, cors_headers;                     // of a preflight
   std::string body;
   double arrived = 0;  // whole, on the monotonic clock
@@ -44,6 +44,9 @@ class Exchange {
   virtual void post(std::function<void()> work) = 0;
   // Called once, on the server's thread, if the client goes or stalls before the end.
   virtual void on_close(std::function<void()> gone) = 0;
+  // Called once, on the server's thread, if the answer is cut off: it must end the answer then, and say why. What is set
+  // later is called instead; then comes what on_close() has.
+  virtual void on_cut_off(std::function<void()> say) {}
   // That writing to the connection has taken so far. On the server's thread.
   virtual double sending_seconds() const { return 0; }
 
@@ -51,13 +54,19 @@ class Exchange {
   virtual std::string take_body() { return request().body; }
   // Room in the allowance, beside the body's, for what is made of it; false where there is none.
   virtual bool hold(uint64_t bytes) { return true; }
+  // The most bytes that hold() could ever find room for, however long a client waits.
+  virtual uint64_t most_to_hold() const { return UINT64_MAX; }
   // Nothing is needed any more that was made of the body.
   virtual void body_done() {}
 };
 struct Handler {
+  // Whether who asks may use the server, by the header alone; others have little room and give way. None: all may.
+  std::function<bool(const HttpRequest& request)> knows = {};
   // Before the body is read; what is not admitted has been answered.
   std::function<bool(Exchange& exchange)> admits;
   std::function<void(std::shared_ptr<Exchange>)> handle;
+  // Of what never reaches the handler: how an error of a path looks; "": the path is not known.
+  std::function<std::string(std::string_view path, int status, std::string_view message)> error_body = {};
 };
 
 struct HttpOptions {
@@ -85,14 +94,18 @@ class HttpServer {
   virtual void run(std::function<void()> on_signal) = 0;
   // From any thread: no new connections; what is being answered goes on.
   virtual void stop_listening() = 0;
+  // From any thread: whatever is not answered yet, and what still comes, is cut off (Exchange::on_cut_off).
+  virtual void cut_off() = 0;
   virtual void stop() = 0;
+  virtual int64_t requests() const = 0;  // from their header until all of the answer is sent
+  virtual int64_t bodies() const = 0;    // of those, whose body is still on its way
+  virtual int64_t leaving() const = 0;   // connections that are over, whose clients have not closed them yet
   virtual int64_t connections() const = 0;
   virtual int64_t stalled() const = 0;  // clients dropped so far because they did not read
   virtual uint64_t held_bytes() const = 0;      // in the allowance
+  virtual int64_t gave_way() const = 0;         // clients dropped so far, not known yet, because others needed their place
+  virtual double cpu_seconds() const = 0;       // of the thread in run()
   virtual int64_t without_room() const = 0;     // requests and answers refused so far because it had no room
-
-  // Error bodies for what never reaches a handler: (status, message) to JSON.
-  static std::string error_body(int status, std::string_view message);
 };
 
 }  // namespace venturi::server

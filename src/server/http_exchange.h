@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "server/allowance.h"
 #include "server/http.h"
+#include "server/strangers.h"
 
 namespace venturi::server {
 
@@ -23,11 +24,15 @@ inline auto token(boost::system::error_code& failure) { return boost::asio::redi
 
 class HttpExchange;
 
-// Counts of all connections, and what they hold. Open exchanges are for the server's thread alone.
+// Counts of all connections, and what they hold. What is no count is for the server's thread alone.
 struct Tally {
-  std::atomic<int64_t> connections = 0, stalled = 0, without_room = 0;
+  std::atomic<int64_t> connections = 0, stalled = 0, without_room = 0, gave_way = 0, requests = 0, bodies = 0, leaving = 0;
   std::shared_ptr<Allowance> allowance;
+  bool cut_off = false;  // see HttpServer
   std::set<HttpExchange*> open;
+  std::function<std::string(std::string_view path, int status, std::string_view message)> error_body;
+  Strangers strangers;      // connections
+  Strangers large_headers;  // that are not whole yet
 };
 
 // What waits to be sent, in order; filled from any thread through the server's executor.
@@ -45,6 +50,7 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   HttpExchange(boost::asio::any_io_executor executor, HttpRequest request, uint64_t max_unsent, Tally& tally, std::function<void()> cut)
       : executor_(executor), ready_(executor), request_(std::move(request)), max_unsent_(max_unsent), tally_(tally), cut_(std::move(cut)) {
     tally_.open.insert(this);
+    ++tally_.requests;
   }
 
   const HttpRequest& request() const override { return request_; }
@@ -67,9 +73,23 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
       }
     });
   }
+  void on_cut_off(std::function<void()> say) override {
+    boost::asio::dispatch(executor_, [self = shared_from_this(), say = std::move(say)]() mutable {
+      if (self->closed_ || self->ended_) return;
+      self->say_ = std::move(say);
+      if (self->tally_.cut_off) self->cut_off();
+    });
+  }
   std::string take_body() override { return std::exchange(request_.body, {}); }
   bool hold(uint64_t bytes) override {
     return keep(tally_.allowance->take(bytes, bytes > Allowance::kOrdinaryBody ? Allowance::Kind::kLarge : Allowance::Kind::kOrdinary));
+  }
+  uint64_t most_to_hold() const override {
+    const auto beside = [&](Allowance::Kind kind) {
+      const uint64_t most = tally_.allowance->most(kind);
+      return most - std::min(most, held_.bytes());
+    };
+    return std::max(beside(Allowance::Kind::kLarge), std::min(Allowance::kOrdinaryBody, beside(Allowance::Kind::kOrdinary)));
   }
   void body_done() override {
     request_.body = {};
@@ -85,6 +105,14 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
     held_.add(std::move(*share));
     return true;
   }
+  // Between them the body is read; `stop` ends that.
+  void begin_body(std::function<void()> stop) {
+    stop_reading_ = std::move(stop);
+    ++tally_.bodies;
+  }
+  void end_body() {
+    if (std::exchange(stop_reading_, nullptr)) --tally_.bodies;
+  }
   void body_is_here(std::string body, double now) {
     request_.body = std::move(body);
     request_.arrived = now;
@@ -93,6 +121,13 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
     if (closed_) return;
     finished_sending();
     if (auto gone = std::exchange(gone_, nullptr); gone && !ended_) gone();
+  }
+  // The server does not wait for the answer any longer.
+  void cut_off() {
+    if (closed_ || ended_) return;
+    if (const auto say = std::exchange(say_, nullptr)) say();
+    if (const auto gone = std::exchange(gone_, nullptr)) gone();
+    if (stop_reading_) stop_reading_();
   }
   bool closed() const { return closed_; }
   bool answered() const { return ended_; }
@@ -108,7 +143,7 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   void add_sending(double seconds) { sending_seconds_ += seconds; }
   void finished() {
     if (!closed_) finished_sending();
-    gone_ = nullptr;
+    gone_ = say_ = nullptr;
   }
   // The next piece, when the one before is sent; none after a silence of `silence` seconds, or when the client has gone.
   boost::asio::awaitable<std::optional<Piece>> next(double silence) {
@@ -159,8 +194,13 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
         most->stall();
       } else if (piece.kind == Piece::Kind::kWhole) {
         ++tally_.without_room;
+        if (const uint64_t most = tally_.allowance->most(Allowance::Kind::kAnswer); bytes > most) {
+          piece = {Piece::Kind::kWhole, 400, "application/json",
+                   tally_.error_body(request_.path, 400, fmt::format("the answer has {} bytes, and there is room for {}; ask for less at once", bytes, most)), {}};
+          return true;
+        }
         piece = {Piece::Kind::kWhole, 503, "application/json",
-                 HttpServer::error_body(503, fmt::format("there is no room for this answer of {} bytes now; ask for less at once, or later", bytes)),
+                 tally_.error_body(request_.path, 503, fmt::format("there is no room for this answer of {} bytes now; ask for less at once, or later", bytes)),
                  {{"Retry-After", "1"}}};
         return true;
       } else {
@@ -171,11 +211,13 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   }
   void finished_sending() {
     closed_ = true;
+    end_body();
     tally_.open.erase(this);
+    --tally_.requests;
     pieces_.clear();
     on_its_way_.release();
     unsent_ = 0;
-    cut_ = nullptr;
+    cut_ = say_ = nullptr;
     ready_.cancel();
   }
 
@@ -185,7 +227,7 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   Allowance::Share held_;  // for the request
   const uint64_t max_unsent_;
   Tally& tally_;
-  std::function<void()> cut_, gone_;
+  std::function<void()> cut_, gone_, say_, stop_reading_;
   uint64_t unsent_ = 0;
   Allowance::Share on_its_way_;
   double sending_seconds_ = 0;

@@ -286,8 +286,12 @@ std::string metrics_text(const App& app) {
   if (app.models->size() == 1) app.models->each([&](const Models::Entry& e) { one = e.spec.name; });
   f.of(one);  // what is the server's is this model's alone
   if (app.http) {
+    f.counter("venturi_http_thread_seconds_total", "CPU time of the thread that reads requests, makes tokens of them and writes answers.",
+              app.http->cpu_seconds());
     f.gauge("venturi_connections", "Open connections.", static_cast<double>(app.http->connections()));
     f.counter("venturi_clients_stalled_total", "Clients dropped because they did not read.", static_cast<double>(app.http->stalled()));
+    f.counter("venturi_clients_gave_way_total", "Clients dropped, before they had shown a key, because others needed their place.",
+              static_cast<double>(app.http->gave_way()));
     f.gauge("venturi_clients_held_bytes", "Held for clients: large headers, bodies and what is made of them, answers that wait to be read.",
             static_cast<double>(app.http->held_bytes()));
     f.counter("venturi_clients_without_room_total", "Requests and answers refused because that had no room.", static_cast<double>(app.http->without_room()));

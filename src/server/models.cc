@@ -65,9 +65,7 @@ Models::Entry* Models::entry(const std::string& name) const {
   return nullptr;
 }
 
-ApiError Models::unknown(const std::string& name) const {
-  if (entries_.size() == 1 && entries_[0]->spec.adapters.empty())
-    return {.message = fmt::format("model is {}; only {} is served here", name, entries_[0]->spec.name), .param = "model"};
+ApiError Models::unknown(const std::string& name) {
   return {.status = 404,
           .message = fmt::format("The model `{}` does not exist; GET /v1/models lists those that do.", name),
           .param = "model",
@@ -76,6 +74,7 @@ ApiError Models::unknown(const std::string& name) const {
 
 Target Models::target(Entry& entry, const std::string& adapter) {
   ++entry.uses;
+  entry.let_go = false;
   return {.model = std::shared_ptr<ServedModel>(entry.model.get(), [this, &entry](ServedModel*) { release(entry); }),
           .name = adapter.empty() ? entry.spec.name : entry.spec.name + ":" + adapter,
           .adapter = adapter};
@@ -137,6 +136,14 @@ void Models::unload(const std::string& name, std::function<void(std::optional<Ap
   then(why);
 }
 
+void Models::let_go(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  Entry* found = entry(name);
+  if (!found || found->state != ModelState::kLoaded) return;
+  found->let_go = true;
+  wake_.notify_all();
+}
+
 void Models::each(const std::function<void(const Entry&)>& look) const {
   const std::lock_guard lock(mutex_);
   for (const auto& entry : entries_) look(*entry);
@@ -158,7 +165,7 @@ Models::Entry* Models::next_to_load() const {
 Models::Entry* Models::next_to_unload(double now, double& wake) const {
   for (const auto& entry : entries_) {
     if (entry->state != ModelState::kLoaded || entry->uses > 0) continue;
-    if (!entry->to_unload.empty()) return entry.get();
+    if (!entry->to_unload.empty() || entry->let_go) return entry.get();
     if (options_.idle_seconds <= 0) continue;
     if (now >= entry->last_used + options_.idle_seconds) return entry.get();
     wake = std::min(wake, entry->last_used + options_.idle_seconds);
@@ -214,6 +221,7 @@ void Models::work() {
 
 void Models::unload(Entry& entry, Lock& lock) {
   entry.state = ModelState::kUnloading;
+  entry.let_go = false;
   auto told = std::exchange(entry.to_unload, {});
   lock.unlock();
   // Nobody uses it; what was cancelled last may still be in a step.

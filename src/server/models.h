@@ -81,11 +81,15 @@ class Models {
   Models& operator=(const Models&) = delete;
 
   // What `name` stands for; "" is the first model. Where it has to be loaded, nothing now, and `then` is called
-  // once, from another thread, and must not block. An unknown name is a 404; with one model and no adapter, a 400 of the
-  // field.
+  // once, from another thread, and must not block.
   std::optional<Found> find(const std::string& name, std::function<void(Found)> then);
+  // What find() has for a name that stands for nothing: a 404.
+  static ApiError unknown(const std::string& name);
   // Unloads a model (a whole name): nothing, or why not. Code 409 while it answers requests or is being loaded.
   void unload(const std::string& name, std::function<void(std::optional<ApiError>)> then);
+
+  // Unloads a loaded model when it answers nothing, unless it is asked for again before.
+  void let_go(const std::string& name);
 
   struct Entry {
     ModelSpec spec;
@@ -109,6 +113,7 @@ class Models {
     std::deque<Waiter> waiters;
     std::vector<std::function<void(std::optional<ApiError>)>> to_unload;
     double last_used = 0;
+    bool let_go = false;
   };
   size_t size() const { return entries_.size(); }
   // In order of the specs. Nothing is loaded or unloaded meanwhile; `look` must not block nor call this object.
@@ -123,7 +128,6 @@ class Models {
   using Lock = std::unique_lock<std::mutex>;
   Models(std::vector<ModelSpec> specs, const ModelsOptions& options);
   Entry* entry(const std::string& name) const;
-  ApiError unknown(const std::string& name) const;
   Target target(Entry& entry, const std::string& adapter);
   void release(Entry& entry);
   void work();

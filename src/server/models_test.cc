@@ -96,7 +96,7 @@ TEST(Models, NamesAndAdaptersAreFoundInOnePlace) {
     EXPECT_EQ(std::get<ApiError>(found).code, "model_not_found");
   }
   auto alone = std::move(Models::create(list({spec("one")}))).value();
-  EXPECT_EQ(status(get(*alone, "nobody")), 400);
+  EXPECT_EQ(status(get(*alone, "nobody")), 404);
 }
 
 TEST(Models, AreLoadedWhenAskedForAndNobodyIsBlockedMeanwhile) {

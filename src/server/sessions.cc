@@ -31,13 +31,37 @@ ApiError session_error(const Error& error) {
   return api;
 }
 
-ApiError shutting_down() { return {.status = 503, .type = "server_error", .message = "the server is shutting down"}; }
+// Null: the model alone.
+const Adapter* adapter_of(const Target& target) { return target.adapter.empty() ? nullptr : target->engine->adapters().find(target.adapter); }
+
+// Code::kInvalidArgument where the state is not what the model makes with the adapter.
+Result<std::unique_ptr<SessionReader>> open_session(const std::string& path, const Engine& engine, const Adapter* adapter) {
+  return SessionReader::open(path, TRY(state_fingerprint(engine, adapter)), engine.state_pool().slots(), engine.info().vocab_size,
+                             engine.options().context);
+}
+
+// Whose state is in a file that is not the target's: perhaps the model's with another adapter.
+ApiError of_another(const std::string& path, const Target& target, const Error& why) {
+  const auto say = [&](const std::string& name) {
+    return ApiError{.status = 409,
+                    .message = fmt::format("the session was saved of {}, and {} is asked for; restore it with \"model\": \"{}\"", name, target.name, name),
+                    .param = "session",
+                    .code = "session_of_another_adapter"};
+  };
+  const Engine& engine = *target->engine;
+  if (!target.adapter.empty() && open_session(path, engine, nullptr)) return say(target->name);
+  for (const auto& adapter : engine.adapters().all())
+    if (adapter->name() != target.adapter && open_session(path, engine, adapter.get())) return say(target->name + ":" + adapter->name());
+  return session_error(why);
+}
 
 // What both directions have: a sequence of the model's, given back when this ends.
 class SessionChore : public Chore {
  public:
   SessionChore(Target target, SessionAbout about, SessionDone done)
-      : target_(std::move(target)), about_(std::move(about)), done_(std::move(done)) {}
+      : target_(std::move(target)), about_(std::move(about)), done_(std::move(done)) {
+    if (const Adapter* adapter = adapter_of(target_)) cursor_.kind = adapter->number();
+  }
   ~SessionChore() override {
     if (done_) done_(shutting_down());
   }
@@ -52,7 +76,7 @@ class SessionChore : public Chore {
     }
     auto over = slice(engine);
     if (over && !*over) return false;
-    if (KeptStates* kept = engine.kept_states(); kept && over) kept->put(std::move(sequence_), tokens(), 0);
+    if (KeptStates* kept = engine.kept_states(); kept && over) kept->put(std::move(sequence_), tokens(), cursor_.kind);
     sequence_.reset();
     if (!over) tell(session_error(over.error()));
     return true;
@@ -86,7 +110,7 @@ class Saving : public SessionChore {
   std::span<const TokenId> tokens() const override { return head_.tokens; }
   std::unique_ptr<SequenceState> begin(Engine& engine) override {
     if (KeptStates* kept = engine.kept_states())
-      if (auto state = kept->take(head_.tokens, static_cast<int64_t>(head_.tokens.size()), 0)) return state;
+      if (auto state = kept->take(head_.tokens, static_cast<int64_t>(head_.tokens.size()), cursor_.kind)) return state;
     return SessionChore::begin(engine);
   }
   Result<bool> slice(Engine& engine) override {
@@ -134,7 +158,6 @@ class Restoring : public SessionChore {
 std::optional<ApiError> unsuitable(const Target& target) {
   const auto refuse = [](std::string message) { return ApiError{.message = std::move(message), .param = "model", .code = "unsupported"}; };
   if (!target->service) return refuse(fmt::format("{} gives embeddings: it has no conversations", target.name));
-  if (!target.adapter.empty()) return refuse("sessions are of models without adapters");
   if (!target->engine->prefix_cache() && !target->engine->kept_states())
     return refuse(fmt::format("{} keeps no prefixes (--no-prefix-cache); sessions need them", target.name));
   return std::nullopt;
@@ -194,7 +217,7 @@ void Sessions::save(const Target& target, const std::string& name, std::vector<T
   if (const ApiError* wrong = std::get_if<ApiError>(&file)) return done(*wrong);
   if (const auto why = unsuitable(target)) return done(*why);
   add([this, target, name, path = std::get<std::string>(file), tokens = std::move(tokens), account, done = std::move(done)] {
-    const auto model = state_fingerprint(*target->engine);
+    const auto model = state_fingerprint(*target->engine, adapter_of(target));
     if (!model) return done(session_error(model.error()));
     auto saving = std::make_shared<std::unique_ptr<Saving>>(std::make_unique<Saving>(
         target, path, SessionHead{.model = *model, .tokens = tokens}, SessionAbout{name, static_cast<int64_t>(tokens.size())}, done,
@@ -209,6 +232,7 @@ void Sessions::save(const Target& target, const std::string& name, std::vector<T
     // What is drawn is of no interest, only that all before it is computed.
     Submission all;
     all.prompt = tokens;
+    all.adapter = adapter_of(target);
     all.max_new_tokens = 1;
     all.sampling.temperature = 0;
     all.ignore_end = true;
@@ -234,14 +258,12 @@ void Sessions::restore(const Target& target, const std::string& name, SessionDon
   if (const auto why = unsuitable(target)) return done(*why);
   add([target, name, path = std::get<std::string>(file), done = std::move(done)] {
     const auto read = [&]() -> Result<std::unique_ptr<SessionReader>> {
-      const Engine& engine = *target->engine;
-      auto reader = TRY(SessionReader::open(path, TRY(state_fingerprint(engine)), engine.state_pool().slots(), engine.info().vocab_size,
-                                            engine.options().context));
+      auto reader = TRY(open_session(path, *target->engine, adapter_of(target)));
       TRY(reader->verify());
       return reader;
     };
     auto reader = read();
-    if (!reader) return done(session_error(reader.error()));
+    if (!reader) return done(reader.error().code == Code::kInvalidArgument ? of_another(path, target, reader.error()) : session_error(reader.error()));
     SessionAbout about{name, (*reader)->head().length, 0};
     target->service->add(std::make_unique<Restoring>(target, std::move(reader).value(), about, done));
   });

@@ -12,6 +12,7 @@ std::string TextStream::push(TokenId id) {
 std::string TextStream::take(const std::string& more, bool all) {
   if (stopped_) return {};
   waiting_ += more;
+  came_ += more.size();
   size_t first = std::string::npos;
   for (const std::string& stop : stops_)
     if (const size_t at = waiting_.find(stop); at < first) {
@@ -21,6 +22,7 @@ std::string TextStream::take(const std::string& more, bool all) {
   if (first != std::string::npos) {
     stopped_ = true;
     std::string text = waiting_.substr(0, first);
+    given_ += text.size();
     waiting_.clear();
     return text;
   }
@@ -32,6 +34,7 @@ std::string TextStream::take(const std::string& more, bool all) {
         if (waiting_.compare(waiting_.size() - n, n, stop, 0, n) == 0) keep = n;
   std::string text = waiting_.substr(0, waiting_.size() - keep);
   waiting_.erase(0, text.size());
+  given_ += text.size();
   return text;
 }
 

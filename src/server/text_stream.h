@@ -20,6 +20,9 @@ class TextStream {
   // A stop text came; it and what is behind it are not sent.
   bool stopped() const { return stopped_; }
   const std::string& stop() const { return stop_; }  // which
+  // Bytes of text that have come, and that have been given out.
+  size_t came() const { return came_; }
+  size_t given() const { return given_; }
 
  private:
   std::string take(const std::string& more, bool all);
@@ -30,6 +33,7 @@ class TextStream {
   const std::vector<TokenId> shown_;
   std::string waiting_;
   std::string stop_;
+  size_t came_ = 0, given_ = 0;
   bool stopped_ = false;
 };
 

@@ -30,6 +30,7 @@ ToolChoice read_choice(Fields& fields) {
     choice.mode = Mode::kRequired;
   } else if (given->is_object() && given->value("type", Json()) == "function") {
     // {"function": {"name"}} of chat completions, {"name"} of responses.
+    fields.look_within(*given, "tool_choice.", {"type", "function", "name"});
     const Json& holder = given->contains("function") ? (*given)["function"] : *given;
     choice.mode = Mode::kNamed;
     choice.several = false;
@@ -102,6 +103,8 @@ std::vector<Json> read_functions(Fields& fields) {
       fields.fail("tools", "may hold functions only: {\"type\": \"function\", \"function\": {…}}");
       break;
     }
+    fields.look_within(tool, "tools[].", {"type", "function"});
+    fields.look_within(tool["function"], "tools[].function.", {"name", "description", "parameters", "strict"});
     functions.push_back(tool["function"]);
   }
   return functions;
@@ -148,7 +151,7 @@ std::shared_ptr<const grammar::Automaton> hold(Fields& fields, const ServedModel
 namespace {
 
 // A text, or parts of type text.
-std::optional<std::string> content_text(const Json& content) {
+std::optional<std::string> content_text(Fields& fields, const Json& content) {
   if (content.is_string()) return content.get<std::string>();
   if (!content.is_array()) return std::nullopt;
   std::string text;
@@ -156,6 +159,7 @@ std::optional<std::string> content_text(const Json& content) {
     if (!part.is_object() || part.value("type", Json()) != "text" ||
         !part.value("text", Json()).is_string())
       return std::nullopt;
+    fields.look_within(part, "messages[].content[].", {"type", "text", "cache_control", "annotations", "logprobs"});
     text += part["text"].get<std::string>();
   }
   return text;
@@ -178,6 +182,8 @@ Json read_calls(Fields& fields, const std::string& where, const Json& calls, int
       fields.fail(fmt::format("{}[{}]", where, i), "must have a function with a name");
       return read;
     }
+    fields.look_within(calls[i], "messages[].tool_calls[].", {"id", "type", "function", "index"});
+    fields.look_within(function, "messages[].tool_calls[].function.", {"name", "arguments"});
     const Json given = calls[i].value("id", Json());
     const std::string id = fitted(given.is_string() ? given.get<std::string>() : "", id_length);
     Json arguments = function.value("arguments", Json::object());
@@ -197,6 +203,8 @@ Json read_calls(Fields& fields, const std::string& where, const Json& calls, int
 
 }  // namespace
 
+constexpr const char* kRoles[] = {"system", "developer", "user", "assistant", "tool"};
+
 Json template_messages(Fields& fields, const chat::ToolFormat& format, const Json& messages) {
   Json all = Json::array();
   std::map<std::string, std::string> names;
@@ -211,7 +219,15 @@ Json template_messages(Fields& fields, const chat::ToolFormat& format, const Jso
     Fields known(message, where + ".");
     for (const char* name : {"images", "audio", "function_call"}) known.only(name);
     fields.take_error(known);
-    if (message["role"] == "developer") read["role"] = "system";
+    // Some of them mean something to some templates.
+    fields.look_within(message, "messages[].", {"role", "content", "name", "tool_calls", "tool_call_id", "tool_name", "images", "audio", "function_call", "refusal", "annotations",
+                                                "reasoning", "reasoning_content", "thinking", "prefix"});
+    const Json& role = message["role"];
+    if (std::none_of(std::begin(kRoles), std::end(kRoles), [&](const char* one) { return role == one; }))
+      fields.fail(where + ".role", "must be system, developer, user, assistant or tool");
+    if (role == "tool" && !message.value("tool_call_id", Json()).is_string())
+      fields.fail(where + ".tool_call_id", "must be the id of the call that the message answers");
+    if (role == "developer") read["role"] = "system";
     const bool calls = message.contains("tool_calls") && !message["tool_calls"].is_null() &&
                        !message["tool_calls"].empty();
     if (calls) {
@@ -224,7 +240,7 @@ Json template_messages(Fields& fields, const chat::ToolFormat& format, const Jso
     if (content.is_null()) {
       if (!calls) fields.fail(where + ".content", "must be a string or a list of parts");
       read["content"] = "";
-    } else if (const auto text = content_text(content)) {
+    } else if (const auto text = content_text(fields, content)) {
       read["content"] = *text;
     } else {
       fields.fail(where + ".content", content.is_array() ? "may hold parts of type text only"

@@ -135,6 +135,9 @@ for (const stream of [false, true]) {
   await assert.rejects(client.chat.completions.create({ ...ask, max_tokens: 1e6, stream }), (e) =>
     e instanceof OpenAI.BadRequestError && e.code === "context_length_exceeded");
 }
+await assert.rejects(client.chat.completions.create({ ...ask, model: "gpt-4" }), (e) => e instanceof OpenAI.NotFoundError && e.code === "model_not_found");
+assert.equal((await client.models.retrieve(model)).id, model);
+await assert.rejects(client.models.retrieve("gpt-4"), (e) => e instanceof OpenAI.NotFoundError && e.code === "model_not_found");
 await assert.rejects(new OpenAI({ apiKey: "wrong", maxRetries: 0 }).models.list(), (e) => e instanceof OpenAI.AuthenticationError);
 await assert.rejects(client.embeddings.create({ model, input: "a" }), (e) => e instanceof OpenAI.BadRequestError && e.param === "model");
 

@@ -6,6 +6,8 @@ const client = new OpenAI({ maxRetries: 0 });
 const names = [];
 for await (const model of client.models.list()) names.push(model.id);
 assert.deepEqual(names, ["one", "two"]);
+for (const name of names) assert.equal((await client.models.retrieve(name)).id, name);
+await assert.rejects(client.models.retrieve("three"), (e) => e instanceof OpenAI.NotFoundError);
 const texts = [];
 for (const model of names) {
   const answer = await client.chat.completions.create({ model, messages: [{ role: "user", content: "Hm" }], max_tokens: 8, temperature: 0 });

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <atomic>
 #include <csignal>
+#include <functional>
 #include <thread>
 
 namespace venturi {
@@ -35,25 +36,39 @@ Result<std::vector<server::ApiKey>> read_keys(const Options& o) {
   return keys;
 }
 
-bool is_loopback(const std::string& host) { return host == "::1" || host.starts_with("127."); }
-
 // What is cut off ends with the step, or the read, that it is in; so much longer the program waits for that.
 constexpr double kCutOffSeconds = 2;
+constexpr double kTellSeconds = 1.5;     // of those, for clients to take in that they are cut off
+constexpr double kGoodbyeSeconds = 0.3;  // for them to close
+constexpr double kReadSeconds = 0.1;     // for what was sent before the signal to be read
 
-void drain(server::Models& models, double seconds, const std::atomic<bool>& at_once) {
+bool wait_until(const std::function<bool()>& over, double end) {
+  while (!over() && now_seconds() < end) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  return over();
+}
+
+// Until what came before is answered, or is told that it will not be.
+void drain(server::HttpServer& http, server::Models& models, double seconds, const std::atomic<bool>& at_once) {
   const double end = now_seconds() + seconds;
+  const auto answered = [&] { return http.requests() == 0; };
+  wait_until([&] { return at_once.load(); }, std::min(end, now_seconds() + kReadSeconds));
+  // What models refuse from now on must not be what was on its way before.
+  wait_until([&] { return at_once || http.bodies() == 0; }, end);
   bool ended = false;
   do {
-    ended = models.drain(std::clamp(end - now_seconds(), 0.0, 0.1));
+    ended = models.drain(std::clamp(end - now_seconds(), 0.0, 0.1)) && wait_until(answered, std::min(end, now_seconds() + 0.1));
   } while (!ended && !at_once && now_seconds() < end);
-  if (!ended && !at_once) spdlog::warn("{} s are over; what still runs is cut off", seconds);
-  // The last answers are on their way to the sockets.
-  if (!at_once) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  if (!ended) {
+    if (!at_once) spdlog::warn("{} s are over; what still runs is cut off", seconds);
+    http.cut_off();
+    wait_until(answered, now_seconds() + kTellSeconds);
+  }
+  wait_until([&] { return http.leaving() == 0; }, now_seconds() + kGoodbyeSeconds);
 }
 
 Status run(const Options& o) {
   auto keys = TRY(read_keys(o));
-  if (!is_loopback(o.http.host) && keys.empty() && !o.insecure)
+  if (!server::is_loopback(o.http.host) && keys.empty() && !o.insecure)
     return error(Code::kInvalidArgument,
                  "--host {} can be reached from outside: give --api-key-file FILE, or --insecure "
                  "to serve anyone",
@@ -64,11 +79,14 @@ Status run(const Options& o) {
   const auto models = TRY(server::Models::create(std::move(served.specs), loading));
   std::unique_ptr<server::Sessions> sessions;
   if (!o.session_folder.empty()) sessions = TRY(server::Sessions::open(o.session_folder));
-  server::App app{.models = models.get(), .ledger = served.ledger, .sessions = sessions.get(), .keys = std::move(keys)};
+  server::App app{.models = models.get(), .ledger = served.ledger, .sessions = sessions.get(), .keys = std::move(keys),
+                  .origins = {.allowed = o.http.cors_origins, .any_host = !server::is_loopback(o.http.host)}};
   server::HttpOptions listening = o.http;
   listening.allowance = server::Allowance::create(served.ledger);
-  auto http = TRY(server::HttpServer::listen(listening, {.admits = [&app](server::Exchange& exchange) { return app.admits(exchange); },
-                                                         .handle = [&app](auto exchange) { app.handle(std::move(exchange)); }}));
+  auto http = TRY(server::HttpServer::listen(listening, {.knows = [&app](const server::HttpRequest& request) { return app.account(request) != nullptr; },
+                                                         .admits = [&app](server::Exchange& exchange) { return app.admits(exchange); },
+                                                         .handle = [&app](auto exchange) { app.handle(std::move(exchange)); },
+                                                         .error_body = server::App::error_body}));
   app.http = http.get();
   const bool v6 = o.http.host.find(':') != std::string::npos;
   print_out(fmt::format("listening on {}://{}{}{}:{}\n", o.http.tls_cert.empty() ? "http" : "https", v6 ? "[" : "", o.http.host,
@@ -80,15 +98,14 @@ Status run(const Options& o) {
   std::thread drainer;
   http->run([&] {
     if (std::exchange(app.draining, true)) {
-      asked_twice = true;
-      last_resort.in(kCutOffSeconds);
-      return http->stop();
+      if (asked_twice.exchange(true)) return http->stop();
+      return last_resort.in(kCutOffSeconds);
     }
     spdlog::info("draining");
     http->stop_listening();
     last_resort.in(o.drain_seconds + kCutOffSeconds);
     drainer = std::thread([&] {
-      drain(*models, o.drain_seconds, asked_twice);
+      drain(*http, *models, o.drain_seconds, asked_twice);
       http->stop();
     });
   });
@@ -149,7 +166,7 @@ const Command command_serve{
       app.add_option("--tls-cert", o->http.tls_cert, "serve HTTPS with this certificate (PEM, its chain behind it)");
       app.add_option("--tls-key", o->http.tls_key, "the certificate's private key (PEM)");
       app.add_option("--cors-origin", o->http.cors_origins,
-                     "let pages of this origin (https://example.org, or *) use the server; may come several times");
+                     "let pages of this origin (https://example.org, or *) use the server, and without keys know the server by its name; may come several times");
       app.add_option("--alias", o->models.alias,
                      "the name that the model is served by (default: its file's)");
       app.add_option_function<std::string>(

@@ -55,7 +55,9 @@ class Format : public AnswerFormat {
 
  protected:
   Json head(const char* object) const {
-    return {{"id", id_}, {"object", object}, {"created", created_}, {"model", target_.name}};
+    Json json = {{"id", id_}, {"object", object}, {"created", created_}, {"model", target_.name}};
+    if (include_usage_) json["usage"] = nullptr;  // until the last chunk
+    return json;
   }
 
   const Target target_;
@@ -286,6 +288,7 @@ void chat(Call call) {
   fields.only("store");
   fields.only("reasoning_effort", "none");
   fields.only("verbosity", "medium");
+  for (const char* name : {"prompt", "echo", "suffix", "best_of"}) fields.only(name);
   fields.ignore({"user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key"});
   if (!fields.error())
     request.prompts = {chat_prompt(fields, model, fields.find("messages"),
@@ -312,6 +315,9 @@ void completions(Call call) {
   request.max_tokens = std::max<int64_t>(request.max_tokens, 1);
   fields.only("suffix", "");
   fields.only("best_of", request.n);
+  fields.only("tool_choice", "none");
+  fields.only("top_logprobs", 0);
+  for (const char* name : {"tools", "functions", "messages", "max_completion_tokens", "chat_template_kwargs"}) fields.only(name);
   fields.ignore({"user"});
   if (!fields.error()) request.prompts = read_texts(fields, model, "prompt", 256);
   if (fields.error()) return reply(*call.exchange, *fields.error());

@@ -33,6 +33,18 @@ void to_unit_length(std::vector<float>& values) {
     for (float& v : values) v = static_cast<float>(v / std::sqrt(squares));
 }
 
+Json data_of(Embedder::Embeddings embeddings, size_t width, bool as_text) {
+  Json data = Json::array();
+  for (std::vector<float>& one : embeddings) {
+    one.resize(width);
+    to_unit_length(one);
+    data.push_back({{"object", "embedding"},
+                    {"index", data.size()},
+                    {"embedding", as_text ? Json(base64(one)) : Json(one)}});
+  }
+  return data;
+}
+
 // A step of it failed.
 ApiError failure(const Error& why) {
   if (why.code != Code::kOutOfBudget) return api_error(why);
@@ -51,6 +63,7 @@ void embeddings(Call call) {
     fields.fail("encoding_format", "must be float or base64");
   const auto width = static_cast<size_t>(fields.integer("dimensions", target->engine->info().d_model, 1, target->engine->info().d_model));
   fields.ignore({"user"});
+  const bool timed = wants_timings(fields);
   std::vector<std::vector<TokenId>> inputs;
   if (!fields.error()) inputs = read_texts(fields, *target, "input", kMaxInputs);
   if (fields.error()) return reply(*exchange, *fields.error());
@@ -60,20 +73,19 @@ void embeddings(Call call) {
 
   const bool as_text = format == "base64";
   auto request = target->embedder->submit(
-      std::move(inputs), [target, exchange, tokens, as_text, width](Result<Embedder::Embeddings> result) {
+      std::move(inputs), [target, exchange, tokens, as_text, width, timed](Result<Embedder::Embeddings> result, const Embedder::Times& times) {
         if (!result) return reply(*exchange, failure(result.error()));
-        Json data = Json::array();
-        for (std::vector<float>& one : *result) {
-          one.resize(width);
-          to_unit_length(one);
-          data.push_back({{"object", "embedding"},
-                          {"index", data.size()},
-                          {"embedding", as_text ? Json(base64(one)) : Json(one)}});
+        TimeLine line(exchange->request().arrived);
+        line.add({.submitted = times.submitted, .started = times.started, .first_token = times.ended, .last_token = times.ended});
+        Json answer = {{"object", "list"}};
+        {
+          const Stopwatch watch(line.write());
+          answer["data"] = data_of(std::move(*result), width, as_text);
         }
-        reply(*exchange, Json{{"object", "list"},
-                              {"data", std::move(data)},
-                              {"model", target.name},
-                              {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}});
+        answer["model"] = target.name;
+        answer["usage"] = {{"prompt_tokens", tokens}, {"total_tokens", tokens}};
+        if (timed) answer["venturi"]["timings"] = line.timings(exchange->sending_seconds()).json();
+        reply(*exchange, answer);
       });
   if (!request) {
     const bool draining = call.app.draining;

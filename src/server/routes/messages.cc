@@ -8,7 +8,9 @@ namespace {
 std::string error_body(const ApiError& error) {
   const char* type = "invalid_request_error";
   if (error.status == 401) type = "authentication_error";
+  if (error.status == 403) type = "permission_error";
   if (error.status == 404) type = "not_found_error";
+  if (error.status == 413) type = "request_too_large";
   if (error.status == 429) type = "rate_limit_error";
   if (error.status >= 500) type = error.status == 503 ? "overloaded_error" : "api_error";
   return dump(Json{{"type", "error"}, {"error", {{"type", type}, {"message", error.message}}}});
@@ -115,6 +117,7 @@ ToolUse tools_of(Fields& fields) {
       fields.fail("tools", "may hold tools of the client's own only");
       return {};
     }
+    fields.look_within(tool, "tools[].", {"type", "name", "description", "input_schema", "strict", "cache_control"});
     Json function = {{"name", tool.value("name", Json())}};
     if (tool.contains("description")) function["description"] = tool["description"];
     if (tool.contains("input_schema")) function["parameters"] = tool["input_schema"];
@@ -132,6 +135,7 @@ ToolUse tools_of(Fields& fields) {
     else if (type == "none") choice.mode = Mode::kNone;
     else if (type != "auto") inner.fail("type", "must be auto, any, tool or none");
     if (inner.error()) fields.fail("tool_choice", "must be an object with a type of auto, any, none, or tool with a name");
+    fields.take(inner);
   }
   return fields.error() ? ToolUse{} : use_tools(fields, functions, choice);
 }
@@ -158,10 +162,12 @@ void unfold(Fields& fields, const std::string& where, const Json& message, Json&
     into.push_back(message);
     return;
   }
+  fields.look_within(message, "messages[].", {"role", "content"});
   Json rest = {{"role", message.value("role", Json())}, {"content", Json::array()}};
   for (size_t i = 0; i < message["content"].size(); ++i) {
     const Json& block = message["content"][i];
     const Json type = block.is_object() ? block.value("type", Json()) : Json();
+    fields.look_within(block, "messages[].content[].", {"type", "text", "id", "name", "input", "tool_use_id", "content", "is_error", "cache_control", "citations", "caller"});
     if (type == "tool_result") {
       into.push_back({{"role", "tool"},
                       {"tool_call_id", block.value("tool_use_id", Json())},
@@ -209,7 +215,7 @@ void messages(Call call) {
                       .top_p = static_cast<float>(fields.number("top_p", 1, 0, 1)),
                       .min_p = 0,
                       .logit_bias = {},
-                      .seed = random_seed()};
+                      .seed = static_cast<uint64_t>(fields.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN, INT64_MAX))};
   if (!fields.find("max_tokens")) fields.fail("max_tokens", "is required");
   request.max_tokens = fields.integer("max_tokens", 1, 1, 1 << 30);
   request.stops = fields.texts("stop_sequences", 16);
@@ -218,6 +224,11 @@ void messages(Call call) {
   request.stream = fields.flag("stream", false);
   request.timings = wants_timings(fields);
   fields.ignore({"metadata", "service_tier"});
+  refuse_known_elsewhere(fields);
+  for (const char* name : {"response_format", "grammar", "json_schema", "guided_json", "stop", "max_completion_tokens", "logprobs", "top_logprobs", "logit_bias"})
+    fields.only(name);
+  for (const char* name : {"presence_penalty", "frequency_penalty", "min_p", "mirostat"}) fields.only(name, 0);
+  for (const char* name : {"n", "repetition_penalty", "repeat_penalty", "typical_p"}) fields.only(name, 1);
   request.tools = tools_of(fields);
   request.grammar = hold(fields, model, request.tools, "", nullptr);
   if (!fields.error()) request.prompts = {prompt_of(fields, model, request.tools)};

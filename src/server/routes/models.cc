@@ -1,5 +1,8 @@
-// The models that are served: GET /v1/models, and for who runs the server POST /models/load and /models/unload, each
-// with {"model": NAME}.
+// The models that are served: GET /v1/models and /v1/models/NAME, and for who runs the server POST /models/load and
+// /models/unload, each with {"model": NAME}.
+#include <charconv>
+#include <cstring>
+
 #include "server/generation.h"
 
 namespace venturi::server {
@@ -29,11 +32,37 @@ void models(Call call) {
 }
 
 void reply_listing(const App& app, Exchange& exchange, const std::string& name) {
-  Json json;
+  Json json, divided;  // a whole name comes before a divided one
   app.models->each([&](const Models::Entry& e) {
     if (e.spec.name == name) json = listing(e, name);
+    for (const std::string& adapter : e.spec.adapters)
+      if (e.spec.name + ":" + adapter == name) divided = listing(e, name);
   });
+  if (json.is_null()) json = std::move(divided);
+  if (json.is_null()) return reply(exchange, Models::unknown(name));
   reply(exchange, json);
+}
+
+// Of a path: "%3A" is ":".
+std::string unescaped(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    unsigned value = 0;
+    if (text[i] == '%' && i + 2 < text.size() && std::from_chars(&text[i + 1], &text[i + 1] + 2, value, 16).ptr == &text[i + 1] + 2) {
+      out += static_cast<char>(value);
+      i += 2;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+constexpr const char* kModel = "/v1/models/*";
+
+void model(Call call) {
+  const std::string_view path = call.exchange->request().path;
+  reply_listing(call.app, *call.exchange, unescaped(path.substr(std::strlen(kModel) - 1)));
 }
 
 // Reaches the route when the model is loaded.
@@ -62,6 +91,7 @@ void unload(Call call) {
 
 extern const Routes routes_models;
 const Routes routes_models{{{"GET", "/v1/models", models},
+                            {"GET", kModel, model},
                             {"POST", "/models/load", load, Needs::kModel},
                             {"POST", "/models/unload", unload}}};
 

@@ -98,12 +98,13 @@ void read_options(Fields& fields, const ServedModel& model, GenerationRequest& r
   s.typical_p = static_cast<float>(options.number("typical_p", 1, 0, 1));
   s.repetition_penalty = static_cast<float>(options.number("repeat_penalty", 1.1, 0.01, 100));
   s.penalty_last_n = static_cast<int32_t>(options.integer("repeat_last_n", 64, -1, 1 << 30));
+  s.prompt_counts = false;
   s.presence_penalty = static_cast<float>(options.number("presence_penalty", 0, -2, 2));
   s.frequency_penalty = static_cast<float>(options.number("frequency_penalty", 0, -2, 2));
   s.mirostat = static_cast<int32_t>(options.integer("mirostat", 0, 0, 2));
   s.mirostat_tau = static_cast<float>(options.number("mirostat_tau", 5, 0.001, 1000));
   s.mirostat_eta = static_cast<float>(options.number("mirostat_eta", 0.1, 0.001, 1000));
-  s.seed = static_cast<uint64_t>(options.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN / 2, INT64_MAX / 2));
+  s.seed = static_cast<uint64_t>(options.integer("seed", static_cast<int64_t>(random_seed()), INT64_MIN, INT64_MAX));
   // -1 and -2: as far as the context goes.
   r.max_tokens = std::max<int64_t>(0, options.integer("num_predict", 0, -2, 1 << 30));
   r.stops = options.texts("stop", 16);
@@ -116,10 +117,9 @@ void read_options(Fields& fields, const ServedModel& model, GenerationRequest& r
   if (!options.flag("penalize_newline", true)) options.fail("penalize_newline", "is not supported but for true");
   // About the machine, or about what is kept when a context is full, which is an error here.
   options.ignore({"numa", "num_gpu", "main_gpu", "num_thread", "num_batch", "low_vram", "f16_kv", "vocab_only", "use_mmap", "use_mlock", "num_keep"});
-  fields.take_error(options);
+  fields.take(options);
   if (!options.error())
     if (const Status status = validate(s); !status) fields.fail("options", status.error().message);
-  if (!fields.error()) log_unknown(options);
 }
 
 GenerationRequest read_request(Fields& fields, const ServedModel& model, bool chat) {
@@ -141,17 +141,43 @@ GenerationRequest read_request(Fields& fields, const ServedModel& model, bool ch
   fields.only("logprobs");
   fields.only("top_logprobs", 0);
   if (!chat) fields.only("tools");
-  fields.ignore({"keep_alive"});
+  for (const char* name : {"response_format", "grammar", "json_schema", "guided_json", "stop", "max_tokens", "max_completion_tokens"}) fields.only(name);
   return r;
+}
+
+// How long the model stays, a number of seconds or a duration such as 5m: that is the server's to say, but for not at all.
+bool read_keep_alive(Fields& fields) {
+  const Json* given = fields.find("keep_alive");
+  if (!given) return true;
+  if (given->is_number()) return *given != 0;
+  if (!given->is_string()) fields.fail("keep_alive", "must be a number of seconds, or a duration as a string");
+  const std::string text = given->is_string() ? given->get<std::string>() : "";
+  return text.find('0') == std::string::npos || text.find_first_of("123456789") != std::string::npos;
+}
+
+// Without anything to answer a request is about the model alone, which is loaded.
+void reply_without_answer(const Call& call, bool chat, bool stays) {
+  Json json = {{"model", call.target.name}, {"created_at", timestamp(static_cast<int64_t>(std::time(nullptr)))}};
+  if (chat) json["message"] = {{"role", "assistant"}, {"content", ""}};
+  else json["response"] = "";
+  json["done"] = true;
+  json["done_reason"] = stays ? "load" : "unload";
+  reply(*call.exchange, json);
 }
 
 void run(Call call, bool chat, std::vector<TokenId> (*prompt)(Fields& fields, const ServedModel& model, const ToolUse& tools)) {
   const ServedModel& model = *call.target;
   Fields fields(call.body);
   GenerationRequest request = read_request(fields, model, chat);
-  if (!fields.error()) request.prompts = {prompt(fields, model, request.tools)};
+  const bool stays = read_keep_alive(fields);
+  const Json* asked = fields.find(chat ? "messages" : "prompt");
+  const bool answers = asked && *asked != "" && *asked != Json::array();
+  if (!answers) fields.ignore({"suffix", "template", "context", "raw", "system"});
+  if (answers && !fields.error()) request.prompts = {prompt(fields, model, request.tools)};
   if (fields.error()) return refuse(*call.exchange, *fields.error());
   log_unknown(fields);
+  if (!stays) call.app.models->let_go(call.target->name);
+  if (!answers) return reply_without_answer(call, chat, stays);
   auto format = std::make_unique<LineFormat>(call.target, chat);
   generate(std::move(call), std::move(request), std::move(format));
 }
@@ -159,11 +185,12 @@ void run(Call call, bool chat, std::vector<TokenId> (*prompt)(Fields& fields, co
 void chat(Call call) {
   run(std::move(call), true,
       [](Fields& fields, const ServedModel& model, const ToolUse& tools) {
-        const Json* given = fields.find("messages");
-        Json messages = given ? *given : Json();
-        // Ollama names the function of a result where others name the call.
-        for (Json& m : messages)
+        Json messages = *fields.find("messages");
+        // Ollama names the function of a result where others name the call, which has no id.
+        for (Json& m : messages) {
           if (m.is_object() && m.contains("tool_name") && !m.contains("name")) m["name"] = m["tool_name"];
+          if (m.is_object() && m.value("role", Json()) == "tool" && !m.contains("tool_call_id")) m["tool_call_id"] = "";
+        }
         return chat_prompt(fields, model, &messages, nullptr, tools);
       });
 }
@@ -204,6 +231,6 @@ void version(Call call) { reply(*call.exchange, Json{{"version", "0.1.0"}}); }
 
 extern const Routes routes_ollama;
 const Routes routes_ollama{{{"POST", "/api/chat", chat, Needs::kModel}, {"POST", "/api/generate", complete, Needs::kModel}, {"GET", "/api/tags", tags}, {"GET", "/api/version", version}},
-                           error_body};
+                           error_body, true};
 
 }  // namespace venturi::server

@@ -81,6 +81,7 @@ void status(Call call) {
                              {"steps", sum.steps},
                              {"step_seconds", sum.step_seconds},
                              {"engine_seconds", sum.engine_seconds},
+                             {"http_seconds", app.http->cpu_seconds()},
                              {"state", {{"tokens", sum.state_tokens}, {"capacity", sum.state_capacity}}},
                              {"memory", {{"held", ledger.held()}, {"limit", limit}, {"holdings", holdings}}}});
 }

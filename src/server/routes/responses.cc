@@ -198,6 +198,7 @@ Json messages_of(Fields& fields) {
   for (size_t i = 0; i < input->size(); ++i) {
     const Json& item = (*input)[i];
     const Json type = item.is_object() ? item.value("type", Json("message")) : Json();
+    fields.look_within(item, "input[].", {"type", "role", "content", "id", "status", "call_id", "name", "arguments", "output", "summary", "encrypted_content", "phase"});
     if (type == "message") {
       messages.push_back({{"role", item.value("role", Json())},
                           {"content", chat_content(item.value("content", Json()))}});
@@ -232,6 +233,7 @@ std::vector<Json> functions_of(Fields& fields) {
       fields.fail("tools", "may hold functions only");
       break;
     }
+    fields.look_within(tool, "tools[].", {"type", "name", "description", "parameters", "strict"});
     Json function = {{"name", tool.value("name", Json())}};
     for (const char* key : {"description", "parameters", "strict"})
       if (tool.contains(key)) function[key] = tool[key];
@@ -249,11 +251,12 @@ void read_format(Fields& fields, Json& chat) {
     return fields.fail("text", "must be an object whose format is an object");
   Fields inner(*text, "text.");
   inner.only("verbosity", "medium");
-  fields.take_error(inner);
+  inner.ignore({"format"});
+  fields.take(inner);
   if (format.is_null()) return;
-  chat["response_format"] = format;
-  if (format.value("type", Json()) == "json_schema")
-    chat["response_format"] = {{"type", "json_schema"}, {"json_schema", format}};
+  fields.look_within(format, "text.format.", {"type", "name", "description", "schema", "strict"});
+  chat["response_format"] = {{"type", format.value("type", Json())}};
+  if (format.contains("schema")) chat["response_format"]["json_schema"] = {{"schema", format["schema"]}};
 }
 
 // What asks for more than an answer of a model that does not reason.
@@ -265,18 +268,19 @@ void read_extras(Fields& fields) {
     inner.only("effort", "none");
     inner.only("summary");
     inner.only("generate_summary");
-    fields.take_error(inner);
+    fields.take(inner);
   }
   if (const Json* options = fields.find("stream_options")) {
     Fields inner(*options, "stream_options.");
     inner.only("include_obfuscation");
-    fields.take_error(inner);
+    fields.take(inner);
   }
   fields.only("max_tool_calls");
   fields.only("background");
   fields.only("truncation", "disabled");
   fields.only("top_logprobs", 0);
   fields.only("n", 1);
+  for (const char* name : {"max_tokens", "max_completion_tokens", "response_format", "messages", "functions", "logprobs"}) fields.only(name);
 }
 
 ApiError renamed(ApiError error) {
