@@ -7,7 +7,6 @@
 #include <optional>
 #include <random>
 #include <set>
-#include <utility>
 #include <vector>
 
 #include "scheduler/scheduler.h"
@@ -132,7 +131,7 @@ struct World {
   int64_t steps = 0, rows = 0, empty_plans = 0;
   int64_t longest_wait = 0;  // of any request: plans one after the other without it, while it could have been part of them
   double longest_wait_seconds = 0, nearest_bound = 0;  // the latter: what was given during a wait, over its bound
-  std::map<std::string, double> given, counters;       // charges for what was computed for a key; the scheduler's, after the last step
+  std::map<std::string, double> given;                 // charges for what was computed for a key
   std::map<std::string, std::pair<double, double>> weights;  // of a key, the least and the most
   int64_t longest_prompt = 0, longest_answer = 0;
   std::set<std::string> at_outputs;  // keys with a prompt in the last step whose logits are wanted, unless it ended there
@@ -220,21 +219,20 @@ struct World {
     nearest_bound = std::max(nearest_bound, all / bound);
   }
 
-  // After a plan that took so long, with it or without. `step`: what was given in that, and what it moved the counters by.
-  struct Step {
-    std::map<std::string, double> given = {}, counters = {};
-  };
-  void note_wait(RequestId id, User& u, bool left_out, double seconds, const Step& step) {
+  // After a plan that took so long, with it or without; `step`: what was given in that.
+  void note_wait(RequestId id, User& u, bool left_out, double seconds, const std::map<std::string, double>& step) {
     int64_t plan;
     double time;
     if (held(u, plan, time)) return;
     if (left_out) u.waited += std::min(seconds, now - time);
     if (u.overdue) {
       // Not as long as its state is on the way, or its key has prompts that few rows of a step may be of.
-      if (store.coming.contains(id) || at_outputs.contains(u.spec.key)) {
-        for (const auto& [key, charge] : step.given) u.overdue->given[key] += charge;
-        for (const auto& [key, moved] : step.counters) u.overdue->counters[key] += moved;
-      }
+      if (store.coming.contains(id) || at_outputs.contains(u.spec.key))
+        for (const auto& [key, charge] : step) {
+          const auto& [least, most] = weights.at(key);
+          u.overdue->given[key] += charge;
+          u.overdue->counters[key] += charge / (key == u.spec.key ? least : most);
+        }
       if (plans() % 64 == 0) check_bound(u);
       return;
     }
@@ -246,13 +244,6 @@ struct World {
     for (auto at = alive.begin(); *at < id; ++at)
       if (const User& v = users.at(*at); v.spec.key == u.spec.key)
         then.before += charges(v.spec.prompt_tokens - v.reached, v.answer - v.drawn);
-  }
-
-  void move_counters(Step& step) {
-    for (const auto& [key, weight] : weights) {
-      const double counter = scheduler->served(key);
-      step.counters[key] = counter - std::exchange(counters[key], counter);
-    }
   }
 
   bool cancel(RequestId id) {
@@ -296,9 +287,7 @@ struct World {
       // Something always gets on.
       EXPECT_TRUE(nothing_can_run()) << "nothing runs, " << counts.queued << " wait, " << counts.moved_out << " are on disk";
       now += 1e-3;
-      Step step;
-      move_counters(step);
-      for (const RequestId id : alive) note_wait(id, users.at(id), true, 1e-3, step);
+      for (const RequestId id : alive) note_wait(id, users.at(id), true, 1e-3, {});
       meanwhile();
       return;
     }
@@ -338,7 +327,7 @@ struct World {
     ++steps;
     rows += n;
     std::vector<StepOutcome> outcomes;
-    Step step;
+    std::map<std::string, double> step;
     at_outputs.clear();
     for (const StepWork::Rows& r : work.rows) {
       User& u = users.at(r.id);
@@ -359,7 +348,7 @@ struct World {
       if (u.spec.prompt_outputs && u.drawn == 0) at_outputs.insert(u.spec.key);
       if (scheduler->view(r.id) && !o.failed) {
         const int64_t reached = std::min(r.first + r.count - r.drafts, u.spec.prompt_tokens);
-        step.given[u.spec.key] += charges(std::max<int64_t>(0, reached - std::max(r.first, u.reached)), o.new_tokens);
+        step[u.spec.key] += charges(std::max<int64_t>(0, reached - std::max(r.first, u.reached)), o.new_tokens);
         u.reached = std::max(u.reached, reached);
       }
       if ((o.failed || o.ended) && scheduler->view(r.id)) {
@@ -376,13 +365,12 @@ struct World {
     }
     scheduler->complete(outcomes, seconds);
     bool anything = false;
-    for (const auto& [key, charge] : step.given) {
+    for (const auto& [key, charge] : step) {
       given[key] += charge;
       anything |= charge > 0;
     }
     again = anything ? 0 : again + n;
     EXPECT_LE(again, store.total * FakeStore::kPage) << "computed again, and nothing new";
-    move_counters(step);
     for (const RequestId id : alive) note_wait(id, users.at(id), !seen.contains(id), seconds, step);
   }
   void step() {
