@@ -22,6 +22,7 @@ struct FakeStore : StateStore {
   std::map<RequestId, int> coming;            // on their way, for so many looks
   std::vector<std::pair<int64_t, int>> abandoned;  // pages of what was released on its way, and for how many steps yet
   int longest_way = 0;
+  int64_t attaches = 0;
   std::mt19937_64* faults = nullptr;
   double lost_share = 0, disk_refuses_share = 0;
 
@@ -32,6 +33,7 @@ struct FakeStore : StateStore {
   int64_t attach(RequestId id) override {
     EXPECT_FALSE(memory.contains(id) || disk.contains(id));
     const auto at = cached.find(id);
+    ++attaches;
     memory[id] = 0;
     if (at == cached.end() || used + pages(at->second) > total) return 0;
     used += memory[id] = pages(at->second);
