@@ -25,14 +25,14 @@
 //   waiting     Whom priorities keep waiting is promoted after that time; then only fairness does. From then until
 //               its next token or its end, in tokens as they are charged (prompt_charge, output_charge):
 //                 its own key is given at most      A + O,
-//                 another key j                     w_j * max(0, c - c_j + (S + O) / w) + O,
+//                 another key j                     w_j * max(0, c - c_j + (S + O) / w) + 2 O,
 //               where A is what its prompt and the requests of its key before it will still take; w, w_j the weights;
 //               c, c_j the counters when it is promoted; S what its own key is given meanwhile; O = max_running times the
-//               charge of the longest request, which is what may be running. The sum bounds its wait, for every plan
-//               computes something where there is anything that can run, and never more again than memory holds before something
-//               new. Not counted is the time its state is on its way from the disk, and steps with a prompt of its key
-//               that may have few rows of them (prompt_outputs). Within its key those before it are the promoted
-//               ones that came earlier; those not promoted that have the highest priority and came earlier.
+//               charge of the longest request: what runs at the start, and at the end. The sum bounds its wait, for no
+//               plan is empty while anything in memory can run, and before something new no more is computed again than
+//               memory holds. Not counted are steps while its state is on its way from the disk, and those with a
+//               prompt of its key that may have few rows of them (prompt_outputs). Before it in its key is what came
+//               earlier and has been promoted, or has the highest priority.
 //   preemption  When pages run out, or a request finds all places taken whose key has less than its share of
 //               them (by weight) or lesser ones of its own, the running request that comes last in the order gives way: to disk, or forgotten and
 //               recomputed, whichever StepCost says is quicker. The first in order is never taken from, so

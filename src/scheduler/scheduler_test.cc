@@ -464,7 +464,7 @@ TEST(Scheduler, StreamsGoOnWhileStateIsComing) {
   w.drain();
 }
 
-// What came from the disk and lacks pages for the rest of its prompt does not lose what comes free to those after it.
+// As long as what came from the disk lacks pages for the rest of its prompt, nobody after it is brought in, only to give way.
 TEST(Scheduler, NobodyTakesTheRoomOfWhatCame) {
   World w = world(40);
   std::mt19937_64 always(3);
@@ -476,13 +476,19 @@ TEST(Scheduler, NobodyTakesTheRoomOfWhatCame) {
     keep_up(w, small, 50, 12);
     w.step();
   }
+  int64_t lacked = 0;
   const RequestId large = w.scheduler->counts().submitted + 1;
   w.store.cached[large] = 96;
   ASSERT_EQ(w.submit({.key = "a", .prompt_tokens = 500}, 5), large);
   while (w.users[large].first_token < 0 && w.steps < 5000) {
     keep_up(w, small, 50, 12);
+    const bool lacks = w.store.memory.contains(large) && !w.store.coming.contains(large) && w.store.memory[large] < FakeStore::pages(500);
+    const int64_t before = w.store.attaches;
     w.step();
+    lacked += lacks;
+    if (lacks && w.store.memory[large] < FakeStore::pages(500)) { EXPECT_EQ(w.store.attaches, before); }
   }
+  EXPECT_GT(lacked, 10);
   EXPECT_GT(w.users[large].first_token, 0);
   EXPECT_LT(w.users[large].first_token - w.users[large].submitted, 12 * (60 + 50) * w.truth.weights_seconds);
   for (const RequestId id : std::set(w.alive)) w.cancel(id);

@@ -22,6 +22,7 @@ struct FakeStore : StateStore {
   std::map<RequestId, int> coming;            // on their way, for so many looks
   std::vector<std::pair<int64_t, int>> abandoned;  // pages of what was released on its way, and for how many steps yet
   int longest_way = 0;
+  int64_t attaches = 0;
   std::mt19937_64* faults = nullptr;
   double lost_share = 0, disk_refuses_share = 0;
 
@@ -32,6 +33,7 @@ struct FakeStore : StateStore {
   int64_t attach(RequestId id) override {
     EXPECT_FALSE(memory.contains(id) || disk.contains(id));
     const auto at = cached.find(id);
+    ++attaches;
     memory[id] = 0;
     if (at == cached.end() || used + pages(at->second) > total) return 0;
     used += memory[id] = pages(at->second);
@@ -211,7 +213,7 @@ struct World {
       if (key == u.spec.key) continue;
       const auto at = then.counters.find(key);
       const double behind = at == then.counters.end() ? counter : counter - at->second;
-      const double most = weight.second * std::max(0.0, behind + (own + places) / weights.at(u.spec.key).first) + places;
+      const double most = weight.second * std::max(0.0, behind + (own + places) / weights.at(u.spec.key).first) + 2 * places;
       EXPECT_LE(since(key), most) << "of key " << key;
       all += since(key);
       bound += most;
@@ -228,7 +230,11 @@ struct World {
     if (u.overdue) {
       // Not as long as its state is on the way, or its key has prompts that few rows of a step may be of.
       if (store.coming.contains(id) || at_outputs.contains(u.spec.key))
-        for (const auto& [key, charge] : step) u.overdue->given[key] += charge;
+        for (const auto& [key, charge] : step) {
+          const auto& [least, most] = weights.at(key);
+          u.overdue->given[key] += charge;
+          u.overdue->counters[key] += charge / (key == u.spec.key ? least : most);
+        }
       if (plans() % 64 == 0) check_bound(u);
       return;
     }
