@@ -117,9 +117,10 @@ std::shared_ptr<const grammar::Automaton> compile_grammar(Fields& fields, const 
 uint64_t random_seed();
 // Whether the response shall say where its time went: "venturi": {"timings": true}.
 bool wants_timings(Fields& fields);
-// A conversation's tokens, through the model's template; `fields` takes what is wrong with it.
+// A conversation's tokens, through the model's template; `fields` takes what is wrong with it. Where its length alone says
+// that the context cannot hold it, that is; to be counted it may have any.
 std::vector<TokenId> chat_prompt(Fields& fields, const ServedModel& model, const Json* messages, const Json* template_arguments,
-                                 const ToolUse& tools = {});
+                                 const ToolUse& tools = {}, bool any_length = false);
 void log_unknown(const Fields& fields);
 // What neither of two readers of a body asked for.
 void log_unknown(const Fields& fields, const Fields& others);

@@ -242,7 +242,7 @@ std::vector<std::vector<TokenId>> read_texts(Fields& fields, const ServedModel& 
 }
 
 std::vector<TokenId> chat_prompt(Fields& fields, const ServedModel& model, const Json* messages, const Json* template_arguments,
-                                 const ToolUse& tools) {
+                                 const ToolUse& tools, bool any_length) {
   chat::Conversation conversation;
   if (!messages || !messages->is_array() || messages->empty()) {
     fields.fail("messages", "must be a list of at least one message");
@@ -273,7 +273,7 @@ std::vector<TokenId> chat_prompt(Fields& fields, const ServedModel& model, const
   if (tools.must) rendered->push_back({chat::tool_opening(*model.tool_format), true});
   size_t bytes = 0;
   for (const auto& segment : *rendered) bytes += segment.text.size();
-  if (too_long(fields, model, bytes)) return {};
+  if (!any_length && too_long(fields, model, bytes)) return {};
   std::vector<TokenId> tokens = model.segments->encode(*rendered);
   if (const auto bos = tokenizer.bos();
       tokenizer.adds_bos() && bos && (tokens.empty() || tokens[0] != *bos))

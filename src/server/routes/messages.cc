@@ -186,7 +186,7 @@ void unfold(Fields& fields, const std::string& where, const Json& message, Json&
 }
 
 // The messages as a template takes them: the system text is the first.
-std::vector<TokenId> prompt_of(Fields& fields, const ServedModel& model, const ToolUse& tools) {
+std::vector<TokenId> prompt_of(Fields& fields, const ServedModel& model, const ToolUse& tools, bool any_length = false) {
   Json messages = Json::array();
   if (const Json* system = fields.find("system")) messages.push_back({{"role", "system"}, {"content", *system}});
   const Json* given = fields.find("messages");
@@ -202,7 +202,7 @@ std::vector<TokenId> prompt_of(Fields& fields, const ServedModel& model, const T
   }
   fields.only("thinking", Json{{"type", "disabled"}});
   for (const char* name : {"mcp_servers", "container", "context_management", "output_config", "output_format"}) fields.only(name);
-  return fields.error() ? std::vector<TokenId>{} : chat_prompt(fields, model, &messages, nullptr, tools);
+  return fields.error() ? std::vector<TokenId>{} : chat_prompt(fields, model, &messages, nullptr, tools, any_length);
 }
 
 void messages(Call call) {
@@ -242,7 +242,7 @@ void count_tokens(Call call) {
   const ServedModel& model = *call.target;
   Fields fields(call.body);
   fields.ignore({"model"});
-  const std::vector<TokenId> tokens = prompt_of(fields, model, tools_of(fields));
+  const std::vector<TokenId> tokens = prompt_of(fields, model, tools_of(fields), true);
   if (fields.error()) return refuse(*call.exchange, *fields.error());
   log_unknown(fields);
   reply(*call.exchange, Json{{"input_tokens", tokens.size()}});
