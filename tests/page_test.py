@@ -263,6 +263,106 @@ class InABrowser(unittest.TestCase):
         self.assertIn("context", self.text("problem"))
         self.assertEqual(self.answers(), [])
 
+    # What is asked of the server is noted down, and fails if that is wanted.
+    FAILING = r'''
+      const real = window.fetch;
+      window.asked = [];
+      window.fetch = (path, options) => {
+        if (path !== '/v1/chat/completions') return real(path, options);
+        window.asked.push(JSON.parse(options.body).messages);
+        const event = (delta) => `data: ${JSON.stringify({ choices: [{ index: 0, delta, finish_reason: null }] })}\n\n`;
+        switch (window.failing) {
+          case 'busy': return Promise.resolve(new Response('{"error":{"message":"too many wait"}}', { status: 429 }));
+          case 'down': return Promise.reject(new TypeError('the network is down'));
+          case 'silent': return Promise.resolve(new Response(event({ role: 'assistant' })));
+          case 'cut': return Promise.resolve(new Response(event({ content: 'Once' }) + 'data: {"error":{"message":"the server is shutting down"}}\n\n'));
+          case 'empty': return Promise.resolve(new Response(event({ role: 'assistant' }) + 'data: [DONE]\n\n'));
+          case 'never': return new Promise((_, refuse) => { options.signal.onabort = () => refuse(new DOMException('', 'AbortError')); });
+        }
+        return real(path, options);
+      };'''
+
+    def answers_come(self, how):
+        self.driver.execute_script("window.failing = arguments[0]", how)
+
+    def alternates(self):
+        for messages in self.driver.execute_script("return window.asked"):
+            self.assertEqual([m["role"] for m in messages], [("user", "assistant")[i % 2] for i in range(len(messages))])
+
+    def test_a_message_without_an_answer_comes_back(self):
+        self.driver.execute_script(self.FAILING)
+        self.set("max_tokens", 8)
+        for turn in range(2):
+            for how in ("busy", "down", "silent", "never"):
+                self.answers_come(how)
+                self.by("prompt").send_keys(f"Hm {turn}" + Keys.ENTER)
+                if how == "never":
+                    self.wait(lambda: self.by("stop").is_enabled())
+                    self.by("stop").click()
+                self.wait(lambda: self.by("prompt").get_property("value"))
+                self.assertEqual(self.by("prompt").get_property("value"), f"Hm {turn}")
+                said = self.by("announce").get_property("textContent")
+                self.assertTrue(said.startswith("Stopped." if how == "never" else "No answer came."), said)
+                self.assertIn("message field", said)
+                self.assertEqual(self.by("problem").is_displayed(), how != "never")
+                self.assertEqual(len(self.stored()[0]["messages"]), 2 * turn)
+                self.assertEqual(len(self.all(".message")), 2 * turn)
+                self.by("prompt").clear()
+            self.answers_come("")
+            self.ask(f"Hm {turn}")
+            self.idle()
+            self.assertEqual(self.by("announce").get_property("textContent"), "The answer is there.")
+        self.assertEqual(self.driver.execute_script("return window.asked.at(-1).map((m) => m.content)[2]"), "Hm 1")
+        self.alternates()
+
+    def test_an_answer_that_fails_replaces_none(self):
+        self.driver.execute_script(self.FAILING)
+        self.set("max_tokens", 8)
+        self.ask("Who came in?")
+        self.idle()
+        before = self.answers()
+        self.answers_come("busy")
+        self.by("again").click()
+        self.idle()
+        self.assertEqual(self.answers(), before)
+        self.assertEqual(len(self.stored()[0]["messages"]), 2)
+        self.answers_come("cut")
+        self.by("again").click()
+        self.idle()
+        self.assertEqual(self.answers(), ["Once"])
+        self.assertEqual(self.by("announce").get_property("textContent"), "The answer broke off.")
+        # One that says nothing is an answer, too.
+        self.answers_come("empty")
+        self.ask("And then?")
+        self.idle()
+        self.assertEqual(self.answers(), ["Once", ""])
+        self.assertIn("nothing was said", self.all(".message.assistant .note")[-1].text)
+        self.answers_come("")
+        self.ask("And then?")
+        self.idle()
+        self.assertEqual(len(self.stored()[0]["messages"]), 6)
+        self.alternates()
+
+    def test_what_was_left_without_an_answer_goes_with_the_next(self):
+        left = [{"role": "user", "content": "One."}, {"role": "user", "content": "Two."}]
+        self.driver.execute_script("localStorage.setItem('venturi.conversations', arguments[0])", json.dumps([{"id": "1", "title": "Old", "messages": left}]))
+        self.open()
+        self.driver.execute_script(self.FAILING)
+        self.set("max_tokens", 8)
+        self.answers_come("never")
+        self.by("prompt").send_keys("Three." + Keys.ENTER)
+        self.wait(lambda: self.by("stop").is_enabled())
+        self.by("prompt").send_keys("Typed meanwhile")
+        self.by("stop").click()
+        self.idle()
+        self.assertEqual(self.by("prompt").get_property("value"), "Typed meanwhile")
+        self.by("prompt").clear()
+        self.answers_come("")
+        self.ask("Four.")
+        self.idle()
+        self.assertEqual(self.driver.execute_script("return window.asked.at(-1)"), [{"role": "user", "content": "One.\n\nTwo.\n\nThree.\n\nFour."}])
+        self.alternates()
+
     def test_by_keyboard_and_by_name(self):
         self.assertEqual(self.driver.switch_to.active_element.tag_name, "body")
         order = []
@@ -320,7 +420,7 @@ class InABrowser(unittest.TestCase):
                 self.wait(lambda: self.by("key-dialog").is_displayed())
                 self.by("key").send_keys("the-secret" + Keys.ENTER)
                 self.wait(lambda: self.text("load-state") == "idle")
-                self.by("again").click()
+                self.by("prompt").send_keys(Keys.ENTER)  # the message has come back
                 self.wait(lambda: self.all(".message.assistant .note") and "tokens" in self.all(".message.assistant .note")[0].text)
                 self.assertNotIn("the-secret", self.driver.execute_script("return JSON.stringify(localStorage)"))
             finally:

@@ -121,7 +121,8 @@ class Tools(unittest.TestCase):
                     self.assertEqual(whole["status"], "incomplete")
                     self.assertIs(item, whole["output"][-1])
                 statuses.add(item["status"])
-            events = [json.loads(e) for e in self.server.events("/v1/responses", {**ask, "stream": True})]
+            text = self.post("/v1/responses", {**ask, "stream": True})
+            events = [json.loads(line[len("data: "):]) for line in text.splitlines() if line.startswith("data: ")]
             kept = [[(i["name"], i["arguments"], i["status"]) for i in r["output"]] for r in (whole, events[-1]["response"])]
             self.assertEqual(kept[0], kept[1])
             done = [(e["item"]["name"], e["item"]["arguments"], e["item"]["status"]) for e in events if e["type"] == "response.output_item.done"]

@@ -127,8 +127,16 @@ function offer(list) {
 
 const numbers = ['temperature', 'top_p', 'top_k', 'min_p', 'max_tokens', 'seed'];
 
+// Many models' templates refuse two messages of one side in a row: what got no answer goes with what was said after it.
+function alternating(messages) {
+  const turns = [];
+  for (const { role, content } of messages)
+    if (turns.at(-1)?.role === role) turns.at(-1).content += `\n\n${content}`; else turns.push({ role, content });
+  return turns;
+}
+
 function request(conversation) {
-  const messages = conversation.messages.map(({ role, content }) => ({ role, content }));
+  const messages = alternating(conversation.messages);
   if (settings.system) messages.unshift({ role: 'system', content: settings.system });
   const body = { messages, stream: true, stream_options: { include_usage: true } };
   if (models.includes(settings.model)) body.model = settings.model;
@@ -160,7 +168,22 @@ async function events(response, take) {
   }
 }
 
-async function answer() {
+// After no answer: the messages that it was to replace are back, or what was asked is, where it can be sent again.
+// Elsewhere, or beside something typed since, it stays, and goes with the next.
+function takeBack(conversation, replaced) {
+  const shown = conversation === current;
+  if (replaced.length) {
+    conversation.messages.push(...replaced);
+    if (shown) by('log').append(...replaced.map((m) => view(m).element));
+    return ' The one before stays.';
+  }
+  if (!shown || by('prompt').value.trim()) return '';
+  by('prompt').value = conversation.messages.pop().content;
+  by('log').lastElementChild.remove();
+  return ' Your message is in the message field again.';
+}
+
+async function answer(replaced = []) {
   const conversation = current, message = { role: 'assistant', content: '', note: '' };
   const shown = view(message), control = new AbortController(), times = [], log = by('log');
   running = control;
@@ -171,7 +194,7 @@ async function answer() {
   log.scrollTop = log.scrollHeight;
   announce('The model is answering.');
   const asked = performance.now();
-  let usage = null, finish = null, drawn = false;
+  let usage = null, finish = null, drawn = false, failure = '';
   const draw = () => {
     drawn = false;
     const follow = log.scrollTop + log.clientHeight > log.scrollHeight - 60;
@@ -190,25 +213,31 @@ async function answer() {
       if (!drawn) { drawn = true; requestAnimationFrame(draw); }
     });
     if (!whole) throw new Error('the connection broke off before the end');
-    message.note = [usage ? `${usage.completion_tokens} tokens` : '', load.answered(asked, times), finish === 'length' ? 'cut at the longest length' : ''].filter(Boolean).join(', ');
+    message.note = [usage ? `${usage.completion_tokens} tokens` : '', message.content ? '' : 'nothing was said', load.answered(asked, times), finish === 'length' ? 'cut at the longest length' : ''].filter(Boolean).join(', ');
   } catch (error) {
     if (control.signal.aborted) {
       message.note = 'stopped';
+      failure = 'Stopped.';
       load.answered(asked, times);
     } else {
       message.note = 'broke off';
+      failure = message.content ? 'The answer broke off.' : 'No answer came.';
       problem(error.message);
       if (error.status === 401) openKey();
     }
   }
   running = null;
-  if (message.content) conversation.messages.push(message);
-  save();
   fill(shown.body, message.content);
   shown.note.textContent = message.note;
   shown.element.removeAttribute('aria-busy');
-  if (!message.content) shown.element.remove();
-  announce(message.note === 'stopped' ? 'Stopped.' : 'The answer is there.');
+  if (message.content || !failure) {
+    conversation.messages.push(message);
+  } else {
+    shown.element.remove();
+    failure += takeBack(conversation, replaced);
+  }
+  save();
+  announce(failure || 'The answer is there.');
   buttons();
 }
 
@@ -232,11 +261,12 @@ function send() {
 
 function again() {
   if (running || !current?.messages.length) return;
+  const replaced = [];
   while (current.messages.at(-1)?.role === 'assistant') {
-    current.messages.pop();
+    replaced.unshift(current.messages.pop());
     by('log').lastElementChild?.remove();
   }
-  if (current.messages.length) answer();
+  if (current.messages.length) answer(replaced);
 }
 
 // Settings, key, colours.
