@@ -249,7 +249,7 @@ class Names(Bounds):
                  "tools[].z16", "tool_choice.z17", "messages[].content[].z18", "messages[].z19", "options.z20", "messages[].z21")
         for path in paths:
             self.assertIn(f'a request has a field "{path}" that means nothing here', said)
-        self.assertEqual(len(said.splitlines()), len(paths), said)
+        self.assertEqual(said.count("means nothing here"), len(paths), said)
 
 
 @unittest.skipUnless(SHIM.exists(), f"no {SHIM}")
