@@ -36,7 +36,7 @@ class Timings(Serving):
 
     def test_every_api(self):
         kinds = {
-            "/v1/chat/completions": (CHAT, lambda chunks: [c for c in chunks if c["choices"][0]["finish_reason"]]),
+            "/v1/chat/completions": ({**CHAT, "max_tokens": 20}, lambda chunks: [c for c in chunks if c["choices"][0]["finish_reason"]]),
             "/v1/completions": ({"prompt": PROMPT, "max_tokens": 20}, lambda chunks: [c for c in chunks if c["choices"][0]["finish_reason"]]),
             "/v1/messages": ({**CHAT, "max_tokens": 20}, lambda events: [e for e in events if e["type"] == "message_delta"]),
             "/v1/responses": ({"input": PROMPT, "max_output_tokens": 20},
@@ -44,7 +44,7 @@ class Timings(Serving):
             "/api/chat": ({**CHAT, "options": {"num_predict": 20}}, lambda lines: [line for line in lines if line["done"]]),
         }
         for path, (body, ends) in kinds.items():
-            body = {"max_tokens": 20, "seed": 1, **body}
+            body = {"seed": 1, **body}
             for stream in (False, True):
                 with self.subTest(path=path, stream=stream):
                     answer, wall = self.timed(path, {**body, **ASK}, stream)
