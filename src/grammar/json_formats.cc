@@ -8,8 +8,9 @@ struct Format {
   const char *name, *pattern;
 };
 
-// RFC 3339: the 29th of February is left out, and leap seconds.
-#define DATE "[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
+// RFC 3339: the 29th of February is left out, and leap seconds, and the year 0, which many readers do not know.
+#define YEAR "([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
+#define DATE YEAR "-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
 #define TIME "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 // Its appendix A.
 #define COUNT "[0-9]{1,9}"
@@ -41,6 +42,7 @@ constexpr Format kFormats[] = {
              "(" HEX ":){1,3}(:" HEX "){4}|(" HEX ":){1,2}(:" HEX "){5}|" HEX ":(:" HEX "){6}|:((:" HEX "){1,7}|:))$"},
 };
 
+#undef YEAR
 #undef DATE
 #undef TIME
 #undef COUNT

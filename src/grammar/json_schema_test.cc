@@ -55,7 +55,7 @@ TEST(JsonSchema, AcceptsWhatSatisfiesItAndNothingElse) {
        {R"({"a":1,"b":null})"}, {R"({"a":1})", R"({"b":null})"}},
       {R"({"type":"string","pattern":"^[A-Z]{2}\\d+$"})", {"\"AB1\"", "\"ZZ007\""}, {"\"A1\"", "\"AB\"", "\"AB1x\""}},
       {R"({"type":"string","pattern":"b|^a\"$"})", {"\"xbx\"", "\"a\\\"\"", "\"b\""}, {"\"a\"", "\"xa\\\"\""}},
-      {R"({"type":"string","format":"date"})", {"\"2024-02-28\"", "\"1999-12-31\""}, {"\"2024-13-01\"", "\"2023-02-30\"", "\"24-01-01\""}},
+      {R"({"type":"string","format":"date"})", {"\"2024-02-28\"", "\"1999-12-31\"", "\"0100-01-01\""}, {"\"0000-01-01\"", "\"2024-13-01\"", "\"2023-02-30\"", "\"24-01-01\""}},
       {R"({"anyOf":[{"type":"integer"},{"type":"string"}],"type":"string"})", {"\"a\""}, {"1", "null"}},
       {R"({"anyOf":[{"type":"number"},{"type":["string","null"]},{"minLength":1},true],"type":["integer","null"]})", {"1", "null"}, {"1.5", "\"a\"", "true"}},
       {R"({"anyOf":[{"enum":["a",1]},{"type":"boolean","nullable":true}],"type":["string","boolean"]})", {"\"a\"", "true"}, {"1", "null"}},
