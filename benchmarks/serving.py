@@ -14,8 +14,7 @@ Rows, each a bounded run that starts the servers it needs, ours and the peer's i
   same         one request alone, in a batch of 32, again: the same bytes (ours alone)
   speculation  1, 4 and 8 streams that repeat themselves (greedy) or do not (sampled): tokens a second with --lookup, and with
                --draft FILE, over without, and the share of guesses that held (ours alone; --ways draft leaves --lookup out). Where
-               weights are random, drafts that hold are those of the same weights in another type: tinyllama-1.1b-q8_0.gguf with
-               --draft tinyllama-1.1b-q4_0.gguf
+               weights are random, benchmarks/draft_pair.py makes a model and a draft that agree
 
 Prints JSON, and appends it to --out. Ratios are within a run; times are this machine's, today.
 """

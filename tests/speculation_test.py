@@ -1,6 +1,8 @@
 """Speculative decoding through the program: the same bytes with guesses and without, and what cannot guess says so."""
 import concurrent.futures
 import re
+import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -74,6 +76,24 @@ class Speculation(ProgramTest):
         for flags in (["--lookup"], ["--draft-model", self.draft, "--memory", "300M"], ["--lookup", "--draft-model", MODEL]):
             with self.subTest(flags=flags):
                 self.assertEqual(answers(*flags)[0], plain)
+
+
+class DraftPair(unittest.TestCase):
+    """benchmarks/draft_pair.py: what it writes agrees, so every guess holds."""
+
+    def test_every_guess_holds(self):
+        with tempfile.TemporaryDirectory() as folder:
+            target, draft = f"{folder}/target.gguf", f"{folder}/draft.gguf"
+            script = [sys.executable, "-B", SOURCE / "benchmarks" / "draft_pair.py", MODEL]
+            subprocess.run([*script, "2", target, draft], check=True)
+            flags = ["-p", "It was the best of times, and", "-n", 32, "--temp", 0, "--ignore-eos", "-c", 256]
+            texts = [venturi("run", "-m", model, *flags, "-q").out for model in (target, draft, MODEL)]
+            self.assertEqual(texts[0], texts[1])
+            self.assertNotEqual(texts[0], texts[2])  # it is another model than it was made from
+            guessing = venturi("run", "-m", target, "--draft-model", draft, *flags)
+            self.assertEqual(guessing.out, texts[0])
+            self.assertRegex(guessing.err, r"guesses +\d+ checked, 100 % held")
+            self.assertNotEqual(subprocess.run([*script, "99", target, draft], capture_output=True).returncode, 0)
 
 
 if __name__ == "__main__":
