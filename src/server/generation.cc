@@ -215,8 +215,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
     const bool ended = update.finish != Finish::kNone;
     if (ended) text += streams_[i].finish();
     const bool stopped = streams_[i].stopped();
-    // Logged with their text: that of a stop text never comes.
-    while (!unsaid_[i].empty() && (unsaid_[i].front().first < streams_[i].given() || (ended && !stopped))) {
+    // At once; where there are stop texts with their text, for that of a stop text never comes.
+    while (!unsaid_[i].empty() && (!streams_[i].may_stop() || unsaid_[i].front().first < streams_[i].given() || (ended && !stopped))) {
       tokens.push_back(std::move(unsaid_[i].front().second));
       unsaid_[i].pop_front();
     }

@@ -17,6 +17,8 @@ class TextStream {
   // The text that may be sent now; what might be the beginning of a stop text waits.
   std::string push(TokenId id);
   std::string finish() { return take(detokenizer_.finish(), true); }
+  // There are stop texts: what came may be part of one until it is given out.
+  bool may_stop() const { return !stops_.empty(); }
   // A stop text came; it and what is behind it are not sent.
   bool stopped() const { return stopped_; }
   const std::string& stop() const { return stop_; }  // which
