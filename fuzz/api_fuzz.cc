@@ -1,9 +1,12 @@
 // Any bytes as the body of a POST to any route: the first byte chooses the route. Everything is read as in
 // `venturi serve`, up to the tokens of the prompt and the automaton of the grammar; with no service behind it,
 // what could be generated is refused at the end.
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
+#include <thread>
 
 #include "base/log.h"
 #include "server/app.h"
@@ -32,7 +35,7 @@ class Asked : public Exchange {
 
  private:
   const HttpRequest request_;
-  int answered_ = 0;
+  std::atomic<int> answered_ = 0;
 };
 
 Result<std::unique_ptr<ServedModel>> open_tiny() {
@@ -71,6 +74,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto exchange = std::make_shared<Asked>(std::move(request));
   if (!app().admits(*exchange)) std::abort();  // there is no key
   app().handle(exchange);
+  // A model that was let go (keep_alive) is loaded again first.
+  for (int i = 0; i < 10'000 && exchange->answered() == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   if (exchange->answered() != 1) std::abort();
   return 0;
 }
