@@ -49,6 +49,18 @@ def serve(model, environment, *flags, context=64):
         support.clean_environment = before
 
 
+class WithSlowDisk:
+    """Of a test case: a disk, healthy until it is told otherwise, with a model `slow` on it."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.disk = Disk(folder.name)
+        self.disk.heals()
+        self.slow = Path(folder.name) / "slow.gguf"
+        shutil.copyfile(MODEL, self.slow)
+
+
 class DiskFailure(ProgramTest):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()

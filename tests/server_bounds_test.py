@@ -3,16 +3,13 @@ one that does not come."""
 import concurrent.futures
 import json
 import re
-import shutil
 import signal
 import socket
-import tempfile
 import time
 import unittest
-from pathlib import Path
 
 import support
-from disk_failure_test import SHIM, Disk, serve
+from disk_failure_test import SHIM, WithSlowDisk, serve
 from server_test import PROMPT, Server
 from serving_test import StalledReader, request_bytes, resident
 from support import MODEL
@@ -518,16 +515,8 @@ class Names(Bounds):
 
 
 @unittest.skipUnless(SHIM.exists(), f"no {SHIM}")
-class Ends(Bounds):
+class Ends(WithSlowDisk, Bounds):
     """SIGTERM while a model is being loaded from a disk that takes long."""
-
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.disk = Disk(folder.name)
-        self.disk.heals()
-        self.slow = Path(folder.name) / "slow.gguf"
-        shutil.copyfile(MODEL, self.slow)
 
     def loading(self, *flags):
         """A server that loads its second model for a minute."""
@@ -550,10 +539,7 @@ class Ends(Bounds):
         self.assertEqual(server.stop(), 0)
         self.assertLess(time.monotonic() - begin, 10)
 
-    def test_the_second_signal_ends_it_at_once(self):
-        server = self.loading("--drain-seconds", 600, "--max-wait", 3600)
-        stream = begun_for(server.port, MODEL.stem, n=64, max_tokens=240, ignore_eos=True)
-        self.addCleanup(stream.close)
+    def ends_at_the_second_signal(self, server):
         time.sleep(0.3)
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
@@ -562,16 +548,16 @@ class Ends(Bounds):
         self.assertEqual(server.stop(), 0)
         self.assertLess(time.monotonic() - begin, 8)
 
+    def test_the_second_signal_ends_it_at_once(self):
+        server = self.loading("--drain-seconds", 600, "--max-wait", 3600)
+        stream = begun_for(server.port, MODEL.stem, n=64, max_tokens=240, ignore_eos=True)
+        self.addCleanup(stream.close)
+        self.ends_at_the_second_signal(server)
+
     def test_the_second_signal_does_not_wait_for_what_runs(self):
         server = Server("--streams", 1, "--drain-seconds", 600, "--max-wait", 3600)
         streams = [begun_for(server.port, MODEL.stem, n=64, max_tokens=240, ignore_eos=True) for _ in range(4)]
-        time.sleep(0.3)
-        server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        self.assertIsNone(server.process.poll())
-        begin = time.monotonic()
-        self.assertEqual(server.stop(), 0)
-        self.assertLess(time.monotonic() - begin, 8)
+        self.ends_at_the_second_signal(server)
         self.close(streams)
 
 

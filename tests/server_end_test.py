@@ -8,10 +8,9 @@ import subprocess
 import tempfile
 import time
 import unittest
-from pathlib import Path
 
 import support
-from disk_failure_test import SHIM, Disk, serve
+from disk_failure_test import SHIM, WithSlowDisk, serve
 from server_bounds_test import begun_for
 from server_test import PROMPT, Server
 from serving_test import StalledReader, request_bytes
@@ -298,16 +297,8 @@ class BeforeTheDeadline(Ended):
 
 
 @unittest.skipUnless(SHIM.exists(), f"no {SHIM}")
-class OnASlowDisk(Ended):
+class OnASlowDisk(WithSlowDisk, Ended):
     """What the disk does lasts a minute longer than there is time."""
-
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.disk = Disk(folder.name)
-        self.disk.heals()
-        self.slow = Path(folder.name) / "slow.gguf"
-        shutil.copyfile(MODEL, self.slow)
 
     def test_streams_end_beside_a_load(self):
         server = serve(MODEL, self.disk.environment, "-m", f"slow={self.slow}", "--streams", 1, "--max-wait", 3600, "--drain-seconds", 0.5, context=512)
